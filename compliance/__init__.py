@@ -1,0 +1,1 @@
+"""What flowserve promises, and the commands that check it. See README.md."""

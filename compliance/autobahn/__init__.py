@@ -1,0 +1,1 @@
+"""The Autobahn testsuite against flowserve. `python -m compliance.autobahn --help`"""

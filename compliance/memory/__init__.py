@@ -1,0 +1,1 @@
+"""Memory stays bounded, whoever is slow. `python -m compliance.memory --help`"""

@@ -1,0 +1,332 @@
+"""The clients of the load generator: one class for each kind of traffic, and the counters that they share.
+
+Frames are built and masked once, and every byte that comes back is compared with the echo that it should be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import struct
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from compliance._servers import HOST, cpu_seconds, memory_kib
+from compliance.performance.cases import Case
+
+UPGRADE = (
+    b"GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # to that key, RFC 6455 section 1.3
+REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+MASK = bytes.fromhex("37fa213d")
+MAX_READ = 1024 * 1024  # more than an event loop hands over at once
+STALLED = 15.0  # seconds
+
+
+def frame(opcode: int, payload: bytes, masked: bool) -> bytes:
+    """A whole frame with FIN set, RFC 6455 section 5.2."""
+    size, bit = len(payload), 0x80 if masked else 0
+    if size < 126:
+        head = struct.pack("!BB", 0x80 | opcode, bit | size)
+    elif size < 65536:
+        head = struct.pack("!BBH", 0x80 | opcode, bit | 126, size)
+    else:
+        head = struct.pack("!BBQ", 0x80 | opcode, bit | 127, size)
+    if not masked:
+        return head + payload
+    key = (MASK * (size // 4 + 1))[:size]
+    return head + MASK + (int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")).to_bytes(size, "big")
+
+
+def text(size: int) -> bytes:
+    """An ASCII text of `size` bytes."""
+    return (b"The quick brown fox jumps over the lazy dog. " * (size // 45 + 1))[:size]
+
+
+class Run:
+    """What all connections of a run share: the counters, the latencies, and the one place where failure goes."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, job: dict[str, Any], case: Case) -> None:
+        self.loop = loop
+        self.case = case
+        self.port: int = job["port"]
+        self.pid: int = job["pid"]
+        self.warmup: float = job["warmup"]
+        self.duration: float = job["duration"]
+        self.hold: float = job["hold"]
+        self.ssl = ssl.create_default_context(cafile=job["ca"]) if case.tls else None
+        self.failure: asyncio.Future[None] = loop.create_future()
+        self.count = 0
+        self.latencies: dict[int, int] = {}  # microseconds -> messages
+        self.since = 0.0  # when the measurement began
+        self.ending = False
+
+    def fail(self, why: str) -> None:
+        if not self.failure.done() and not self.ending:
+            self.failure.set_exception(RuntimeError(why))
+
+    def took(self, started: float, messages: int = 1) -> None:
+        micros = int((time.perf_counter() - started) * 1e6)
+        self.latencies[micros] = self.latencies.get(micros, 0) + messages
+        self.count += messages
+
+    def percentile(self, share: float) -> int:
+        left = share * sum(self.latencies.values())
+        for micros in sorted(self.latencies):
+            left -= self.latencies[micros]
+            if left <= 0:
+                return micros
+        return 0
+
+    async def connect(self, factory: Callable[[], asyncio.Protocol]) -> Any:
+        name = "localhost" if self.ssl else None
+        _, protocol = await self.loop.create_connection(factory, HOST, self.port, ssl=self.ssl, server_hostname=name)
+        return protocol
+
+    async def wait(self, future: asyncio.Future[Any]) -> Any:
+        """The result of `future`, unless the run fails or stalls first."""
+        await asyncio.wait({future, self.failure}, timeout=STALLED, return_when=asyncio.FIRST_COMPLETED)
+        if self.failure.done():
+            self.failure.result()
+        if not future.done():
+            raise RuntimeError(f"no answer within {STALLED:.0f} s after {self.count} messages")
+        return future.result()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.wait({self.failure}, timeout=seconds)
+        if self.failure.done():
+            self.failure.result()
+
+    async def measure(self) -> dict[str, float]:
+        """Let the traffic run for the warm-up and then for the duration; the figures of the latter."""
+        await self.sleep(self.warmup)
+        self.latencies.clear()
+        count, cpu, self.since = self.count, cpu_seconds(self.pid), time.perf_counter()
+        await self.sleep(self.duration)
+        count, cpu, wall = self.count - count, cpu_seconds(self.pid) - cpu, time.perf_counter() - self.since
+        if not count:
+            raise RuntimeError("no message came back")
+        return {
+            "value": cpu / count * 1e6,
+            "messages": count,
+            "per_second": count / wall,
+            "busy": cpu / wall,
+            "p50": self.percentile(0.5),
+            "p99": self.percentile(0.99),
+            "p99_9": self.percentile(0.999),
+            "memory_kib": memory_kib(self.pid),
+        }
+
+
+class Client(asyncio.Protocol):
+    """The opening handshake; then `opened` and, for each read, `received`. Subclasses make the traffic."""
+
+    __slots__ = ("buffer", "leaving", "path", "ready", "run", "transport")
+    transport: asyncio.Transport
+
+    def __init__(self, run: Run, path: bytes = b"/") -> None:
+        self.run = run
+        self.path = path
+        self.ready: asyncio.Future[None] = run.loop.create_future()
+        self.buffer = b""
+        self.leaving = False
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        transport.write(UPGRADE % self.path)
+
+    def data_received(self, data: bytes) -> None:
+        if self.ready.done():
+            self.received(data)
+            return
+        head, end, rest = (self.buffer + data).partition(b"\r\n\r\n")
+        if not end:
+            self.buffer = head
+        elif not head.startswith(b"HTTP/1.1 101 ") or ACCEPT not in head:
+            self.run.fail(f"handshake refused: {head[:200]!r}")
+        else:
+            self.buffer = b""
+            self.ready.set_result(None)
+            self.opened()
+            if rest:
+                self.received(rest)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.leaving:
+            self.run.fail(f"connection lost after {self.run.count} messages: {error}")
+
+    def leave(self) -> None:
+        self.leaving = True
+        self.transport.abort()
+
+    def opened(self) -> None:
+        pass
+
+    def received(self, data: bytes) -> None:
+        pass
+
+
+class Echo(Client):
+    """Keeps messages in flight: what came back is replaced at once, all of it in one write."""
+
+    __slots__ = ("echoes", "offset", "one", "outgoing", "sent")
+
+    def __init__(self, run: Run, one: bytes, outgoing: list[bytes], echoes: bytes) -> None:
+        super().__init__(run)
+        self.one = one  # one echo
+        self.outgoing = outgoing  # n frames to send, by n
+        self.echoes = echoes  # echoes in a row
+        self.offset = 0
+        self.sent: deque[tuple[float, int]] = deque()
+
+    def start(self) -> None:
+        self.push(self.run.case.in_flight)
+
+    def push(self, messages: int) -> None:
+        self.sent.append((time.perf_counter(), messages))
+        self.transport.write(self.outgoing[messages])
+
+    def received(self, data: bytes) -> None:
+        if not self.echoes.startswith(data, self.offset):
+            self.run.fail(f"not the echo, at byte {self.offset} of a frame: {data[:80]!r}")
+            return
+        back, self.offset = divmod(self.offset + len(data), len(self.one))
+        if back:
+            left = back
+            while left:
+                started, messages = self.sent.popleft()
+                if messages > left:
+                    self.sent.appendleft((started, messages - left))
+                    messages = left
+                self.run.took(started, messages)
+                left -= messages
+            self.push(back)
+
+
+class Visit(Client):
+    """Handshake, one echo, closing handshake; `over` is done when the server has closed the connection."""
+
+    __slots__ = ("over", "started", "wanted")
+    HELLO = frame(1, text(64), True)
+    ECHO = frame(1, text(64), False)
+    BYE = frame(8, b"\x03\xe8", True)
+    BYE_BACK = frame(8, b"\x03\xe8", False)
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run)
+        self.started = time.perf_counter()
+        self.over: asyncio.Future[None] = run.loop.create_future()
+        self.wanted = self.ECHO
+
+    def opened(self) -> None:
+        self.transport.write(self.HELLO)
+
+    def received(self, data: bytes) -> None:
+        self.buffer += data
+        if not self.wanted.startswith(self.buffer):
+            self.run.fail(f"expected {self.wanted[:80]!r}, got {self.buffer[:80]!r}")
+        elif self.buffer == self.wanted:
+            self.buffer = b""
+            if self.wanted is self.ECHO:
+                self.wanted = self.BYE_BACK
+                self.transport.write(self.BYE)
+            else:
+                self.wanted = b""
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self.wanted:
+            self.run.fail(f"connection lost while waiting for {self.wanted[:80]!r}: {error}")
+        elif not self.over.done():
+            self.run.took(self.started)
+            self.over.set_result(None)
+
+
+class Idle(Client):
+    """Stays open, and answers pings."""
+
+    __slots__ = ()
+
+    def received(self, data: bytes) -> None:
+        self.buffer += data
+        while len(self.buffer) >= 2 and len(self.buffer) >= 2 + self.buffer[1]:
+            opcode, end = self.buffer[0] & 15, 2 + self.buffer[1]
+            payload, self.buffer = self.buffer[2:end], self.buffer[end:]
+            if opcode == 9:
+                self.transport.write(frame(10, payload, True))
+            else:
+                self.run.fail(f"an idle connection got opcode {opcode}: {payload!r}")
+
+
+class Request(asyncio.Protocol):
+    """HTTP requests over one connection, one after the other."""
+
+    __slots__ = ("buffer", "run", "started", "transport")
+    transport: asyncio.Transport
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.buffer = b""
+        self.started = 0.0
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def start(self) -> None:
+        self.started = time.perf_counter()
+        self.transport.write(REQUEST)
+
+    def data_received(self, data: bytes) -> None:
+        if self.buffer:
+            data, self.buffer = self.buffer + data, b""
+        if data.startswith(b"HTTP/1.1 200 ") and data.endswith(b"\r\n\r\nhello"):
+            self.run.took(self.started)
+            self.start()
+        elif len(data) < 1000:
+            self.buffer = data
+        else:
+            self.run.fail(f"not the response: {data!r}")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.run.fail(f"connection lost after {self.run.count} responses: {error}")
+
+
+class Member(Client):
+    """One of the many that a message goes to; the last one that got it has the next one sent."""
+
+    __slots__ = ("room",)
+    SAID = frame(1, text(64), False)
+
+    def __init__(self, run: Run, room: Room) -> None:
+        super().__init__(run, b"/member")
+        self.room = room
+
+    def received(self, data: bytes) -> None:
+        self.buffer += data
+        if self.buffer == self.SAID:
+            self.buffer = b""
+            self.run.took(self.room.started)
+            self.room.missing -= 1
+            if not self.room.missing:
+                self.room.speak()
+        elif not self.SAID.startswith(self.buffer):
+            self.run.fail(f"not the message that was sent: {data[:80]!r}")
+
+
+class Room:
+    """The state of a round: when it was asked for, and how many members have not got its message."""
+
+    def __init__(self, speaker: Client | None = None) -> None:
+        self.speaker = speaker
+        self.started = 0.0
+        self.missing = 0
+        self.members = 0
+
+    def speak(self) -> None:
+        assert self.speaker is not None
+        self.started = time.perf_counter()
+        self.missing = self.members
+        self.speaker.transport.write(Visit.HELLO)

@@ -1,0 +1,127 @@
+"""The load generator: one process, pinned by whoever starts it, that talks to one server and prints figures as JSON.
+
+`python -m compliance.performance.load JOB`, JOB as JSON: {"case": "A", "port": 8000, "pid": 123, "warmup": 0.5,
+"duration": 2.0, "ca": "/path/to/ca.pem" for TLS, "hold": seconds that idle connections stay open}.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from compliance._servers import cpu_seconds, memory_kib
+from compliance.performance.cases import CASES
+from compliance.performance.clients import MAX_READ, Client, Echo, Idle, Member, Request, Room, Run, Visit, frame, text
+
+
+async def open_many(run: Run, number: int, factory: Callable[[], Client], at_once: int = 50) -> list[Any]:
+    """Open connections, not more than `at_once` at a time; return when each has its 101."""
+    clients: list[Any] = []
+    while len(clients) < number:
+        some = min(at_once, number - len(clients))
+        batch = await run.wait(asyncio.gather(*(run.connect(factory) for _ in range(some))))
+        await run.wait(asyncio.gather(*(client.ready for client in batch)))
+        clients += batch
+    return clients
+
+
+async def echo(run: Run) -> dict[str, float]:
+    case = run.case
+    one, masked = frame(1, text(case.size), False), frame(1, text(case.size), True)
+    outgoing = [masked * number for number in range(case.in_flight + 1)]
+    echoes = one * (MAX_READ // len(one) + 2)
+    await open_many(run, case.idle, lambda: Idle(run))
+    clients = await open_many(run, case.connections, lambda: Echo(run, one, outgoing, echoes))
+    for client in clients:
+        client.start()
+    figures = await run.measure()
+    if any(client.sent[0][0] < run.since for client in clients):
+        raise RuntimeError("a connection stalled: what it sent before the measurement has not come back")
+    return figures
+
+
+async def visit(run: Run) -> dict[str, float]:
+    async def visitor() -> None:
+        while not run.ending:
+            client = await run.connect(lambda: Visit(run))
+            await client.over
+
+    async def visitors() -> None:
+        try:
+            await asyncio.gather(*(visitor() for _ in range(run.case.connections)))
+        except OSError as error:
+            run.fail(str(error))
+
+    task = asyncio.ensure_future(visitors())
+    try:
+        return await run.measure()
+    finally:
+        run.ending = True
+        task.cancel()
+
+
+async def idle(run: Run) -> dict[str, float]:
+    """KB a connection: the server's memory with them all open, less that before (when it had served a few already)."""
+    for client in await open_many(run, 50, lambda: Idle(run)):
+        client.leave()
+    await run.sleep(0.5)
+    before, started = memory_kib(run.pid), time.perf_counter()
+    await open_many(run, run.case.connections, lambda: Idle(run))
+    opened = time.perf_counter() - started
+    cpu = cpu_seconds(run.pid)
+    await run.sleep(run.hold)
+    after = memory_kib(run.pid)
+    return {
+        "value": (after - before) * 1.024 / run.case.connections,
+        "messages": run.case.connections,
+        "per_second": run.case.connections / opened,
+        "busy": (cpu_seconds(run.pid) - cpu) / run.hold,
+        "memory_kib": after,
+    }
+
+
+async def http(run: Run) -> dict[str, float]:
+    opening = asyncio.gather(*(run.connect(lambda: Request(run)) for _ in range(run.case.connections)))
+    clients = await run.wait(opening)
+    for client in clients:
+        client.start()
+    figures = await run.measure()
+    if any(client.started < run.since for client in clients):
+        raise RuntimeError("a connection stalled: a request from before the measurement has no response")
+    return figures
+
+
+async def room(run: Run) -> dict[str, float]:
+    state = Room()
+    state.members = len(await open_many(run, run.case.connections, lambda: Member(run, state)))
+    [state.speaker] = await open_many(run, 1, lambda: Client(run, b"/speaker"))
+    state.speak()
+    return await run.measure()
+
+
+KINDS = {"echo": echo, "visit": visit, "idle": idle, "http": http, "room": room}
+
+
+async def main(job: dict[str, Any]) -> dict[str, float]:
+    run = Run(asyncio.get_running_loop(), job, CASES[job["case"]])
+    gc.disable()
+    try:
+        return await KINDS[run.case.kind](run)
+    finally:
+        run.ending = True
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    uvloop.install()
+    try:
+        answer: dict[str, Any] = asyncio.run(main(json.loads(sys.argv[1])))
+    except (OSError, RuntimeError) as problem:
+        answer = {"error": str(problem)}
+    print(json.dumps(answer))

@@ -1,0 +1,50 @@
+"""A request and its peer as an ASGI connection scope (ASGI specification, HTTP & WebSocket message format, version 2.5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flowserve.context import Context
+from flowserve.http.messages import Request
+from flowserve.stream import Peer
+
+ASGI = {"version": "3.0", "spec_version": "2.5"}
+"""Each scope gets a copy: applications write into scopes."""
+
+
+def build_scope(request: Request, peer: Peer, context: Context) -> dict[str, Any]:
+    """Return the keys that HTTP and WebSocket scopes have in common.
+
+    `path` begins with `root_path`, as in WSGI SCRIPT_NAME + PATH_INFO; `raw_path` is what the client sent.
+    """
+    return {
+        "asgi": ASGI.copy(),
+        "http_version": request.http_version,
+        "server": peer.server,
+        "client": peer.client,
+        "root_path": context.root_path,
+        "path": context.root_path + request.path,
+        "raw_path": request.raw_path,
+        "query_string": request.query_string,
+        "headers": request.headers,
+        "state": context.state.copy(),
+    }
+
+
+def http_scope(request: Request, peer: Peer, context: Context) -> dict[str, Any]:
+    """Return the scope of an HTTP request."""
+    scope = build_scope(request, peer, context)
+    scope["type"] = "http"
+    scope["method"] = request.method
+    scope["scheme"] = "https" if peer.secure else "http"
+    return scope
+
+
+def websocket_scope(request: Request, subprotocols: list[str], peer: Peer, context: Context) -> dict[str, Any]:
+    """Return the scope of a WebSocket; the Denial Response extension is always there."""
+    scope = build_scope(request, peer, context)
+    scope["type"] = "websocket"
+    scope["scheme"] = "wss" if peer.secure else "ws"
+    scope["subprotocols"] = subprotocols
+    scope["extensions"] = {"websocket.http.response": {}}
+    return scope

@@ -1,0 +1,28 @@
+cimport cython
+
+from flowserve.session cimport Session
+
+cdef int _CONNECTING, _ACCEPTED, _DENYING, _DONE
+
+cdef class WebSocketCycle:
+    cdef object _context, _deny_start, _peer, _request, _stream, _waiters
+    cdef Session _session
+    cdef int _state, _deny_status
+    cdef bint _greeted
+    cdef double _started_at
+    cdef public double deadline
+    cdef public long long tick
+
+    cdef bint _send_binary(self, message, Session session) except -1
+    cdef _close(self, message, Session session)
+    cdef bint _handshake(self, str kind, message) except -1
+    cdef _accept(self, message)
+    cdef bint _deny(self, message) except -1
+    cdef _refuse(self, int status, str detail)
+    cdef _end(self, int status)
+    cdef _wait(self)
+    cdef _wake(self)
+    cdef str _target(self)
+
+cdef dict _disconnect(int code, str reason)
+cdef _check_close(code, reason)

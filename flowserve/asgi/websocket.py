@@ -1,0 +1,268 @@
+# cython: language_level=3, annotation_typing=False
+"""A WebSocket as ASGI events (ASGI specification, WebSocket, and the Denial Response extension)."""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from flowserve import logs
+from flowserve.asgi.http import as_bytes
+from flowserve.asgi.scope import websocket_scope
+from flowserve.errors import ASGIMisuse, ClientDisconnected
+from flowserve.session import Session
+from flowserve.websocket.constants import is_sendable
+
+if TYPE_CHECKING:
+    from flowserve.context import Context
+    from flowserve.http.messages import Request
+
+_CONNECTING = 0  # the application has not said yet what it wants
+_ACCEPTED = 1
+_DENYING = 2  # its own HTTP response is on the way
+_DONE = 3  # denied, refused or given up: no WebSocket came of it
+
+
+class WebSocketCycle:
+    """One WebSocket, from the request that asks for it to its end.
+
+    Until the application accepts, the stream tells `disconnected()`, and can be asked for an HTTP response; then the session takes over.
+    """
+
+    __slots__ = (
+        "_context",
+        "_deny_start",
+        "_deny_status",
+        "_greeted",
+        "_peer",
+        "_request",
+        "_session",
+        "_started_at",
+        "_state",
+        "_stream",
+        "_waiters",
+        "deadline",
+        "tick",
+    )
+
+    def __init__(self, request: Request, stream: Any, context: Context) -> None:
+        """`stream` is a ResponseStream that also has `accept(subprotocol, headers) -> Session`."""
+        self._request = request
+        self._stream = stream
+        self._peer = stream.peer
+        self._context = context
+        self._session: Session | None = None
+        self._state = _CONNECTING
+        self._greeted = False
+        self._deny_start: dict[str, Any] | None = None
+        self._deny_status = 0
+        self._started_at = perf_counter()
+        self._waiters: list[asyncio.Future[None]] | None = None
+        self.deadline = 0.0
+        self.tick = 0
+
+    def run(self, subprotocols: list[str]) -> None:
+        """Call the application."""
+        context = self._context
+        scope = websocket_scope(self._request, subprotocols, self._peer, context)
+        context.timers.set(self, context.loop.time() + context.config.timeout_handshake)
+        context.call_app(scope, self.receive, self.send, self._app_done)
+
+    # What the application calls
+
+    async def receive(self) -> dict[str, Any]:
+        """websocket.connect, then websocket.receive for each message, then websocket.disconnect as often as it is asked for."""
+        if self._session is None:
+            if not self._greeted:
+                self._greeted = True
+                return {"type": "websocket.connect"}
+            while self._session is None and self._state != _DONE:
+                await self._wait()
+            if self._session is None:
+                return _disconnect(1006, "")
+        session = self._session
+        while not session.ready():
+            await session.wait()
+        if session.waiting:
+            message = session.take()
+            if isinstance(message, str):
+                return {"type": "websocket.receive", "text": message}
+            return {"type": "websocket.receive", "bytes": message}
+        return _disconnect(session.close_code, session.close_reason)
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """websocket.accept, .send, .close and .http.response.*.
+
+        Raises ASGIMisuse for what the state does not allow, and ClientDisconnected once the WebSocket has ended.
+        """
+        kind = message["type"]
+        session = self._session
+        if session is not None:
+            if kind == "websocket.send":
+                text = message.get("text")
+                if text is not None and message.get("bytes") is None:
+                    if not isinstance(text, str):
+                        raise ASGIMisuse(f"'text' must be str, not {type(text).__name__}")
+                    drain = session.send_text(text)
+                else:
+                    drain = self._send_binary(message, session)
+                if drain:
+                    await session.drain()
+            elif kind == "websocket.close":
+                self._close(message, session)
+            else:
+                raise ASGIMisuse(f"unexpected {kind!r}: the WebSocket has been accepted")
+        elif self._state == _DONE:
+            raise ClientDisconnected("the client has left, or was turned away")
+        elif self._handshake(kind, message):
+            await self._stream.drain()
+
+    def _send_binary(self, message: dict[str, Any], session: Session) -> bool:
+        data = message.get("bytes")
+        if data is None or message.get("text") is not None:
+            raise ASGIMisuse("'websocket.send' takes exactly one of 'text' and 'bytes'")
+        return session.send_binary(as_bytes(data, "bytes"))
+
+    def _close(self, message: dict[str, Any], session: Session) -> None:
+        code, reason = message.get("code", 1000), message.get("reason") or ""
+        _check_close(code, reason)
+        session.close(code, reason)
+
+    def _handshake(self, kind: str, message: dict[str, Any]) -> bool:
+        """What may come before the WebSocket is open. Returns whether to wait for the stream to drain."""
+        if self._state == _CONNECTING:
+            if kind == "websocket.accept":
+                self._accept(message)
+            elif kind == "websocket.close":
+                _check_close(message.get("code", 1000), message.get("reason") or "")
+                self._refuse(403, "Forbidden")
+            elif kind == "websocket.http.response.start":
+                self._deny_start = message
+                self._state = _DENYING
+            else:
+                raise ASGIMisuse(f"unexpected {kind!r}: accept, close or deny the WebSocket first")
+            return False
+        if kind != "websocket.http.response.body":
+            raise ASGIMisuse(f"unexpected {kind!r} in a denial response")
+        return self._deny(message)
+
+    def _accept(self, message: dict[str, Any]) -> None:
+        subprotocol = message.get("subprotocol")
+        if subprotocol is not None and not isinstance(subprotocol, str):
+            raise ASGIMisuse(f"'subprotocol' must be str, not {type(subprotocol).__name__}")
+        session = self._stream.accept(subprotocol, list(message.get("headers") or ()))
+        session.on_lost = self._lost
+        self._stream = None  # the session has taken over
+        self._context.timers.cancel(self)
+        self._state = _ACCEPTED
+        self._session = session
+        self._wake()
+        if self._context.config.access_log:
+            logs.access_websocket_open(str(self._peer), self._target(), subprotocol)
+
+    def _deny(self, message: dict[str, Any]) -> bool:
+        body = as_bytes(message.get("body", b""), "body")
+        more = bool(message.get("more_body", False))
+        if self._deny_start is not None:
+            status, headers = self._deny_start["status"], list(self._deny_start.get("headers") or ())
+            drain: bool = self._stream.send_response(status, headers, body, more)
+            self._deny_start = None
+            self._deny_status = status
+        else:
+            drain = self._stream.send_body(body, more)
+        if not more:
+            self._end(self._deny_status)
+            self._stream.finished()
+        return drain
+
+    def _refuse(self, status: int, detail: str) -> None:
+        self._end(status)
+        self._stream.send_error(status, detail)
+
+    def _end(self, status: int) -> None:
+        """No WebSocket came of it."""
+        self._state = _DONE
+        self._context.timers.cancel(self)
+        self._wake()
+        if self._context.config.access_log:
+            request = self._request
+            seconds = perf_counter() - self._started_at
+            logs.access_http(
+                str(self._peer), request.method, self._target(), request.http_version, status, seconds
+            )
+
+    # While the application decides
+
+    def disconnected(self) -> None:
+        """The client has left before the WebSocket was accepted."""
+        if self._state in (_CONNECTING, _DENYING):
+            self._end(self._deny_status or 499)
+
+    def shutdown(self) -> None:
+        """The server stops before the application has decided."""
+        if self._state == _CONNECTING:
+            self._refuse(503, "The server is shutting down")
+
+    def on_deadline(self, now: float) -> None:
+        """The application took too long to accept or deny."""
+        if self._state == _CONNECTING:
+            logs.logger.error("The application neither accepted nor denied a WebSocket in time (--timeout-handshake)")
+            self._refuse(504, "The application did not answer in time")
+
+    def _wait(self) -> asyncio.Future[None]:
+        waiter: asyncio.Future[None] = self._context.loop.create_future()
+        if self._waiters is None:
+            self._waiters = []
+        self._waiters.append(waiter)
+        return waiter
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters or ():
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # The end
+
+    def _app_done(self, task: asyncio.Task[Any]) -> None:
+        failed = self._context.app_done(task)
+        if self._session is not None:
+            self._session.close(1011 if failed else 1000)
+        elif self._state == _DENYING and self._deny_start is None:
+            self._end(self._deny_status)
+            self._stream.abort()
+        elif self._state != _DONE:
+            if not failed:
+                logs.logger.error("The application returned without accepting or denying the WebSocket")
+            self._refuse(500, "Internal Server Error")
+
+    def _lost(self, session: Session) -> None:
+        """The connection is gone."""
+        if self._context.config.access_log:
+            connection = session.connection
+            logs.access_websocket_close(
+                str(self._peer),
+                self._target(),
+                session.close_code,
+                perf_counter() - self._started_at,
+                connection.messages_in,
+                connection.bytes_in,
+                connection.messages_out,
+                connection.bytes_out,
+            )
+
+    def _target(self) -> str:
+        return self._context.root_path + self._request.target.decode("latin-1")
+
+
+def _disconnect(code: int, reason: str) -> dict[str, Any]:
+    return {"type": "websocket.disconnect", "code": code, "reason": reason}
+
+
+def _check_close(code: Any, reason: Any) -> None:
+    """A close frame's code and reason (RFC 6455 section 7.4); the reason is cut to fit later."""
+    if not isinstance(code, int) or not is_sendable(code):
+        raise ASGIMisuse(f"{code!r} is not a code that a close frame may carry (RFC 6455 section 7.4)")
+    if not isinstance(reason, str):
+        raise ASGIMisuse(f"'reason' must be str, not {type(reason).__name__}")

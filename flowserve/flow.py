@@ -1,0 +1,65 @@
+"""Flow control over one transport: pausing and resuming in both directions, written once for HTTP and WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class Flow:
+    """A `stream.Stream` over an asyncio transport.
+
+    Whatever is the transport's protocol passes on `pause_writing()`, `resume_writing()` and, as `lost()`, `connection_lost()`.
+    """
+
+    __slots__ = ("_reading", "_waiters", "half_open", "transport", "write", "write_paused", "writelines")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.transport = transport
+        # The transport's own methods, so that no layer stands between a message and the transport.
+        self.write = transport.write
+        self.writelines = transport.writelines
+        self.half_open: bool = transport.can_write_eof()  # TLS can not
+        self.write_paused = False
+        self._reading = True
+        self._waiters: list[asyncio.Future[None]] | None = None
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters or ():
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def drain(self) -> None:
+        """Wait while the transport is over its high-water mark; else only let others have their turn."""
+        if not self.write_paused:
+            await asyncio.sleep(0)
+        while self.write_paused:
+            waiter = asyncio.get_running_loop().create_future()
+            if self._waiters is None:
+                self._waiters = []
+            self._waiters.append(waiter)
+            await waiter
+
+    def pause_reading(self) -> None:
+        if self._reading:
+            self._reading = False
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self._reading:
+            self._reading = True
+            self.transport.resume_reading()
+
+    def close(self) -> None:
+        self.transport.close()
+
+    def abort(self) -> None:
+        self.transport.abort()
+
+    def lost(self) -> None:
+        self._reading = True  # nothing left to pause or resume
+        self.resume_writing()

@@ -1,0 +1,383 @@
+"""HTTP/1.1 over httptools: requests out of bytes, bytes out of responses (RFC 9112). No I/O.
+
+llhttp, beneath httptools, refuses most of what request smuggling is made of: bare CR and LF, space before the colon, folded lines,
+control characters, bad chunk sizes, Content-Length repeated or beside Transfer-Encoding. What it lets pass is refused here.
+"""
+
+from __future__ import annotations
+
+import http
+import re
+from collections.abc import Sequence
+from typing import Protocol
+
+import httptools
+
+from flowserve.errors import ASGIMisuse, RequestError
+from flowserve.http.messages import Headers, Request, tokens
+
+_SLICE = 16384
+"""Bytes of a chunked body parsed at once: what may follow it in the same slice is parsed ahead, so keep that small."""
+
+_COMMON = """accept accept-charset accept-encoding accept-language authorization cache-control connection content-encoding
+content-length content-type cookie date dnt expect forwarded from host if-match if-modified-since if-none-match if-range
+if-unmodified-since keep-alive origin pragma priority range referer sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest
+sec-fetch-mode sec-fetch-site sec-fetch-user sec-websocket-extensions sec-websocket-key sec-websocket-protocol
+sec-websocket-version te trailer transfer-encoding upgrade upgrade-insecure-requests user-agent via x-forwarded-for
+x-forwarded-host x-forwarded-port x-forwarded-proto x-real-ip x-request-id""".split()
+_NAMES = {spelling.encode(): name.encode() for name in _COMMON for spelling in (name, name.title())}
+"""Names as they usually come, to one shared object in lower case: cheaper than lower(), and one object for all connections."""
+
+_FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding", b"expect"))
+_HOST = re.compile(rb"[^\x00-\x20/?#@\\\x7f]*")
+_ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
+
+
+class RequestHandler(Protocol):
+    """What a parser tells of."""
+
+    def on_request(self, request: Request) -> None:
+        """The head has come."""
+
+    def on_body(self, data: bytes) -> None:
+        """Some of the body has come."""
+
+    def on_end(self) -> None:
+        """The request is complete."""
+
+
+class RequestParser:
+    """Parses the requests of one connection, one at a time."""
+
+    __slots__ = (
+        "_bytes",
+        "_ended",
+        "_error",
+        "_framing",
+        "_handler",
+        "_headers",
+        "_max_count",
+        "_max_size",
+        "_muted",
+        "_parser",
+        "_remaining",
+        "_request",
+        "_tail",
+        "_target",
+    )
+
+    def __init__(self, handler: RequestHandler, max_head_size: int, max_header_count: int) -> None:
+        """`max_head_size` in bytes, from the method to the empty line."""
+        self._handler = handler
+        self._max_size = max_head_size
+        self._max_count = max_header_count
+        self._parser = httptools.HttpRequestParser(self)
+        self._muted = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._request: Request | None = None
+        self._target = b""
+        self._headers: Headers = []
+        self._framing: Headers = []
+        self._bytes = 0  # of the head; later, of chunk framing and trailers since the last progress
+        self._tail = b""  # the last bytes of an unfinished head
+        self._remaining: int | None = 0  # bytes of body still to come; None if chunked
+        self._ended = False
+        self._error: RequestError | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether the head of a request has begun to come."""
+        return self._bytes > 0
+
+    def feed(self, data: bytes) -> bytes:
+        """Parse up to the end of the current request and return the bytes behind it.
+
+        Raises RequestError for what RFC 9112 does not allow or the limits forbid; nothing must be fed after that.
+        """
+        while data:
+            if self._request is None:
+                end = self._head_end(data)
+            elif self._remaining is None:
+                end = _SLICE
+            else:
+                end = self._remaining
+            self._parse(data[:end])
+            data = data[end:]
+            if self._ended:
+                self._reset()
+                break
+        return data
+
+    def _head_end(self, data: bytes) -> int:
+        """Where in `data` the head ends: what is behind it is fed when the head has been looked at."""
+        joined = self._tail + data if self._tail else data
+        found = joined.find(b"\r\n\r\n")
+        if found < 0:
+            self._tail = joined[-3:]
+            return len(data)
+        end = found + 4 - len(self._tail)
+        self._tail = b""
+        return end
+
+    def _parse(self, data: bytes) -> None:
+        in_head = self._request is None
+        self._bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._parser = httptools.HttpRequestParser(self)  # the old one takes no more
+            request = self._request
+            if request is not None and request.has_body and not request.is_websocket:
+                self._resume_body()
+        except httptools.HttpParserCallbackError:
+            if self._error is None:
+                raise
+            raise self._error from None
+        except httptools.HttpParserError as error:
+            raise RequestError(400, f"Bad request: {str(error).lower()}") from None
+        if self._request is None:
+            if self._bytes > self._max_size:
+                raise self._too_large()
+        elif not in_head and self._remaining is None and self._bytes > self._max_size + _SLICE:
+            raise RequestError(400, "Chunk extensions or trailers are too large")
+        elif not in_head and self._remaining:
+            self._remaining -= len(data)
+
+    def _resume_body(self) -> None:
+        """llhttp takes an upgrade for the end of HTTP, but who doesn't upgrade reads the body as usual (RFC 9110 section 7.8)."""
+        framing = b"".join(b"%b: %b\r\n" % field for field in self._framing)
+        self._muted = True
+        self._parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n")
+        self._muted = False
+
+    def _too_large(self) -> RequestError:
+        if len(self._target) > self._max_size // 2 or not self._headers and b" " not in self._target:
+            return RequestError(414, f"The request target is longer than the limit of {self._max_size} bytes for a head")
+        return RequestError(431, f"The request head is larger than the limit of {self._max_size} bytes")
+
+    def _refuse(self, status: int, detail: str) -> None:
+        self._error = RequestError(status, detail)
+        raise self._error
+
+    # Called by httptools
+
+    def on_url(self, url: bytes) -> None:
+        if not self._muted:
+            self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._muted or self._request is not None:
+            return  # trailers are ignored
+        if len(self._headers) >= self._max_count:
+            self._refuse(431, f"More than {self._max_count} header fields")
+        name = _NAMES.get(name) or name.lower()
+        value = value.strip(b" \t")
+        self._headers.append((name, value))
+        if name in _FRAMING:
+            self._framing.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if self._muted:
+            return
+        if self._bytes > self._max_size:
+            self._error = self._too_large()
+            raise self._error
+        parser = self._parser
+        version = parser.get_http_version()
+        method = parser.get_method().decode("ascii")
+        if version not in ("1.1", "1.0"):
+            self._refuse(505, "Only HTTP/1.0 and HTTP/1.1 are spoken here")
+        if method == "CONNECT":
+            self._refuse(501, "CONNECT is not supported")
+        if b"#" in self._target:
+            self._refuse(400, "Bad request: fragment in the request target")
+        request = Request(method, self._origin_form(), version, self._headers)
+        request.keep_alive = parser.should_keep_alive()
+        self._frame(request)
+        self._request = request
+        self._bytes = 0
+        self._handler.on_request(request)
+
+    def _origin_form(self) -> bytes:
+        """The target without scheme and authority; these replace the Host field (RFC 9112 section 3.2.2)."""
+        match = _ABSOLUTE.match(self._target)
+        if match is None:
+            return self._target
+        if sum(name == b"host" for name, _ in self._headers) == 1:
+            self._headers[:] = [(n, match[1] if n == b"host" else v) for n, v in self._headers]
+        return match[2] if match[2].startswith(b"/") else b"/" + match[2]
+
+    def _frame(self, request: Request) -> None:
+        """Find out where the body ends (RFC 9112 section 6), and check the Host field (section 3.2)."""
+        hosts = 0
+        for name, value in self._framing:
+            if name == b"host":
+                hosts += 1
+                if not _HOST.fullmatch(value):
+                    self._refuse(400, "Bad request: invalid Host header")
+            elif name == b"content-length":
+                self._remaining = int(value)
+                request.has_body = self._remaining > 0
+            elif name == b"transfer-encoding":
+                if request.http_version == "1.0":
+                    self._refuse(400, "Bad request: Transfer-Encoding in HTTP/1.0")
+                if tokens(value) != [b"chunked"]:
+                    self._refuse(501, "No other transfer coding than chunked is supported")
+                self._remaining = None
+                request.has_body = True
+            elif request.http_version == "1.1":
+                request.expect_continue = b"100-continue" in tokens(value)
+        if hosts > 1 or (hosts == 0 and request.http_version == "1.1"):
+            self._refuse(400, "Bad request: exactly one Host header is required")
+
+    def on_body(self, body: bytes) -> None:
+        self._bytes = 0
+        self._handler.on_body(body)
+
+    def on_chunk_header(self) -> None:
+        self._bytes = 0
+
+    def on_message_complete(self) -> None:
+        request = self._request
+        if request is None or self._muted:
+            return
+        if self._parser.should_upgrade() and request.has_body and not request.is_websocket:
+            return  # the body is still to come
+        self._ended = True
+        self._handler.on_end()
+
+
+_STATUS_LINES = {s.value: b"HTTP/1.1 %d %b\r\n" % (s.value, s.phrase.encode()) for s in http.HTTPStatus}
+_FIELDS = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [^\x00-\x08\x0a-\x1f\x7f]*\r\n)*")
+
+
+class ResponseEncoder:
+    """Bytes of the response to one request, framed as RFC 9112 section 6 says.
+
+    After `head()`, `keep_alive` says whether the connection can be used for another request.
+    """
+
+    __slots__ = ("_chunked", "_expected", "_head_only", "_method", "_version", "keep_alive", "started")
+
+    def __init__(self, request: Request) -> None:
+        self._method = request.method
+        self._version = request.http_version
+        self.keep_alive = request.keep_alive
+        self.started = False
+        self._chunked = False
+        self._head_only = False
+        self._expected: int | None = None  # bytes of body still to come, as the application's content-length has it
+
+    def head(self, status: int, headers: Sequence[tuple[bytes, bytes]], defaults: bytes, length: int | None) -> bytes:
+        """Return the head of the response.
+
+        `defaults` are the server's own header lines; a date or server of the application's replaces all of them that it names.
+        `length` is the body's, in bytes, when all of it is known. Raises ASGIMisuse for what can't be sent.
+        """
+        if not isinstance(status, int) or not 200 <= status <= 999:
+            raise ASGIMisuse(f"status must be an int from 200 to 999, not {status!r}")
+        lines = []
+        declared: int | None = None
+        connection = False
+        bodyless = status in (204, 304)
+        self._head_only = bodyless or self._method == "HEAD"
+        try:
+            for name, value in headers:
+                lower = name.lower()
+                if lower == b"transfer-encoding" or (lower == b"content-length" and status == 204):
+                    continue  # how the body is framed is the server's to say
+                if lower == b"content-length":
+                    declared = _content_length(value, declared)
+                elif lower == b"connection":
+                    connection = True
+                    if b"close" in tokens(value):
+                        self.keep_alive = False
+                elif lower in (b"date", b"server"):
+                    defaults = _without(defaults, lower)
+                lines.append(b"%b: %b\r\n" % (name, value))
+        except (TypeError, ValueError, AttributeError):
+            raise ASGIMisuse("headers must be pairs of bytes: (name, value)") from None
+        if declared is not None:
+            self._expected = None if self._head_only else declared
+        elif not bodyless:
+            if length is not None and not (self._method == "HEAD" and not length):
+                lines.append(b"content-length: %d\r\n" % length)
+            elif not self._head_only:
+                self._chunked = self._version == "1.1"
+                if self._chunked:
+                    lines.append(b"transfer-encoding: chunked\r\n")
+                else:
+                    self.keep_alive = False
+        if not connection:
+            if not self.keep_alive:
+                lines.append(b"connection: close\r\n")
+            elif self._version == "1.0":
+                lines.append(b"connection: keep-alive\r\n")
+        fields = _checked(b"".join(lines))
+        if self._expected is not None and length is not None and length != self._expected:
+            raise ASGIMisuse(f"the response body has {length} bytes, its content-length says {self._expected}")
+        self.started = True
+        return status_line(status) + defaults + fields + b"\r\n"
+
+    def body(self, data: bytes, more: bool) -> bytes:
+        """Return the bytes for a part of the body. Raises ASGIMisuse when they don't fit the content-length."""
+        if self._head_only:
+            return b""
+        if self._expected is not None:
+            self._expected -= len(data)
+            if self._expected < 0:
+                raise ASGIMisuse("the response body is longer than its content-length")
+            if self._expected and not more:
+                raise ASGIMisuse("the response body is shorter than its content-length")
+        if not self._chunked:
+            return data
+        chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+        return chunk if more else chunk + b"0\r\n\r\n"
+
+
+def status_line(status: int) -> bytes:
+    """Return the first line of a response."""
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+def encode_error(
+    error: RequestError, defaults: bytes, headers: Sequence[tuple[bytes, bytes]] = (), head_only: bool = False
+) -> bytes:
+    """Return the whole response for `error`: plain text, and the connection closes after it."""
+    body = error.detail.encode()
+    extra = b"".join(b"%b: %b\r\n" % field for field in headers)
+    return b"%b%b%bcontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b" % (
+        status_line(error.status),
+        defaults,
+        extra,
+        len(body),
+        b"" if head_only else body,
+    )
+
+
+def encode_switching(fields: Sequence[tuple[bytes, bytes]], defaults: bytes) -> bytes:
+    """Return a 101 response with `fields`. Raises ASGIMisuse for characters that HTTP does not allow."""
+    try:
+        lines = b"".join(b"%b: %b\r\n" % field for field in fields)
+    except TypeError:
+        raise ASGIMisuse("headers must be pairs of bytes: (name, value)") from None
+    return status_line(101) + defaults + _checked(lines) + b"\r\n"
+
+
+def _checked(fields: bytes) -> bytes:
+    """Return header lines that HTTP allows; raises ASGIMisuse for others, so that they never reach the wire."""
+    if not _FIELDS.fullmatch(fields):
+        raise ASGIMisuse("a header has a character that HTTP does not allow (RFC 9110 section 5.5)")
+    return fields
+
+
+def _content_length(value: bytes, declared: int | None) -> int:
+    if not value.isdigit() or (declared is not None and int(value) != declared):
+        raise ASGIMisuse("content-length must be one number")
+    return int(value)
+
+
+def _without(lines: bytes, name: bytes) -> bytes:
+    return b"".join(line for line in lines.splitlines(keepends=True) if not line.lower().startswith(name + b":"))

@@ -1,0 +1,64 @@
+"""HTTP as values: a request, and what its header fields say (RFC 9110). No I/O."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote
+
+Headers = list[tuple[bytes, bytes]]
+"""Fields in the order they came; names in lower case."""
+
+
+class Request:
+    """The head of a request.
+
+    `target` is as it was received; `raw_path` and `query_string` are its parts, `path` is `raw_path` with its percent-encoding
+    decoded as UTF-8. `http_version` is '1.0', '1.1' or '2'. `has_body` says whether a body follows.
+    """
+
+    __slots__ = (
+        "expect_continue",
+        "has_body",
+        "headers",
+        "http_version",
+        "keep_alive",
+        "method",
+        "path",
+        "query_string",
+        "raw_path",
+        "target",
+    )
+
+    def __init__(self, method: str, target: bytes, http_version: str, headers: Headers) -> None:
+        self.method = method
+        self.target = target
+        self.http_version = http_version
+        self.headers = headers
+        self.raw_path, _, self.query_string = target.partition(b"?")
+        path = self.raw_path.decode("ascii", "replace")
+        self.path = unquote(path) if "%" in path else path
+        self.has_body = False
+        self.keep_alive = True
+        self.expect_continue = False
+
+    def values(self, name: bytes) -> list[bytes]:
+        """Return the values of every field called `name` (lower case)."""
+        return [value for field, value in self.headers if field == name]
+
+    def has_token(self, name: bytes, token: bytes) -> bool:
+        """Return whether the lists in the fields called `name` contain `token` (both lower case), in any case."""
+        return any(token in tokens(value) for value in self.values(name))
+
+    @property
+    def is_websocket(self) -> bool:
+        """Whether this asks for a WebSocket (RFC 6455 section 4.2.1), if perhaps wrongly.
+
+        A request with a key counts without 'Connection: Upgrade' too: a proxy took it away, and the answer should say so.
+        """
+        return self.has_token(b"upgrade", b"websocket") and (
+            self.has_token(b"connection", b"upgrade") or bool(self.values(b"sec-websocket-key"))
+        )
+
+
+def tokens(value: bytes) -> list[bytes]:
+    """Return the members of a comma-separated list, in lower case, without empty ones (RFC 9110 section 5.6.1)."""
+    return [token for member in value.lower().split(b",") if (token := member.strip(b" \t"))]

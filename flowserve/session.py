@@ -1,0 +1,384 @@
+# cython: language_level=3, annotation_typing=False, boundscheck=False, wraparound=False, initializedcheck=False
+"""One live WebSocket, in either role: its queue, its backpressure, its keepalive and its end (RFC 6455).
+
+A session is the protocol of its transport, so that no layer stands between the event loop and the decoder; how bytes leave
+it leaves to its Stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from flowserve.errors import ClientDisconnected
+from flowserve.websocket.connection import Connection
+from flowserve.websocket.constants import CloseCode, State
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from flowserve.context import Context
+    from flowserve.stream import Stream
+
+_OPEN = int(State.OPEN)
+_CLOSED = int(State.CLOSED)
+
+_READ_MARK = 65536  # bytes of complete messages: above it reading stops, at half of it it goes on
+_WRITE_MARK = 65536  # bytes sent in one turn of the event loop: from here on they don't wait for its end
+_GRACE = 0.1  # seconds
+_JOIN_MARK = 65536  # bytes: below it one write of joined pieces is cheaper than several
+
+
+class Outbox:
+    """The sessions of a worker that have something to write: one callback a turn of the event loop for all of them."""
+
+    __slots__ = ("_loop", "_sessions")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._sessions: list[Session] = []
+
+    def add(self, session: Session) -> None:
+        """Have `session.flush()` called at the end of this turn."""
+        if not self._sessions:
+            self._loop.call_soon(self.flush)
+        self._sessions.append(session)
+
+    def flush(self) -> None:
+        """Write what the sessions have."""
+        sessions = self._sessions
+        self._sessions = []
+        for session in sessions:
+            session._listed = False
+            session.flush()
+
+
+class Session:
+    """One live WebSocket over a stream.
+
+    Receiving: `while not session.ready(): await session.wait()`; then, if `session.waiting`, `session.take()` is the next message,
+    else it has ended, for the reason in `close_code` and `close_reason`. Cancelling the wait loses nothing.
+
+    Sending: `send_text` and `send_binary` return whether the caller should now `await session.drain()`. They raise
+    ClientDisconnected once the session can't send any more.
+
+    `on_lost(session)` is called once, when the transport is gone.
+    """
+
+    __slots__ = (
+        "_active",
+        "_active_at",
+        "_idle_timeout",
+        "_listed",
+        "_loop",
+        "_lost",
+        "_max_queue",
+        "_outbox",
+        "_ping_due",
+        "_ping_interval",
+        "_ping_sent",
+        "_ping_timeout",
+        "_pings",
+        "_pong_due_from",
+        "_reading",
+        "_suspect",
+        "_waiters",
+        "connection",
+        "context",
+        "deadline",
+        "latency",
+        "on_lost",
+        "stream",
+        "tick",
+    )
+
+    def __init__(self, connection: Connection, stream: Stream, context: Context) -> None:
+        """`connection` is the wire state, past the opening handshake; the session starts its timers now."""
+        self.connection = connection
+        self.stream = stream
+        self.context = context
+        self.on_lost: Callable[[Session], None] | None = None
+        self.latency = 0.0  # seconds, of the last ping
+        self.deadline = 0.0
+        self.tick = 0
+        self._loop = context.loop
+        self._outbox = context.outbox
+        self._waiters: list[asyncio.Future[None]] = []
+        self._lost = False
+        self._listed = False
+        self._reading = True
+        config = context.config
+        now = self._loop.time()
+        self._max_queue = config.ws_max_queue
+        self._idle_timeout = config.ws_idle_timeout or 0.0  # seconds; 0 for none, here and below
+        self._ping_interval = config.ws_ping_interval or 0.0
+        self._ping_timeout = config.ws_ping_timeout or 0.0
+        self._active_at = now  # the last message, kept only for the idle timeout
+        self._active = False  # something came since the last ping
+        self._suspect = False
+        self._pings = 0
+        self._ping_sent = 0.0
+        self._ping_due = now + self._ping_interval
+        self._pong_due_from = 0.0  # since when the peer owes a sign of life; 0 when it owes none
+        context.live.add(self)
+        self._keep_alive(now)
+
+    # What it says about itself
+
+    @property
+    def waiting(self) -> int:
+        """Messages that have come and wait to be taken."""
+        return self.connection.waiting
+
+    @property
+    def close_code(self) -> int:
+        """Why it ended: the peer's code, 1005 if it gave none, the code that was sent to it, or 1006 for an abrupt end."""
+        return self.connection.close_code
+
+    @property
+    def close_reason(self) -> str:
+        """The reason that went with the code."""
+        return self.connection.close_reason
+
+    # Receiving
+
+    def ready(self) -> bool:
+        """Whether there is a message, or the end. Asking says that the messages before have been dealt with."""
+        connection = self.connection
+        if connection.waiting:
+            return True
+        if connection.ended:
+            self._answer()
+            return True
+        return self._lost or connection.state != _OPEN
+
+    def wait(self) -> Awaitable[None]:
+        """Return an awaitable that is done when `ready()` may have become true."""
+        if self._listed:
+            self.flush()  # the usual end of an application's turn: no need to wait for the event loop's
+        waiter = self._loop.create_future()
+        self._waiters.append(waiter)
+        return waiter
+
+    def take(self) -> str | bytes:
+        """Return the next message. IndexError when none is waiting."""
+        connection = self.connection
+        message = connection.take()
+        if not self._reading and not self._full(2):
+            self._reading = True
+            self.stream.resume_reading()
+        return message
+
+    def _full(self, part: int) -> bool:
+        connection = self.connection
+        return connection.waiting > self._max_queue // part or connection.waiting_size > _READ_MARK // part
+
+    def _wake(self) -> None:
+        waiters = self._waiters
+        if waiters:
+            self._waiters = []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    # Sending
+
+    def send_text(self, text: str, compress: bool = True) -> bool:
+        """Send a text message. UnicodeEncodeError for a lone surrogate."""
+        self._check_open()
+        self.connection.send_text(text, compress)
+        return self._sent()
+
+    def send_binary(self, data: bytes, compress: bool = True) -> bool:
+        """Send a binary message."""
+        self._check_open()
+        self.connection.send_binary(data, compress)
+        return self._sent()
+
+    async def drain(self) -> None:
+        """Wait until sending is welcome. ClientDisconnected when the session ends meanwhile."""
+        await self.stream.drain()
+        if self._lost:
+            raise ClientDisconnected("the client has left")
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Begin the closing handshake, or answer the peer's; nothing if that was done. Whoever waits is woken."""
+        connection = self.connection
+        if connection.state == _OPEN and not self._lost:
+            connection.close(code, reason)
+            self._closing()
+            self._wake()
+
+    def shutdown(self) -> None:
+        """The server stops: tell both sides (RFC 6455 section 7.4.1, and the IANA registry for 1012)."""
+        self.close(int(CloseCode.SERVICE_RESTART), "the server is shutting down")
+
+    def abort(self) -> None:
+        """End it now, without a closing handshake."""
+        self.stream.abort()
+
+    def flush(self) -> None:
+        """Write what there is to write, unless the stream is full."""
+        connection = self.connection
+        stream = self.stream
+        if connection.output_size and not stream.write_paused and not self._lost:
+            size = connection.output_size
+            pieces = connection.take_output()
+            if len(pieces) == 1:
+                stream.write(pieces[0])
+            elif size < _JOIN_MARK:
+                stream.write(b"".join(pieces))
+            else:
+                stream.writelines(pieces)
+        if connection.state == _CLOSED and not connection.output_size and not self._lost:
+            stream.close()
+
+    def _check_open(self) -> None:
+        if self._lost or self.connection.state != _OPEN:
+            raise ClientDisconnected("the WebSocket is closed")
+
+    def _sent(self) -> bool:
+        if self._idle_timeout:
+            self._active_at = self._loop.time()
+        if self.connection.output_size >= _WRITE_MARK:
+            self.flush()
+            return True
+        if not self._listed:
+            self._listed = True
+            self._outbox.add(self)
+        return self.stream.write_paused
+
+    # The end
+
+    def _answer(self) -> None:
+        """The peer's end has come to the front of the line: answer it."""
+        if self.connection.state == _OPEN and not self._lost:
+            self.connection.answer_end()
+            self._closing()
+
+    def _closing(self) -> None:
+        """This end's close frame is made: send it, and give the rest of the closing handshake its time."""
+        self.flush()
+        self._set_deadline(self._loop.time() + self.context.config.ws_close_timeout)
+
+    def _set_deadline(self, deadline: float) -> None:
+        if not self._lost:
+            self.context.timers.set(self, deadline)
+
+    # As the protocol of the transport
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the peer."""
+        connection = self.connection
+        messages = connection.messages_in
+        state = connection.state
+        self._active = True
+        connection.feed(data)
+        if connection.messages_in != messages:
+            if self._idle_timeout:
+                self._active_at = self._loop.time()
+            if self._reading and self._full(1):
+                self._reading = False
+                self.stream.pause_reading()
+            self._wake()
+        if connection.pong_received is not None:
+            self._ponged()
+        if connection.ended and state == _OPEN:
+            self._ended()
+        if connection.output_size or connection.state != state:
+            self.flush()
+
+    def _ended(self) -> None:
+        """The peer's end has come in: answer it now, or when the messages before it have been taken, but not much later."""
+        if self.connection.waiting:
+            self._set_deadline(self._loop.time() + self.context.config.ws_close_timeout)
+        else:
+            self._answer()
+        self._wake()
+
+    def eof_received(self) -> bool:
+        """The peer has stopped writing: keep the other direction only to answer what came before the end."""
+        return self.connection.ended and self.stream.half_open and self.connection.state != _CLOSED
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The transport is gone."""
+        self._lost = True
+        self.context.live.discard(self)
+        self.context.timers.cancel(self)
+        self.stream.lost()
+        self._wake()
+        on_lost, self.on_lost = self.on_lost, None
+        if on_lost is not None:
+            on_lost(self)
+
+    def pause_writing(self) -> None:
+        """The transport is over its high-water mark."""
+        self.stream.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The transport is below its low-water mark."""
+        self._active = True  # a peer that takes what is sent is alive
+        self.stream.resume_writing()
+        self.flush()
+
+    # The shared timer
+
+    def on_deadline(self, now: float) -> None:
+        """Whatever is due: the close timeout, the idle timeout, the wait for a sign of life, the next ping."""
+        connection = self.connection
+        if connection.state != _OPEN:
+            self.stream.abort()
+        elif connection.ended:
+            self._answer()
+        elif self._idle_timeout and now >= self._active_at + self._idle_timeout:
+            self.close(int(CloseCode.GOING_AWAY), "idle timeout")
+        elif self._is_dead(now):
+            self.close(int(CloseCode.INTERNAL_ERROR), "keepalive ping timeout")
+        else:
+            if self._ping_interval and now >= self._ping_due:
+                self._ping(now)
+            self._keep_alive(now)
+
+    def _ping(self, now: float) -> None:
+        self._pings += 1
+        self._ping_sent = self._pong_due_from = now
+        self._ping_due = now + self._ping_interval
+        self._active = self._suspect = False
+        self.connection.ping(self._pings.to_bytes(4, "big"))
+        self.flush()
+
+    def _ponged(self) -> None:
+        """A pong: it tells the round-trip time if it answers the last ping."""
+        connection = self.connection
+        if connection.pong_received == self._pings.to_bytes(4, "big"):
+            self.latency = self._loop.time() - self._ping_sent
+        connection.pong_received = None
+
+    def _is_dead(self, now: float) -> bool:
+        """Whether nothing at all has come for the ping timeout, though this end was reading.
+
+        The last word is spoken one tick late, so that an event loop that was held up reads what lies in the socket first.
+        """
+        if self._active or not self._reading:
+            self._pong_due_from = 0.0 if self._active else now
+            self._suspect = False
+        if not self._ping_timeout or not self._pong_due_from or now < self._pong_due_from + self._ping_timeout:
+            return False
+        suspect, self._suspect = self._suspect, True
+        return suspect
+
+    def _keep_alive(self, now: float) -> None:
+        """Set the deadline to what is due next."""
+        due = 0.0
+        if self._ping_interval:
+            due = self._ping_due
+        if self._pong_due_from and self._ping_timeout:
+            due = _earlier(due, now + _GRACE if self._suspect else self._pong_due_from + self._ping_timeout)
+        if self._idle_timeout:
+            due = _earlier(due, self._active_at + self._idle_timeout)
+        if due:
+            self._set_deadline(due)
+
+
+def _earlier(due: float, other: float) -> float:
+    return other if not due or other < due else due

@@ -1,0 +1,36 @@
+"""Which of the two speeds runs: the compiled modules, or the same files as plain Python. A leaf, imported before all else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import SOURCE_SUFFIXES, FileFinder, ModuleSpec, SourceFileLoader
+from types import ModuleType
+
+
+class _SourceFinder(MetaPathFinder):
+    """Finds flowserve's modules as Python files, though compiled ones may lie beside them."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if path is None or not fullname.startswith("flowserve."):
+            return None
+        return FileFinder(path[0], (SourceFileLoader, SOURCE_SUFFIXES)).find_spec(fullname)
+
+
+def choose() -> None:
+    """Obey FLOWSERVE_PURE=1."""
+    if os.environ.get("FLOWSERVE_PURE", "") not in ("", "0"):
+        sys.meta_path.insert(0, _SourceFinder())
+
+
+def compiled() -> bool:
+    """Return whether all the hot modules run compiled."""
+    from flowserve import session
+    from flowserve.asgi import websocket as asgi_websocket
+    from flowserve.websocket import connection, frames, mask
+
+    return not any((m.__file__ or "").endswith(".py") for m in (mask, frames, connection, session, asgi_websocket))

@@ -1,0 +1,92 @@
+"""What a session or a request needs of whatever carries it. A leaf: only shapes, no code."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from typing import NamedTuple, Protocol
+
+
+class Peer(NamedTuple):
+    """Both ends of a connection, as the ASGI specification has them in a scope."""
+
+    client: tuple[str, int] | None
+    server: tuple[str, int | None] | None
+    secure: bool
+
+    def __str__(self) -> str:
+        if self.client is None:
+            return "unix"
+        host, port = self.client
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class Stream(Protocol):
+    """Bytes both ways under flow control: what carries a session. `flow.Flow` is one, over a transport."""
+
+    write_paused: bool
+    """Over the high-water mark: whoever sends should await `drain()`."""
+    half_open: bool
+    """Whether this end can still write after the peer has stopped writing."""
+
+    def write(self, data: bytes, /) -> None:
+        """Send `data`, soon and in order."""
+
+    def writelines(self, data: Sequence[bytes], /) -> None:
+        """Send the pieces, in order, without joining them."""
+
+    def drain(self) -> Awaitable[None]:
+        """Wait until writing is welcome; when it is, only let others have their turn."""
+
+    def pause_writing(self) -> None:
+        """The carrier is full."""
+
+    def resume_writing(self) -> None:
+        """The carrier has room again."""
+
+    def pause_reading(self) -> None:
+        """Stop the peer's bytes from coming in. Idempotent."""
+
+    def resume_reading(self) -> None:
+        """Let them come again. Idempotent."""
+
+    def close(self) -> None:
+        """Close when all that was written is sent."""
+
+    def abort(self) -> None:
+        """Close now."""
+
+    def lost(self) -> None:
+        """The carrier is gone: wake whoever waits in `drain()`."""
+
+
+class ResponseStream(Protocol):
+    """What carries one request and its response, whatever the HTTP version."""
+
+    peer: Peer
+
+    def send_continue(self) -> None:
+        """The application wants the body that a client holds back (RFC 9110 section 10.1.1)."""
+
+    def send_response(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, more: bool) -> bool:
+        """Send the head and the first part of the body. Returns whether to await `drain()`. Raises ASGIMisuse."""
+
+    def send_body(self, body: bytes, more: bool) -> bool:
+        """Send a further part of the body. Returns whether to await `drain()`. Raises ASGIMisuse."""
+
+    def send_error(self, status: int, detail: str) -> None:
+        """Send a whole plain-text response; the last on its connection."""
+
+    def finished(self) -> None:
+        """The response is complete and the application is done with it."""
+
+    def drain(self) -> Awaitable[None]:
+        """Wait until writing is welcome; when it is, only let others have their turn."""
+
+    def pause_reading(self) -> None:
+        """Stop the body from coming in. Idempotent."""
+
+    def resume_reading(self) -> None:
+        """Let it come again. Idempotent."""
+
+    def abort(self) -> None:
+        """Cut the response short, so that the client sees that it is not whole."""

@@ -1,0 +1,91 @@
+"""One timer for all connections of a worker: they stand in order of their next deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from math import ceil
+from typing import Protocol
+
+_RESOLUTION = 0.05
+"""Seconds; deadlines within one tick are looked at together."""
+
+
+class Timed(Protocol):
+    """What can stand in `Timers`."""
+
+    deadline: float
+    """When `on_deadline()` is due, in the event loop's time. May be moved later at will; `Timers.set()` moves it anywhere."""
+    tick: int
+    """Where it stands; 0 for nowhere. Only Timers writes it."""
+
+    def on_deadline(self, now: float) -> None:
+        """The deadline has come. It stands nowhere now; it may set another."""
+
+
+class Timers:
+    """Deadlines of many connections over one timer of the event loop.
+
+    Setting one costs a set operation at most, and nothing when it only moves later, which is what they nearly always do: the
+    connection is looked at when its old place comes up, and then put where its deadline is now.
+    """
+
+    __slots__ = ("_buckets", "_handle", "_loop", "_ticks")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._buckets: dict[int, set[Timed]] = {}
+        self._ticks: list[int] = []  # a heap
+        self._handle: asyncio.TimerHandle | None = None
+
+    def set(self, item: Timed, deadline: float) -> None:
+        """Have `item.on_deadline(now)` called at `deadline` (the event loop's time), or up to a tick later."""
+        item.deadline = deadline
+        tick = ceil(deadline / _RESOLUTION)
+        if item.tick and item.tick <= tick:
+            return
+        self.cancel(item)
+        item.tick = tick
+        bucket = self._buckets.get(tick)
+        if bucket is None:
+            self._buckets[tick] = bucket = set()
+            heapq.heappush(self._ticks, tick)
+            if self._ticks[0] == tick:
+                self._arm()
+        bucket.add(item)
+
+    def cancel(self, item: Timed) -> None:
+        """Forget `item`."""
+        if item.tick:
+            self._buckets[item.tick].discard(item)
+            item.tick = 0
+
+    def close(self) -> None:
+        """Forget everything."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+        for bucket in self._buckets.values():
+            for item in bucket:
+                item.tick = 0
+        self._buckets.clear()
+        self._ticks.clear()
+
+    def _arm(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        self._handle = self._loop.call_at(self._ticks[0] * _RESOLUTION, self._fire)
+
+    def _fire(self) -> None:
+        self._handle = None
+        now = self._loop.time()
+        due = now + _RESOLUTION / 2  # event loops may be early by their clock's resolution
+        while self._ticks and self._ticks[0] * _RESOLUTION <= due:
+            for item in self._buckets.pop(heapq.heappop(self._ticks)):
+                item.tick = 0
+                if item.deadline > due:
+                    self.set(item, item.deadline)
+                else:
+                    item.on_deadline(now)
+        if self._ticks and self._handle is None:
+            self._arm()

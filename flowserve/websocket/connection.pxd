@@ -1,0 +1,55 @@
+cimport cython
+
+from flowserve.websocket.frames cimport FrameDecoder, encode_frame, encode_header
+
+cdef int _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG, _OPEN, _CLOSING, _CLOSED
+cdef Py_ssize_t _PONG_MARK, _COPY_MARK
+
+cdef class Connection:
+    cdef FrameDecoder _decoder
+    cdef object _deflate
+    cdef bytes _answer, _pong, _tail
+    cdef list _inbox, _ready, _outbox
+    cdef bytearray _parts
+    cdef bint _masks, _compressed
+    cdef int _opcode
+    cdef long long _max_size, _size
+    cdef Py_ssize_t _max_frames, _frames
+    cdef public bytes pong_received
+    cdef readonly int state, close_code
+    cdef readonly str close_reason
+    cdef readonly bint ended, peer_closed
+    cdef readonly Py_ssize_t waiting, waiting_size, output_size
+    cdef readonly long long messages_in, bytes_in, messages_out, bytes_out
+
+    cpdef feed(self, bytes data)
+    cpdef take(self)
+    cdef _run(self)
+    @cython.locals(payload=bytes)
+    cdef _control(self)
+    cdef _read_close(self, bytes payload)
+    cdef _fail(self, int code, str reason)
+    cdef _end(self, int code, str reason, bytes answer)
+    @cython.locals(decoder=FrameDecoder, payload=bytes)
+    cdef _whole(self)
+    @cython.locals(decoder=FrameDecoder, payload=bytes, done=bint)
+    cdef _piece(self)
+    @cython.locals(decoder=FrameDecoder)
+    cdef _begin(self)
+    @cython.locals(data=bytes)
+    cdef _check_text(self, bytes payload, bint final)
+    @cython.locals(parts=bytearray, text=bint)
+    cdef _finish(self)
+    cdef _deliver(self, message)
+    cdef _too_big(self)
+
+    cpdef send_text(self, str text, bint compress=*)
+    cpdef send_binary(self, bytes data, bint compress=*)
+    cpdef ping(self, bytes payload)
+    cpdef close(self, int code, str reason=*)
+    cpdef answer_end(self)
+    cpdef list take_output(self)
+    cdef _send(self, int opcode, bytes payload, bint compress)
+    cdef _send_close(self, bytes payload)
+    cdef _put(self, bytes piece)
+    cdef bytes _mask(self)

@@ -1,0 +1,350 @@
+# cython: language_level=3, annotation_typing=False, boundscheck=False, wraparound=False, initializedcheck=False
+"""One WebSocket as a state machine over bytes, in either role (RFC 6455 sections 5 to 7, RFC 7692): no socket, no clock.
+
+Two rules keep it simple. What the peer sends never raises here: it becomes messages, state and frames to send. And an end, be
+it the peer's close frame or its error, takes its place in line: it is noted when it arrives and answered by `answer_end()`, which
+the owner calls when the messages before it have been taken.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+from typing import TYPE_CHECKING
+
+from flowserve.errors import InvalidText, PayloadTooBig, ProtocolError
+from flowserve.websocket.constants import CloseCode, Opcode, Role, State, is_sendable
+from flowserve.websocket.frames import FrameDecoder, encode_frame, encode_header
+
+if TYPE_CHECKING:
+    from flowserve.websocket.deflate import PerMessageDeflate
+
+_CONTINUATION = int(Opcode.CONTINUATION)
+_TEXT = int(Opcode.TEXT)
+_BINARY = int(Opcode.BINARY)
+_CLOSE = int(Opcode.CLOSE)
+_PING = int(Opcode.PING)
+_PONG = int(Opcode.PONG)
+_OPEN = int(State.OPEN)
+_CLOSING = int(State.CLOSING)
+_CLOSED = int(State.CLOSED)
+
+_MAX_REASON = 123
+_PONG_MARK = 65536  # bytes of output waiting: from here on only the newest pong is kept (RFC 6455 section 5.5.3)
+_COPY_MARK = 32768  # bytes of payload: from here on a frame's header and payload go out as two pieces, not copied into one
+
+
+class Connection:
+    """The wire side of one WebSocket.
+
+    In: `feed(data)`; then `take()` gives the complete messages, and `ended` says that none will follow, with `close_code` and
+    `close_reason` saying why. Out: `send_*`, `ping`, `close`; then `take_output()` gives the bytes to write.
+
+    `state` is State.OPEN until this end's close frame is made, CLOSING until the peer's has come too, then CLOSED.
+    `waiting` and `waiting_size` count the messages that `take()` would give, and their length (characters or bytes).
+    """
+
+    __slots__ = (
+        "_answer",
+        "_compressed",
+        "_decoder",
+        "_deflate",
+        "_frames",
+        "_inbox",
+        "_masks",
+        "_max_frames",
+        "_max_size",
+        "_opcode",
+        "_outbox",
+        "_parts",
+        "_pong",
+        "_ready",
+        "_size",
+        "_tail",
+        "bytes_in",
+        "bytes_out",
+        "close_code",
+        "close_reason",
+        "ended",
+        "messages_in",
+        "messages_out",
+        "output_size",
+        "peer_closed",
+        "pong_received",
+        "state",
+        "waiting",
+        "waiting_size",
+    )
+
+    def __init__(self, role: int, max_size: int, max_frames: int, deflate: PerMessageDeflate | None = None) -> None:
+        """`max_size` bounds a message in bytes (after inflation), `max_frames` the frames it is made of."""
+        self._decoder = FrameDecoder(role, deflate is not None)
+        self._deflate = deflate
+        self._masks = role == Role.CLIENT
+        self._max_size = max_size
+        self._max_frames = max_frames
+        self._inbox: list[str | bytes] = []  # as they came
+        self._ready: list[str | bytes] = []  # turned round, so that taking one from the front is cheap
+        self._outbox: list[bytes] = []
+        self._opcode = 0  # of the message being assembled; 0 for none
+        self._compressed = False
+        self._frames = 0
+        self._size = 0
+        self._parts: bytearray | None = None
+        self._tail = b""  # of a text message: the beginning of a character
+        self._answer: bytes | None = None  # payload of the close frame that answers the end
+        self._pong: bytes | None = None  # the mailbox
+        self.pong_received: bytes | None = None
+        self.state = _OPEN
+        self.ended = False
+        self.peer_closed = False
+        self.close_code = int(CloseCode.ABNORMAL)
+        self.close_reason = ""
+        self.waiting = 0
+        self.waiting_size = 0
+        self.output_size = 0
+        self.messages_in = 0
+        self.bytes_in = 0
+        self.messages_out = 0
+        self.bytes_out = 0
+
+    # In
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes from the peer; never raises for what they say. Nothing counts behind the peer's close frame."""
+        if self.peer_closed:
+            return
+        self._decoder.feed(data)
+        try:
+            self._run()
+        except ProtocolError as error:
+            self._fail(error.close_code, error.reason)
+            self._run()  # the peer's close frame may be there already
+
+    def take(self) -> str | bytes:
+        """Return the oldest complete message. IndexError when `waiting` is 0."""
+        if not self._ready:
+            self._ready, self._inbox = self._inbox, self._ready
+            self._ready.reverse()
+        message = self._ready.pop()
+        self.waiting -= 1
+        self.waiting_size -= len(message)
+        return message
+
+    def _run(self) -> None:
+        decoder = self._decoder
+        while not self.peer_closed and decoder.next():
+            if self.ended:  # by an error of the peer: pass over everything but its close frame
+                self.peer_closed = decoder.opcode == _CLOSE
+                if self.peer_closed and self.state == _CLOSING:
+                    self.state = _CLOSED
+            elif decoder.opcode >= _CLOSE:
+                self._control()
+            elif decoder.last and decoder.first and decoder.fin and not decoder.rsv1 and not self._opcode:
+                self._whole()
+            else:
+                self._piece()
+
+    def _control(self) -> None:
+        payload = self._decoder.payload()
+        if self._decoder.opcode == _PING:
+            if self.state == _OPEN:
+                if self.output_size < _PONG_MARK:
+                    self._put(encode_frame(_PONG, payload, self._mask()))
+                else:
+                    self._pong = payload
+        elif self._decoder.opcode == _PONG:
+            self.pong_received = payload
+        else:
+            self._read_close(payload)
+
+    def _read_close(self, payload: bytes) -> None:
+        """The peer's close frame (RFC 6455 section 5.5.1)."""
+        self.peer_closed = True
+        code, reason = int(CloseCode.NO_STATUS), ""
+        if payload:
+            code = int.from_bytes(payload[:2], "big")
+            if len(payload) == 1 or not is_sendable(code):
+                raise ProtocolError("close frame without a valid status code")
+            try:
+                reason = payload[2:].decode()
+            except UnicodeDecodeError:
+                raise InvalidText("close reason is not UTF-8") from None
+        self._end(code, reason, payload[:2])
+
+    def _fail(self, code: int, reason: str) -> None:
+        """Fail the connection (RFC 6455 section 7.1.7): no more messages, and a close frame that says why."""
+        self._decoder.lenient = True
+        self._end(code, reason, encode_close(code, reason))
+
+    def _end(self, code: int, reason: str, answer: bytes) -> None:
+        self.ended = True
+        self._parts = None
+        self._tail = b""
+        if self.state == _OPEN:
+            self.close_code = code
+            self.close_reason = reason
+            self._answer = answer
+        elif self.peer_closed:
+            self.state = _CLOSED
+
+    def _whole(self) -> None:
+        """The usual case: a message that is one frame, all of it there, not compressed."""
+        decoder = self._decoder
+        if decoder.size > self._max_size:
+            raise self._too_big()
+        payload = decoder.payload()
+        self.bytes_in += len(payload)
+        if decoder.opcode == _TEXT:
+            try:
+                self._deliver(payload.decode("utf-8"))
+            except UnicodeDecodeError:
+                raise _invalid_text() from None
+        elif decoder.opcode == _BINARY:
+            self._deliver(payload)
+        else:
+            raise ProtocolError("continuation frame without a message to continue")
+
+    def _piece(self) -> None:
+        """Part of a message: check it as it arrives, so that a bad one fails before its rest has come."""
+        decoder = self._decoder
+        if decoder.first:
+            self._begin()
+        payload = decoder.payload()
+        done = decoder.last and decoder.fin
+        if self._deflate is not None and self._compressed:
+            payload = self._deflate.inflate(payload, self._max_size - self._size)
+            if done:
+                payload += self._deflate.finish(self._max_size - self._size - len(payload))
+        self._size += len(payload)
+        if self._opcode == _TEXT:
+            self._check_text(payload, done)
+        if self._parts is None:
+            self._parts = bytearray(payload)
+        else:
+            self._parts += payload
+        if done:
+            self._finish()
+
+    def _begin(self) -> None:
+        """A frame of a message begins: check what its header says before anything is buffered."""
+        decoder = self._decoder
+        if decoder.opcode == _CONTINUATION:
+            if not self._opcode:
+                raise ProtocolError("continuation frame without a message to continue")
+        else:
+            if self._opcode:
+                raise ProtocolError("new message before the last one was finished")
+            self._opcode = decoder.opcode
+            self._size = self._frames = 0
+            self._compressed = decoder.rsv1
+        self._frames += 1
+        if self._frames > self._max_frames:
+            raise PayloadTooBig(f"message of more than {self._max_frames} frames")
+        if not self._compressed and decoder.size > self._max_size - self._size:
+            raise self._too_big()
+
+    def _check_text(self, payload: bytes, final: bool) -> None:
+        """Fail fast on what no continuation can make UTF-8 (RFC 6455 section 8.1)."""
+        data = self._tail + payload if self._tail else payload
+        try:
+            _, used = codecs.utf_8_decode(data, "strict", final)
+        except UnicodeDecodeError:
+            raise _invalid_text() from None
+        self._tail = data[used:]
+
+    def _finish(self) -> None:
+        parts = self._parts
+        text = self._opcode == _TEXT
+        self._parts = None
+        self._opcode = 0
+        self.bytes_in += self._size
+        self._deliver(parts.decode("utf-8") if text else bytes(parts))  # type: ignore[union-attr, arg-type]
+
+    def _deliver(self, message: str | bytes) -> None:
+        self.messages_in += 1
+        if self.state == _OPEN:  # what comes after this end's close frame has no reader (RFC 6455 section 1.4)
+            self._inbox.append(message)
+            self.waiting += 1
+            self.waiting_size += len(message)
+
+    def _too_big(self) -> ProtocolError:
+        return PayloadTooBig(f"message over the limit of {self._max_size} bytes")
+
+    # Out
+
+    def send_text(self, text: str, compress: bool = True) -> None:
+        """Send a text message. UnicodeEncodeError for a lone surrogate."""
+        self._send(_TEXT, text.encode("utf-8"), compress)
+
+    def send_binary(self, data: bytes, compress: bool = True) -> None:
+        """Send a binary message."""
+        self._send(_BINARY, data, compress)
+
+    def ping(self, payload: bytes) -> None:
+        """Send a ping of at most 125 bytes."""
+        self._put(encode_frame(_PING, payload, self._mask()))
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Begin the closing handshake, or answer the peer's; nothing when this end has done so already.
+
+        `reason` is cut to the 123 bytes that a close frame has room for. `code` 1005 sends a close frame without a code.
+        """
+        if self.state == _OPEN:
+            self._answer = None
+            if not self.ended:
+                self.close_code = code
+                self.close_reason = reason
+            self._send_close(encode_close(code, reason))
+
+    def answer_end(self) -> None:
+        """Send the close frame that answers the end, if there is one to answer."""
+        if self._answer is not None:
+            self._send_close(self._answer)
+            self._answer = None
+
+    def take_output(self) -> list[bytes]:
+        """Return the pieces to write, in order, and forget them."""
+        pieces = self._outbox
+        if self._pong is not None:
+            pieces.append(encode_frame(_PONG, self._pong, self._mask()))
+            self._pong = None
+        self._outbox = []
+        self.output_size = 0
+        return pieces
+
+    def _send(self, opcode: int, payload: bytes, compress: bool) -> None:
+        rsv1 = False
+        self.messages_out += 1
+        self.bytes_out += len(payload)
+        if self._deflate is not None and compress and self._deflate.worthwhile(payload):
+            payload = self._deflate.compress(payload)
+            rsv1 = True
+        if len(payload) >= _COPY_MARK and not self._masks:
+            self._put(encode_header(opcode, len(payload), b"", rsv1))
+            self._put(payload)
+        else:
+            self._put(encode_frame(opcode, payload, self._mask(), rsv1))
+
+    def _send_close(self, payload: bytes) -> None:
+        self._pong = None
+        self._put(encode_frame(_CLOSE, payload, self._mask()))
+        self.state = _CLOSED if self.peer_closed else _CLOSING
+
+    def _put(self, piece: bytes) -> None:
+        self._outbox.append(piece)
+        self.output_size += len(piece)
+
+    def _mask(self) -> bytes:
+        return os.urandom(4) if self._masks else b""
+
+
+def encode_close(code: int, reason: str) -> bytes:
+    """Return a close frame's payload; the reason is cut, between characters, to the 123 bytes that fit."""
+    if code == CloseCode.NO_STATUS:
+        return b""
+    return code.to_bytes(2, "big") + reason.encode()[:_MAX_REASON].decode(errors="ignore").encode()
+
+
+def _invalid_text() -> ProtocolError:
+    return InvalidText("text is not UTF-8")

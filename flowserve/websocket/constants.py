@@ -1,0 +1,63 @@
+"""The numbers of RFC 6455. Not compiled, so that they stay visible names."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+"""Appended to the key in the opening handshake (RFC 6455 section 1.3)."""
+
+MAX_CONTROL_PAYLOAD: Final = 125
+"""Bytes in a control frame's payload at most (RFC 6455 section 5.5)."""
+
+
+class Opcode(IntEnum):
+    """Frame types (RFC 6455 section 5.2)."""
+
+    CONTINUATION = 0x0
+    TEXT = 0x1
+    BINARY = 0x2
+    CLOSE = 0x8
+    PING = 0x9
+    PONG = 0xA
+
+
+class Role(IntEnum):
+    """Which end of the connection this is: a client masks its frames, a server must not (RFC 6455 section 5.1)."""
+
+    SERVER = 0
+    CLIENT = 1
+
+
+class State(IntEnum):
+    """Of the closing handshake, seen from this end (RFC 6455 section 7.1)."""
+
+    OPEN = 0
+    CLOSING = 1
+    CLOSED = 2
+
+
+class CloseCode(IntEnum):
+    """Status codes (RFC 6455 section 7.4.1, and the IANA registry that it founded)."""
+
+    NORMAL = 1000
+    GOING_AWAY = 1001
+    PROTOCOL_ERROR = 1002
+    UNSUPPORTED_DATA = 1003
+    NO_STATUS = 1005
+    ABNORMAL = 1006
+    INVALID_DATA = 1007
+    POLICY_VIOLATION = 1008
+    MESSAGE_TOO_BIG = 1009
+    MANDATORY_EXTENSION = 1010
+    INTERNAL_ERROR = 1011
+    SERVICE_RESTART = 1012
+    TRY_AGAIN_LATER = 1013
+    BAD_GATEWAY = 1014
+    TLS_HANDSHAKE = 1015
+
+
+def is_sendable(code: int) -> bool:
+    """Whether `code` may stand in a close frame (RFC 6455 sections 7.4.1 and 7.4.2): 1005, 1006 and 1015 may not."""
+    return 1000 <= code <= 1014 and code not in (1004, 1005, 1006) or 3000 <= code <= 4999

@@ -1,0 +1,40 @@
+cimport cython
+
+from flowserve.websocket.mask cimport apply_mask
+
+cdef int _CONTINUATION, _BINARY, _CLOSE, _PONG, _MAX_CONTROL_PAYLOAD
+cdef list _SHORT_HEADERS
+
+cdef class FrameDecoder:
+    cdef bytes _data
+    cdef bytes _mask
+    cdef Py_ssize_t _pos, _end, _start
+    cdef long long _remaining
+    cdef bint _masked
+    cdef public bint allow_rsv1, lenient
+    cdef readonly long long size
+    cdef readonly int opcode
+    cdef readonly bint fin, rsv1, first, last
+
+    cpdef feed(self, bytes data)
+    cpdef bint next(self) except -1
+
+    @cython.locals(turn=int)
+    cpdef bytes payload(self)
+
+    cdef void _take(self, long long wanted) noexcept
+
+    @cython.locals(data="const unsigned char *", pos=Py_ssize_t, available=Py_ssize_t, at=Py_ssize_t,
+                   head=int, shortest=int, first=int, second=int, masked=bint, size="long long")
+    cdef bint _header(self) except -1
+
+    @cython.locals(opcode=int)
+    cdef int _check(self, int first, int size, bint masked) except -1
+
+    cdef bint _wait(self) except -1
+
+@cython.locals(size=Py_ssize_t)
+cpdef bytes encode_frame(int opcode, bytes payload, bytes mask=*, bint rsv1=*, bint fin=*)
+
+@cython.locals(first=int, masked=int)
+cpdef bytes encode_header(int opcode, Py_ssize_t size, bytes mask=*, bint rsv1=*, bint fin=*)

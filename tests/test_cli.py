@@ -1,0 +1,422 @@
+"""The real command line: what it takes, what it says when something is wrong, and its exit status."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import re
+import signal
+import socket
+import subprocess
+import sys
+import types
+from importlib import metadata
+
+import pytest
+from click.testing import CliRunner
+
+from flowserve import logs
+from flowserve.cli import main
+from flowserve.config import OPTIONS, Config
+from flowserve.errors import ConfigError, StartupFailed
+
+APPS = """\
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while (await receive())["type"] != "lifespan.shutdown":
+            await send({"type": "lifespan.startup.complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+
+async def refuses(scope, receive, send):
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": "the database is away"})
+
+def create():
+    return app
+
+def wsgi(environ, start_response):
+    return []
+
+number = 7
+"""
+
+ENVIRONMENT = {
+    key: value
+    for key, value in os.environ.items()
+    if not key.startswith("FLOWSERVE_") or key in ("FLOWSERVE_PURE", "FLOWSERVE_NO_EXTENSIONS")
+}
+
+
+@pytest.fixture
+def apps(tmp_path):
+    (tmp_path / "apps.py").write_text(APPS)
+    return tmp_path
+
+
+def flowserve(folder, *args, **environment):
+    """Run the command to its end in `folder`."""
+    return subprocess.run(
+        [sys.executable, "-m", "flowserve", *args],
+        cwd=folder,
+        env=ENVIRONMENT | {"PYTHONDONTWRITEBYTECODE": "1"} | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def assert_one_line(run, status, says):
+    """One line on stderr that holds `says`, nothing on stdout, the exit status `status`."""
+    assert run.stderr.startswith("flowserve: error: "), run.stderr
+    assert run.stderr.count("\n") == 1, run.stderr
+    assert says in run.stderr
+    assert run.stdout == ""
+    assert run.returncode == status
+
+
+# --help and --version
+
+
+def test_help_groups_the_options_and_shows_defaults(tmp_path):
+    run = flowserve(tmp_path, "--help")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.startswith("Usage: flowserve [OPTIONS] APP\n")
+    headings = re.findall(r"^(\S.*):$", run.stdout, re.MULTILINE)
+    assert headings == [*dict.fromkeys(option.group for option in OPTIONS.values()), "Other"]
+    sections = dict(zip(headings, re.split(r"^\S.*:$", run.stdout, flags=re.MULTILINE)[1:], strict=True))
+    for option in OPTIONS.values():
+        word = f"--[no-]{option.word}" if option.kind.switch else option.flag
+        entry = re.search(rf"^  {re.escape(word)} .*\n(?:   .*\n)*", sections[option.group], re.MULTILINE)
+        assert entry, option.flag
+        explanation = " ".join(entry[0].split())
+        assert option.help in explanation
+        shown = option.kind.show(option.default)
+        assert (f"[default: {shown}]" in explanation) == bool(shown)
+    for default in ("16MiB", "64KiB", "20s", "127.0.0.1", "8000", "off", "auto"):
+        assert f"[default: {default}]" in run.stdout
+    assert "--version" in sections["Other"]
+    assert max(map(len, run.stdout.splitlines())) <= 80
+
+
+def test_version(tmp_path):
+    from flowserve import __version__
+    from flowserve.speed import compiled
+
+    run = flowserve(tmp_path, "--version")
+    assert (run.returncode, run.stderr) == (0, "")
+    try:
+        loop = f"uvloop {metadata.version('uvloop')}"
+    except metadata.PackageNotFoundError:
+        loop = "no uvloop"
+    assert run.stdout == (
+        f"flowserve {__version__} ({'compiled' if compiled() else 'pure Python'}), "
+        f"{platform.python_implementation()} {platform.python_version()}, {loop}, "
+        f"httptools {metadata.version('httptools')}\n"
+    )
+
+
+def test_version_of_the_python_files(tmp_path):
+    run = flowserve(tmp_path, "--version", FLOWSERVE_PURE="1")
+    assert run.returncode == 0, run.stderr
+    assert " (pure Python), " in run.stdout
+
+
+def test_version_without_uvloop(monkeypatch):
+    def version(package):
+        if package == "uvloop":
+            raise metadata.PackageNotFoundError(package)
+        return "1.0"
+
+    monkeypatch.setattr("flowserve.cli.metadata.version", version)
+    assert CliRunner().invoke(main, ["--version"]).output.endswith(", no uvloop, httptools 1.0\n")
+
+
+# Wrong usage: exit status 2
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        ([], "no application is named; write module:attribute"),
+        (["a:b", "--no-such-option"], "o such option"),
+        (["a:b", "c:d"], "unexpected extra argument"),
+        (["a:b", "--port"], "--port"),
+        (["a:b", "--port", "http"], "--port: 'http' is not a whole number from 0 to 65535"),
+        (["a:b", "--ws-max-size", "16 bananas"], "--ws-max-size: '16 bananas' is not a size; write a number of bytes"),
+        (["a:b", "--timeout-header", "soon"], "--timeout-header: 'soon' is not a duration"),
+        (["a:b", "--loop", "trio"], "--loop: 'trio' is not one of auto, uvloop, asyncio"),
+        (["a:b", "--header", "nothing"], "--header: 'nothing' is not a header; write 'Name: value'"),
+        (["a:b", "--access-log=yes"], "--access-log"),
+        (["a:b", "--uds", "s", "--fd", "3"], "--uds and --fd exclude each other"),
+        (["a:b", "--ssl-keyfile", "k.pem"], "give --ssl-certfile"),
+    ],
+)
+def test_wrong_usage(tmp_path, args, says):
+    assert_one_line(flowserve(tmp_path, *args), 2, says)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("FLOWSERVE_PORT", "tcp://10.0.0.1:80", "FLOWSERVE_PORT: 'tcp://10.0.0.1:80' is not a whole number"),
+        ("FLOWSERVE_ACCESS_LOG", "maybe", "FLOWSERVE_ACCESS_LOG: 'maybe' is neither on nor off"),
+        ("FLOWSERVE_WS_MAX_SIZE", "16 bananas", "FLOWSERVE_WS_MAX_SIZE: '16 bananas' is not a size"),
+        ("FLOWSERVE_HEADER", "nothing", "FLOWSERVE_HEADER: 'nothing' is not a header"),
+    ],
+)
+def test_wrong_environment(tmp_path, name, value, says):
+    assert_one_line(flowserve(tmp_path, "a:b", **{name: value}), 2, says)
+
+
+# What cannot start: exit status 1
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["no_such_module_here:app"], "module 'no_such_module_here' not found in "),
+        (["apps:ap"], "'apps:ap': module apps has no attribute 'ap'; did you mean app"),
+        (["apps"], "write module:attribute, e.g. apps:app"),
+        (["apps.py"], "write module:attribute, e.g. apps:app"),
+        (["apps:number"], "apps:number is an int, not an ASGI application"),
+        (["apps:create"], "apps:create needs no arguments; if it makes the application, add --factory"),
+        (["apps:wsgi"], "use --interface wsgi"),
+        (["apps:number", "--factory"], "--factory: apps:number is an int, not a function"),
+        (["apps:app", "--app-dir", "nowhere"], "--app-dir: 'nowhere' is not a folder"),
+    ],
+)
+def test_wrong_applications(apps, args, says):
+    assert_one_line(flowserve(apps, *args, "--port", "0"), 1, says)
+
+
+def test_app_from_the_environment(apps):
+    assert_one_line(flowserve(apps, FLOWSERVE_APP="apps:ap"), 1, "module apps has no attribute 'ap'")
+
+
+@pytest.mark.parametrize(
+    ("source", "lines", "last"),
+    [
+        ("settings = {}\nname = settings['NAME']\n", ["broken.py", "settings['NAME']"], "KeyError: 'NAME'"),
+        ("import no_such_module_here\n", ["broken.py", "import no_such_module_here"], "No module named"),
+        ("def app(:\n", ["broken.py", "def app(:"], "SyntaxError"),
+    ],
+)
+def test_what_the_application_raises_on_import_is_shown(tmp_path, source, lines, last):
+    (tmp_path / "broken.py").write_text(source)
+    run = flowserve(tmp_path, "broken:app", "--port", "0")
+    assert run.returncode == 1
+    *trace, line = run.stderr.splitlines()
+    assert line.startswith("flowserve: error: 'broken:app' could not be loaded: its code raised ")
+    assert last in trace[-1]
+    for part in lines:
+        assert any(part in each for each in trace)
+    # only the application's own frames
+    assert "loader.py" not in run.stderr
+    assert "importlib" not in run.stderr
+    assert "cli.py" not in run.stderr
+
+
+def test_what_a_factory_raises_is_shown(tmp_path):
+    (tmp_path / "broken.py").write_text("def create():\n    return 1 / 0\n")
+    run = flowserve(tmp_path, "broken:create", "--factory", "--port", "0")
+    assert run.returncode == 1
+    assert "return 1 / 0" in run.stderr
+    assert "loader.py" not in run.stderr
+    assert run.stderr.splitlines()[-1].endswith("its code raised ZeroDivisionError")
+
+
+def test_an_application_that_ends_the_process_on_import(tmp_path):
+    (tmp_path / "broken.py").write_text("raise SystemExit(7)\n")
+    run = flowserve(tmp_path, "broken:app", "--port", "0")
+    assert (run.returncode, run.stderr) == (7, "")
+
+
+def test_an_interrupt_on_import_prints_no_traceback(tmp_path):
+    (tmp_path / "slow.py").write_text("raise KeyboardInterrupt\n")
+    run = flowserve(tmp_path, "slow:app", "--port", "0")
+    assert run.returncode == 130
+    assert "Traceback" not in run.stderr
+
+
+def test_port_in_use(apps):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        run = flowserve(apps, "apps:app", "--port", str(port), "--log-level", "error")
+    assert_one_line(run, 1, str(port))
+    assert "in use" in run.stderr
+
+
+def test_missing_certificate(apps):
+    run = flowserve(apps, "apps:app", "--port", "0", "--ssl-certfile", "nowhere.pem", "--log-level", "error")
+    assert_one_line(run, 1, "nowhere.pem")
+
+
+def test_failed_lifespan_startup(apps):
+    run = flowserve(apps, "apps:refuses", "--port", "0", "--log-level", "critical")
+    assert_one_line(run, 3, "the database is away")
+
+
+# A clean run: exit status 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("args", [["apps:app"], ["apps:create", "--factory"], ["apps:app", "--log-level", "trace"]])
+def test_a_signal_ends_the_server_cleanly(apps, number, args):
+    command = [sys.executable, "-m", "flowserve", *args, "--port", "0"]
+    with subprocess.Popen(command, cwd=apps, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            lines = iter(process.stderr.readline, "")
+            assert any(re.search(r"http://127\.0\.0\.1:[1-9]\d*", line) for line in lines)
+            process.send_signal(number)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
+
+
+# From the command line and the environment to the Config, without a server
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """parsed(*args, env=None, error=None): the command with a server that raises `error`; returns (Config, result)."""
+    before = [(each, each.level, each.propagate, each.handlers[:]) for each in (logs.logger, logs.access)]
+
+    def invoke(*args, env=None, error=None):
+        configs = []
+
+        def run(config):
+            configs.append(config)
+            if error is not None:
+                raise error
+
+        monkeypatch.setitem(sys.modules, "flowserve.server.worker", types.SimpleNamespace(run=run))
+        result = CliRunner().invoke(main, args, env=env)
+        return (configs[0] if configs else None), result
+
+    for name in os.environ:
+        if name.startswith("FLOWSERVE_"):
+            monkeypatch.delenv(name)
+    yield invoke
+    for each, level, propagate, handlers in before:
+        each.setLevel(level)
+        each.propagate = propagate
+        each.handlers[:] = handlers
+
+
+GIVEN = {
+    "host": ("::1", "::1"),
+    "port": ("0", 0),
+    "fd": ("3", 3),
+    "backlog": ("10", 10),
+    "app_dir": ("src", "src"),
+    "root_path": ("/api", "/api"),
+    "lifespan": ("off", "off"),
+    "loop": ("asyncio", "asyncio"),
+    "interface": ("asgi3", "asgi3"),
+    "log_level": ("trace", "trace"),
+    "headers": ("X-One: 1", (("X-One", "1"),)),
+    "limit_concurrency": ("100", 100),
+    "timeout_keep_alive": ("500ms", 0.5),
+    "timeout_graceful_shutdown": ("1m", 60.0),
+    "ws_max_size": ("1MiB", 1 << 20),
+    "ws_max_queue": ("1", 1),
+    "ws_ping_interval": ("off", None),
+    "ws_ping_timeout": ("5", 5.0),
+    "ssl_keyfile": ("k.pem", "k.pem"),
+    "ssl_certfile": ("c.pem", "c.pem"),
+    "ssl_keyfile_password": ("secret", "secret"),
+    "ssl_ca_certs": ("ca.pem", "ca.pem"),
+    "ssl_cert_reqs": ("2", "required"),
+    "ssl_ciphers": ("HIGH", "HIGH"),
+    "h1_max_header_size": ("32KiB", 32768),
+    "h1_max_header_count": ("64", 64),
+    "timeout_header": ("5s", 5.0),
+    "timeout_handshake": ("6s", 6.0),
+    "ws_max_frames_per_message": ("16", 16),
+    "ws_close_timeout": ("1s", 1.0),
+    "ws_idle_timeout": ("1h", 3600.0),
+}
+SWITCHES = {name: not option.default for name, option in OPTIONS.items() if option.kind.switch}
+EXPECTED = Config("a:b", **{name: value for name, (_, value) in GIVEN.items()}, **SWITCHES)
+
+
+def test_the_tables_above_hold_every_option():
+    assert set(GIVEN) | set(SWITCHES) | {"uds"} == set(OPTIONS)
+
+
+def test_every_option_on_the_command_line(parsed):
+    args = [part for name, (text, _) in GIVEN.items() for part in (OPTIONS[name].flag, text)]
+    args += [f"--{'' if value else 'no-'}{OPTIONS[name].word}" for name, value in SWITCHES.items()]
+    config, result = parsed(*args, "a:b")
+    assert result.exit_code == 0, result.output
+    assert config == EXPECTED
+
+
+def test_every_option_from_the_environment(parsed):
+    env = {OPTIONS[name].env: text for name, (text, _) in GIVEN.items()}
+    env |= {OPTIONS[name].env: "on" if value else "off" for name, value in SWITCHES.items()}
+    config, result = parsed(env=env | {"FLOWSERVE_APP": "a:b"})
+    assert result.exit_code == 0, result.output
+    assert config == EXPECTED
+
+
+def test_without_options_the_defaults_hold(parsed):
+    config, result = parsed("a:b")
+    assert result.exit_code == 0, result.output
+    assert config == Config("a:b")
+    assert parsed("a:b", "--uds", "x.sock")[0] == Config("a:b", uds="x.sock")
+
+
+def test_the_command_line_goes_before_the_environment(parsed):
+    env = {"FLOWSERVE_PORT": "wrong", "FLOWSERVE_ACCESS_LOG": "off", "FLOWSERVE_APP": "c:d", "FLOWSERVE_HEADER": "a: b"}
+    config, result = parsed("a:b", "--port", "1", "--access-log", "--header", "c: d", env=env)
+    assert result.exit_code == 0, result.output
+    assert config == Config("a:b", port=1, headers=[("c", "d")])
+
+
+def test_an_empty_variable_counts_as_not_given(parsed):
+    config, _ = parsed("a:b", env={"FLOWSERVE_PORT": "", "FLOWSERVE_ACCESS_LOG": ""})
+    assert config == Config("a:b")
+
+
+def test_headers_repeat(parsed):
+    expected = Config("a:b", headers=[("x", "1"), ("y", "2: 3")])
+    assert parsed("a:b", "--header", "x: 1", "--header", "y: 2: 3")[0] == expected
+    assert parsed("a:b", env={"FLOWSERVE_HEADER": "x: 1\ny: 2: 3"})[0] == expected
+
+
+def test_the_logs_are_set_up(parsed):
+    parsed("a:b", "--log-level", "debug")
+    assert logs.logger.level == logging.DEBUG
+    assert logs.logger.handlers
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(ConfigError("port 80 is in use"), 1), (StartupFailed("no database"), 3), (KeyboardInterrupt(), 130)],
+)
+def test_exit_status(parsed, error, status):
+    _, result = parsed("a:b", error=error)
+    assert result.exit_code == status
+    assert result.output == (f"flowserve: error: {error}\n" if str(error) else "")
+
+
+def test_our_own_mistakes_are_shown_whole(parsed):
+    _, result = parsed("a:b", error=RuntimeError("ours"))
+    assert result.exit_code == 1
+    lines = result.output.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[-2:] == ["RuntimeError: ours", "flowserve: error: stopped by an unexpected RuntimeError"]
+
+
+def test_help_is_quick(tmp_path):
+    code = (
+        "import sys; from click.testing import CliRunner; from flowserve.cli import main;"
+        "CliRunner().invoke(main, ['--help']); print(*sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert not {"asyncio", "uvloop", "httptools", "ssl", "flowserve.server.worker"} & set(run.stdout.split())
