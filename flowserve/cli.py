@@ -144,13 +144,22 @@ def _serve(app: str | None, **given: Any) -> None:
 
         run(config)
     except StartupFailed as error:
-        raise FailedStartup(str(error)) from None
+        raise FailedStartup(_show_startup_failed(str(error))) from None
     except FlowserveError as error:
         raise CannotStart(str(error)) from None
     except KeyboardInterrupt:
         ctx.exit(_INTERRUPTED)
     except Exception as error:
         raise CannotStart(_show_raised(error, app)) from None
+
+
+def _show_startup_failed(message: str) -> str:
+    """Print the reason that the application gave if it has several lines; return the one line to say of it."""
+    lines = message.strip().splitlines()
+    if len(lines) < 2:
+        return message
+    click.echo("\n".join(lines), err=True)  # a traceback, as Starlette sends it
+    return f"application startup failed: {lines[-1].strip()}"
 
 
 def _show_raised(error: Exception, app: str) -> str:

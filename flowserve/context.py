@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from email.utils import formatdate
 from time import time
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from asgiref.typing import ASGI3Application
 
@@ -51,7 +51,8 @@ class Context:
 
     def __init__(self, app: ASGI3Application, config: Config, loop: asyncio.AbstractEventLoop, outbox: Any) -> None:
         """`outbox` is the `session.Outbox` of this loop."""
-        self.app: Callable[..., Coroutine[Any, Any, None]] = app if _gives_coroutine(app) else _as_coroutine(app)
+        self.app: Callable[..., Coroutine[Any, Any, None]]
+        self.app = cast(Any, app) if _gives_coroutine(app) else _as_coroutine(app)
         self.config = config
         self.loop = loop
         self.outbox = outbox
@@ -72,14 +73,16 @@ class Context:
         return limit is not None and self.active >= limit
 
     def call_app(self, scope: Any, receive: Any, send: Any, done: Callable[[asyncio.Task[Any]], None]) -> None:
-        """Call the application in a task of its own; `done(task)` is called at its end, and owes a call of `app_done()`."""
+        """Call the application in a task of its own; `done(task)` is called at its end, and owes a call of
+        `app_done()`."""
         task = self.loop.create_task(self.app(scope, receive, send))
         task.add_done_callback(done)
         self.tasks.add(task)
         self.active += 1
 
     def app_done(self, task: asyncio.Task[Any]) -> bool:
-        """Forget the task. Returns whether the application raised; logs what it raised, but for the client's leaving."""
+        """Forget the task. Returns whether the application raised; logs what it raised, but for the client's
+        leaving."""
         self.tasks.discard(task)
         self.active -= 1
         if task.cancelled():
@@ -94,7 +97,8 @@ class Context:
         return True
 
     def default_headers(self) -> bytes:
-        """Return the header lines that every response gets; the date is made anew once a second (RFC 9110 section 6.6.1)."""
+        """Return the header lines that every response gets; the date is made anew once a second (RFC 9110 section
+        6.6.1)."""
         now = int(time())
         if now != self._defaults_at:
             lines = [b"%b: %b\r\n" % (name.encode("latin-1"), v.encode("latin-1")) for name, v in self.config.headers]

@@ -8,10 +8,11 @@ import asyncio
 class Flow:
     """A `stream.Stream` over an asyncio transport.
 
-    Whatever is the transport's protocol passes on `pause_writing()`, `resume_writing()` and, as `lost()`, `connection_lost()`.
+    Whatever is the transport's protocol passes on `pause_writing()`, `resume_writing()` and, as `lost()`,
+    `connection_lost()`.
     """
 
-    __slots__ = ("_reading", "_waiters", "half_open", "transport", "write", "write_paused", "writelines")
+    __slots__ = ("_buffered", "_reading", "_waiters", "half_open", "transport", "write", "write_paused", "writelines")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.transport = transport
@@ -20,6 +21,7 @@ class Flow:
         self.writelines = transport.writelines
         self.half_open: bool = transport.can_write_eof()  # TLS can not
         self.write_paused = False
+        self._buffered = 0
         self._reading = True
         self._waiters: list[asyncio.Future[None]] | None = None
 
@@ -44,6 +46,11 @@ class Flow:
             self._waiters.append(waiter)
             await waiter
 
+    def progressed(self) -> bool:
+        buffered = self.transport.get_write_buffer_size()
+        changed, self._buffered = buffered != self._buffered, buffered
+        return changed and buffered > 0
+
     def pause_reading(self) -> None:
         if self._reading:
             self._reading = False
@@ -53,6 +60,12 @@ class Flow:
         if not self._reading:
             self._reading = True
             self.transport.resume_reading()
+
+    def end_writing(self) -> None:
+        if self.half_open:
+            self.transport.write_eof()
+        else:
+            self.transport.close()
 
     def close(self) -> None:
         self.transport.close()

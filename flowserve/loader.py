@@ -91,13 +91,9 @@ def _missing(owner: Any, path: str, attribute: str) -> str:
 
 
 def _described(app: Any) -> str:
-    """What `app` is, for an error: 'a module', 'a str', 'function create', 'class Chat'."""
+    """What `app`, which can't be called, is: 'a module', 'a str', 'None'."""
     if isinstance(app, ModuleType):
         return "a module"
-    if inspect.isclass(app):
-        return f"class {app.__qualname__}"
-    if inspect.isroutine(app):
-        return f"function {app.__qualname__}"
     return "None" if app is None else f"{'an' if type(app).__name__[0] in 'AEIOUaeiou' else 'a'} {type(app).__name__}"
 
 

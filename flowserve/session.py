@@ -1,8 +1,8 @@
 # cython: language_level=3, annotation_typing=False, boundscheck=False, wraparound=False, initializedcheck=False
 """One live WebSocket, in either role: its queue, its backpressure, its keepalive and its end (RFC 6455).
 
-A session is the protocol of its transport, so that no layer stands between the event loop and the decoder; how bytes leave
-it leaves to its Stream.
+A session is the protocol of its transport, so that no layer stands between the event loop and the decoder; how bytes
+leave it leaves to its Stream.
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ class Outbox:
 class Session:
     """One live WebSocket over a stream.
 
-    Receiving: `while not session.ready(): await session.wait()`; then, if `session.waiting`, `session.take()` is the next message,
-    else it has ended, for the reason in `close_code` and `close_reason`. Cancelling the wait loses nothing.
+    Receiving: `while not session.ready(): await session.wait()`; then, if `session.waiting`, `session.take()` is the
+    next message, else it has ended, for the reason in `close_code` and `close_reason`. Cancelling the wait loses
+    nothing.
 
     Sending: `send_text` and `send_binary` return whether the caller should now `await session.drain()`. They raise
     ClientDisconnected once the session can't send any more.
@@ -132,7 +133,8 @@ class Session:
 
     @property
     def close_code(self) -> int:
-        """Why it ended: the peer's code, 1005 if it gave none, the code that was sent to it, or 1006 for an abrupt end."""
+        """Why it ended: the peer's code, 1005 if it gave none, the code that was sent to it, or 1006 for an abrupt
+        end."""
         return self.connection.close_code
 
     @property
@@ -259,7 +261,11 @@ class Session:
     def _closing(self) -> None:
         """This end's close frame is made: send it, and give the rest of the closing handshake its time."""
         self.flush()
+        self.stream.progressed()
         self._set_deadline(self._loop.time() + self.context.config.ws_close_timeout)
+        if self.connection.in_bad_frame and not self._lost:
+            # Where the frame ends, and so the peer's close frame, can't be known (RFC 6455 section 7.1.7).
+            self.stream.end_writing()
 
     def _set_deadline(self, deadline: float) -> None:
         if not self._lost:
@@ -289,7 +295,8 @@ class Session:
             self.flush()
 
     def _ended(self) -> None:
-        """The peer's end has come in: answer it now, or when the messages before it have been taken, but not much later."""
+        """The peer's end has come in: answer it now, or when the messages before it have been taken, but not much
+        later."""
         if self.connection.waiting:
             self._set_deadline(self._loop.time() + self.context.config.ws_close_timeout)
         else:
@@ -327,7 +334,10 @@ class Session:
         """Whatever is due: the close timeout, the idle timeout, the wait for a sign of life, the next ping."""
         connection = self.connection
         if connection.state != _OPEN:
-            self.stream.abort()
+            if self.stream.progressed():  # a slow peer still gets what was sent before the close frame
+                self._set_deadline(now + self.context.config.ws_close_timeout)
+            else:
+                self.stream.abort()
         elif connection.ended:
             self._answer()
         elif self._idle_timeout and now >= self._active_at + self._idle_timeout:
@@ -357,7 +367,8 @@ class Session:
     def _is_dead(self, now: float) -> bool:
         """Whether nothing at all has come for the ping timeout, though this end was reading.
 
-        The last word is spoken one tick late, so that an event loop that was held up reads what lies in the socket first.
+        The last word is spoken one tick late, so that an event loop that was held up reads what lies in the socket
+        first.
         """
         if self._active or not self._reading:
             self._pong_due_from = 0.0 if self._active else now

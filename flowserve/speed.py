@@ -1,4 +1,5 @@
-"""Which of the two speeds runs: the compiled modules, or the same files as plain Python. A leaf, imported before all else."""
+"""Which of the two speeds runs: the compiled modules, or the same files as plain Python. A leaf, imported before all
+else."""
 
 from __future__ import annotations
 

@@ -37,6 +37,9 @@ class Stream(Protocol):
     def drain(self) -> Awaitable[None]:
         """Wait until writing is welcome; when it is, only let others have their turn."""
 
+    def progressed(self) -> bool:
+        """Whether some, but not yet all, of what was written has left since this was last asked."""
+
     def pause_writing(self) -> None:
         """The carrier is full."""
 
@@ -48,6 +51,9 @@ class Stream(Protocol):
 
     def resume_reading(self) -> None:
         """Let them come again. Idempotent."""
+
+    def end_writing(self) -> None:
+        """Send what was written, then end this direction; the other one too where it can't live alone."""
 
     def close(self) -> None:
         """Close when all that was written is sent."""

@@ -15,7 +15,8 @@ class Timed(Protocol):
     """What can stand in `Timers`."""
 
     deadline: float
-    """When `on_deadline()` is due, in the event loop's time. May be moved later at will; `Timers.set()` moves it anywhere."""
+    """When `on_deadline()` is due, in the event loop's time. May be moved later at will; `Timers.set()` moves it
+    anywhere."""
     tick: int
     """Where it stands; 0 for nowhere. Only Timers writes it."""
 
@@ -26,8 +27,8 @@ class Timed(Protocol):
 class Timers:
     """Deadlines of many connections over one timer of the event loop.
 
-    Setting one costs a set operation at most, and nothing when it only moves later, which is what they nearly always do: the
-    connection is looked at when its old place comes up, and then put where its deadline is now.
+    Setting one costs a set operation at most, and nothing when it only moves later, which is what they nearly always
+    do: the connection is looked at when its old place comes up, and then put where its deadline is now.
     """
 
     __slots__ = ("_buckets", "_handle", "_loop", "_ticks")

@@ -36,8 +36,11 @@ ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 
 async def within(awaitable: Awaitable[T], seconds: float = PATIENCE) -> T:
-    """Await, but no longer than `seconds`."""
-    return await asyncio.wait_for(awaitable, seconds)
+    """Await, but no longer than `seconds`: that is a failure, and no OSError as TimeoutError is from Python 3.11 on."""
+    try:
+        return await asyncio.wait_for(awaitable, seconds)
+    except asyncio.TimeoutError:
+        raise AssertionError(f"nothing came within {seconds} s") from None
 
 
 async def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
@@ -46,7 +49,7 @@ async def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> Non
     deadline = loop.time() + seconds
     while not condition():
         if loop.time() > deadline:
-            raise TimeoutError(f"not within {seconds} s: {condition}")
+            raise AssertionError(f"not within {seconds} s: {condition}")
         await asyncio.sleep(0.002)
 
 
@@ -220,7 +223,7 @@ class Client:
     async def aclose(self) -> None:
         self.leave()
         with contextlib.suppress(OSError, asyncio.TimeoutError):
-            await within(self.writer.wait_closed(), 2)
+            await asyncio.wait_for(self.writer.wait_closed(), 2)
 
     # In
 
@@ -457,10 +460,10 @@ class Stage:
         """Let the acts that the test left open see their client go, and return."""
         for act in self.acts:
             if not act.end.done():
-                await act.disconnected()
+                await within(act.disconnected(), 3)
                 act.leave()
         for act in self.acts:
-            await within(act.ended.wait())
+            await within(act.ended.wait(), 3)
 
 
 class Running:

@@ -11,18 +11,19 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "flowserve"
 
-LEAVES = {"config", "context", "errors", "flow", "logs", "metrics", "stream", "timers", "loader"}
+LEAVES = {"config", "context", "errors", "flow", "logs", "metrics", "stream", "timers", "version", "loader"}
 
 MAY_KNOW: dict[str, set[str]] = {
     # Build time, and the two ends of the tree.
     "_build": set(),
-    "__init__": {"config", "errors", "server", "speed", "client", "topics"},
+    "__init__": {"config", "errors", "server", "speed", "version", "client", "topics"},
     "__main__": {"cli"},
     # The leaves: each with the few others that it may stand on.
     "errors": set(),
     "stream": set(),
     "flow": {"stream", "errors"},
     "timers": set(),
+    "version": set(),
     "metrics": set(),
     "config": {"errors"},
     "logs": {"config"},

@@ -230,6 +230,14 @@ def decorated(function):
 async def a_view_made_an_application(request): ...
 
 
+class Opaque:
+    """Python can't tell its signature, as with many callables written in C."""
+
+    __signature__ = "none"
+
+    def __call__(self, *args): ...
+
+
 class Awaited:
     def __init__(self, scope, receive, send): ...
 
@@ -251,6 +259,7 @@ class Awaited:
         decorated(asgi3),
         a_view_made_an_application,
         mock.Mock(),
+        Opaque(),
         Awaited,
         starlette.applications.Starlette(),
         starlette.endpoints.HTTPEndpoint,
@@ -320,6 +329,7 @@ def test_what_is_no_application(write, tmp_path):
     assert refusal({}) == "app is a dict, not an ASGI application"
     assert refusal(one) == "app takes (scope); an ASGI application takes (scope, receive, send)"
     assert "takes (a, b, c, d)" in refusal(lambda a, b, c, d: None)
+    assert "takes (scope)" in refusal(functools.partial(one))
     name = write("app = 'text'")
     assert refusal(f"{name}:app", app_dir=tmp_path) == f"{name}:app is a str, not an ASGI application"
 

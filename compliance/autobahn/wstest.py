@@ -73,8 +73,8 @@ def wstest_command(python27: str | None, target: Path | None) -> Callable[[Path]
     if docker_works():
         user = f"{os.getuid()}:{os.getgid()}"
         docker = ["docker", "run", "--rm", "--network", "host", "--user", user]
-        inside = ["-w", "/work", IMAGE, "wstest", "-m", "fuzzingclient", "-s", "spec.json"]
-        return lambda directory: [*docker, "-v", f"{directory}:/work", *inside]
+        inside = ["-w", "/suite", IMAGE, "wstest", "-m", "fuzzingclient", "-s", "spec.json"]
+        return lambda directory: [*docker, "-v", f"{directory}:/suite", *inside]
     raise NoWstest(f"wstest can't be run: {reason}, and no Docker that works")
 
 

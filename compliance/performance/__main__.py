@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from compliance._servers import CHECKOUT, Progress, ServerFailed, cache_dir, free_port, serving
+from compliance._servers import CHECKOUT, Progress, ServerFailed, cache_dir, flowserve_version, free_port, serving
 from compliance.performance.cases import CASES, Case
 from compliance.performance.chart import chart
 from compliance.performance.environment import Environment, installed, prepare
@@ -136,6 +136,13 @@ def main() -> int:
     versions = installed(environment, [PEERS[name].needs for name in options.servers])
     names = [name for name in options.servers if PEERS[name].needs in versions]
     environment.notes += [f"{name} is left out: not installed" for name in options.servers if name not in names]
+    if "flowserve" in versions:
+        try:
+            versions["flowserve"] = flowserve_version(environment.python, False, APPS)
+        except ServerFailed as error:
+            versions["flowserve"] = str(error).splitlines()[0]
+        if "(compiled)" not in versions["flowserve"]:
+            environment.notes.append(f"flowserve is not compiled: {versions['flowserve']}")
     results = measure_all(environment, names, options, progress)
     print(table(results))
     promises = verdicts(results)

@@ -22,8 +22,8 @@ _CLIENT_CLOSED_REQUEST = 499
 class HTTPCycle:
     """One request, from its head to the end of its response.
 
-    The stream tells of the request: `body_received`, `body_complete`, `half_closed`, `disconnected`. When the response is complete
-    the stream is told `finished()`.
+    The stream tells of the request: `body_received`, `body_complete`, `half_closed`, `disconnected`. When the
+    response is complete the stream is told `finished()`.
     """
 
     __slots__ = (
@@ -36,7 +36,6 @@ class HTTPCycle:
         "_expects_continue",
         "_half_closed",
         "_request",
-        "_size",
         "_start",
         "_started",
         "_started_at",
@@ -49,8 +48,7 @@ class HTTPCycle:
         self._request = request
         self._stream = stream
         self._context = context
-        self._body: list[bytes] = []
-        self._size = 0  # bytes in _body
+        self._body = bytearray()
         self._body_complete = False
         self._body_taken = False  # all of it, by the application
         self._expects_continue = request.expect_continue
@@ -73,9 +71,8 @@ class HTTPCycle:
     def body_received(self, data: bytes) -> None:
         """Some of the body has come."""
         if not self._complete and not self._disconnected:
-            self._body.append(data)
-            self._size += len(data)
-            if self._size > _BODY_MARK:
+            self._body += data
+            if len(self._body) > _BODY_MARK:
                 self._stream.pause_reading()
             self._wake()
 
@@ -106,7 +103,8 @@ class HTTPCycle:
     # What the application calls
 
     async def receive(self) -> dict[str, Any]:
-        """http.request until the body is complete; then http.disconnect, when the client has left or the response is complete."""
+        """http.request until the body is complete; then http.disconnect, when the client has left or the response is
+        complete."""
         while True:
             over = self._disconnected or self._complete
             if not over and not self._body_taken and (self._body or self._body_complete):
@@ -122,15 +120,15 @@ class HTTPCycle:
             await waiter
 
     def _take_body(self) -> dict[str, Any]:
-        body = b"".join(self._body)
+        body = bytes(self._body)
         self._body.clear()
-        self._size = 0
         self._body_taken = self._body_complete
         self._stream.resume_reading()
         return {"type": "http.request", "body": body, "more_body": not self._body_complete}
 
     async def send(self, message: dict[str, Any]) -> None:
-        """http.response.start and http.response.body. Raises ASGIMisuse, and ClientDisconnected once the client has left."""
+        """http.response.start and http.response.body. Raises ASGIMisuse, and ClientDisconnected once the client has
+        left."""
         kind = message["type"]
         if self._disconnected and not self._complete:
             raise ClientDisconnected("the client has left")
@@ -184,6 +182,9 @@ class HTTPCycle:
         failed = self._context.app_done(task)
         if self._complete or self._disconnected:
             return
+        if self._half_closed:
+            self._stream.abort()  # it was told that the client has left, and took that for the end
+            return
         if not failed:
             logs.logger.error("The application returned without completing its response")
         if self._started:
@@ -196,7 +197,8 @@ class HTTPCycle:
 
 
 def as_bytes(value: Any, key: str) -> bytes:
-    """Return `value` as bytes. Raises ASGIMisuse, naming the `key`, for anything but bytes, bytearray and memoryview."""
+    """Return `value` as bytes. Raises ASGIMisuse, naming the `key`, for anything but bytes, bytearray and
+    memoryview."""
     if isinstance(value, bytes):
         return value
     if isinstance(value, (bytearray, memoryview)):

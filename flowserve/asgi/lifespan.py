@@ -29,6 +29,7 @@ class Lifespan:
             return
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self._context.state}
         self._task = asyncio.get_running_loop().create_task(self._run(scope))
+        self._task.add_done_callback(lambda task: task.cancelled() or task.exception())  # looked at below, if at all
         reply = await self._exchange("lifespan.startup")
         if reply is None:
             error = self._error()
@@ -61,7 +62,7 @@ class Lifespan:
         return task.exception() if task is not None and task.done() and not task.cancelled() else None
 
     async def _run(self, scope: dict[str, Any]) -> None:
-        await self._context.app(scope, self._inbox.get, self._send)  # type: ignore[arg-type]
+        await self._context.app(scope, self._inbox.get, self._send)
 
     async def _exchange(self, event: str) -> dict[str, Any] | None:
         """Send `event`; return the application's answer, or None if it ended without one."""

@@ -1,4 +1,5 @@
-"""A request and its peer as an ASGI connection scope (ASGI specification, HTTP & WebSocket message format, version 2.5)."""
+"""A request and its peer as an ASGI connection scope (ASGI specification, HTTP & WebSocket message format, version
+2.5)."""
 
 from __future__ import annotations
 

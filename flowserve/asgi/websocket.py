@@ -27,7 +27,8 @@ _DONE = 3  # denied, refused or given up: no WebSocket came of it
 class WebSocketCycle:
     """One WebSocket, from the request that asks for it to its end.
 
-    Until the application accepts, the stream tells `disconnected()`, and can be asked for an HTTP response; then the session takes over.
+    Until the application accepts, the stream tells `disconnected()`, and can be asked for an HTTP response; then the
+    session takes over.
     """
 
     __slots__ = (
@@ -72,7 +73,8 @@ class WebSocketCycle:
     # What the application calls
 
     async def receive(self) -> dict[str, Any]:
-        """websocket.connect, then websocket.receive for each message, then websocket.disconnect as often as it is asked for."""
+        """websocket.connect, then websocket.receive for each message, then websocket.disconnect as often as it is
+        asked for."""
         if self._session is None:
             if not self._greeted:
                 self._greeted = True
@@ -188,9 +190,7 @@ class WebSocketCycle:
         if self._context.config.access_log:
             request = self._request
             seconds = perf_counter() - self._started_at
-            logs.access_http(
-                str(self._peer), request.method, self._target(), request.http_version, status, seconds
-            )
+            logs.access_http(str(self._peer), request.method, self._target(), request.http_version, status, seconds)
 
     # While the application decides
 

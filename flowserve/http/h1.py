@@ -1,7 +1,8 @@
 """HTTP/1.1 over httptools: requests out of bytes, bytes out of responses (RFC 9112). No I/O.
 
-llhttp, beneath httptools, refuses most of what request smuggling is made of: bare CR and LF, space before the colon, folded lines,
-control characters, bad chunk sizes, Content-Length repeated or beside Transfer-Encoding. What it lets pass is refused here.
+llhttp, beneath httptools, refuses most of what request smuggling is made of: bare CR and LF, space before the colon,
+folded lines, control characters, Content-Length repeated or beside Transfer-Encoding. What it lets pass is refused
+here.
 """
 
 from __future__ import annotations
@@ -9,24 +10,25 @@ from __future__ import annotations
 import http
 import re
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 import httptools
 
 from flowserve.errors import ASGIMisuse, RequestError
+from flowserve.http.chunked import ChunkedDecoder
 from flowserve.http.messages import Headers, Request, tokens
 
-_SLICE = 16384
-"""Bytes of a chunked body parsed at once: what may follow it in the same slice is parsed ahead, so keep that small."""
-
-_COMMON = """accept accept-charset accept-encoding accept-language authorization cache-control connection content-encoding
-content-length content-type cookie date dnt expect forwarded from host if-match if-modified-since if-none-match if-range
-if-unmodified-since keep-alive origin pragma priority range referer sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest
-sec-fetch-mode sec-fetch-site sec-fetch-user sec-websocket-extensions sec-websocket-key sec-websocket-protocol
-sec-websocket-version te trailer transfer-encoding upgrade upgrade-insecure-requests user-agent via x-forwarded-for
-x-forwarded-host x-forwarded-port x-forwarded-proto x-real-ip x-request-id""".split()
-_NAMES = {spelling.encode(): name.encode() for name in _COMMON for spelling in (name, name.title())}
-"""Names as they usually come, to one shared object in lower case: cheaper than lower(), and one object for all connections."""
+_COMMON = """
+accept accept-charset accept-encoding accept-language authorization cache-control connection content-encoding
+content-length content-type cookie date dnt expect forwarded from host if-match if-modified-since if-none-match
+if-range if-unmodified-since keep-alive origin pragma priority range referer sec-ch-ua sec-ch-ua-mobile
+sec-ch-ua-platform sec-fetch-dest sec-fetch-mode sec-fetch-site sec-fetch-user sec-websocket-extensions
+sec-websocket-key sec-websocket-protocol sec-websocket-version te trailer transfer-encoding upgrade
+upgrade-insecure-requests user-agent via x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-proto
+x-real-ip x-request-id
+"""
+_NAMES = {spelling.encode(): name.encode() for name in _COMMON.split() for spelling in (name, name.title())}
+"""Names as they usually come, to one shared object in lower case: cheaper than lower(), and one object for all."""
 
 _FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding", b"expect"))
 _HOST = re.compile(rb"[^\x00-\x20/?#@\\\x7f]*")
@@ -50,18 +52,17 @@ class RequestParser:
     """Parses the requests of one connection, one at a time."""
 
     __slots__ = (
-        "_bytes",
-        "_ended",
+        "_chunks",
         "_error",
         "_framing",
         "_handler",
         "_headers",
         "_max_count",
         "_max_size",
-        "_muted",
         "_parser",
         "_remaining",
         "_request",
+        "_size",
         "_tail",
         "_target",
     )
@@ -71,8 +72,7 @@ class RequestParser:
         self._handler = handler
         self._max_size = max_head_size
         self._max_count = max_header_count
-        self._parser = httptools.HttpRequestParser(self)
-        self._muted = False
+        self._parser: httptools.HttpRequestParser | None = None
         self._reset()
 
     def _reset(self) -> None:
@@ -80,16 +80,21 @@ class RequestParser:
         self._target = b""
         self._headers: Headers = []
         self._framing: Headers = []
-        self._bytes = 0  # of the head; later, of chunk framing and trailers since the last progress
+        self._size = 0  # of the head so far
         self._tail = b""  # the last bytes of an unfinished head
-        self._remaining: int | None = 0  # bytes of body still to come; None if chunked
-        self._ended = False
+        self._remaining = 0  # bytes of body still to come
+        self._chunks: ChunkedDecoder | None = None
         self._error: RequestError | None = None
 
     @property
     def started(self) -> bool:
-        """Whether the head of a request has begun to come."""
-        return self._bytes > 0
+        """Whether the head of a request has begun to come, but has not come to its end."""
+        return self._size > 0 and self._request is None
+
+    def close(self) -> None:
+        """Break the cycles of references; nothing must be fed after that."""
+        self._parser = None
+        self._handler = cast(RequestHandler, None)
 
     def feed(self, data: bytes) -> bytes:
         """Parse up to the end of the current request and return the bytes behind it.
@@ -97,21 +102,38 @@ class RequestParser:
         Raises RequestError for what RFC 9112 does not allow or the limits forbid; nothing must be fed after that.
         """
         while data:
-            if self._request is None:
-                end = self._head_end(data)
-            elif self._remaining is None:
-                end = _SLICE
-            else:
-                end = self._remaining
-            self._parse(data[:end])
-            data = data[end:]
-            if self._ended:
+            data = self._feed_head(data) if self._request is None else self._feed_body(data)
+            if self._request is not None and not self._remaining and self._chunks is None:
                 self._reset()
+                self._handler.on_end()
                 break
         return data
 
+    def _feed_head(self, data: bytes) -> bytes:
+        end = self._head_end(data)
+        self._size += min(end, len(data))
+        try:
+            if self._parser is None:
+                self._parser = httptools.HttpRequestParser(self)
+            self._parser.feed_data(data[:end])
+        except httptools.HttpParserUpgrade:
+            self._parser = None  # it takes no more
+        except httptools.HttpParserCallbackError:
+            if self._error is None:
+                raise
+            raise self._error from None
+        except httptools.HttpParserError as error:
+            raise RequestError(400, f"Bad request: {str(error).lower()}") from None
+        if self._size > self._max_size:
+            raise self._too_large()
+        if self._request is not None:
+            if self._request.has_body:
+                self._parser = None  # its place is in the body, which it does not see
+            self._handler.on_request(self._request)
+        return data[end:]
+
     def _head_end(self, data: bytes) -> int:
-        """Where in `data` the head ends: what is behind it is fed when the head has been looked at."""
+        """Where in `data` the head ends: what is behind it is looked at when the head has been understood."""
         joined = self._tail + data if self._tail else data
         found = joined.find(b"\r\n\r\n")
         if found < 0:
@@ -121,55 +143,32 @@ class RequestParser:
         self._tail = b""
         return end
 
-    def _parse(self, data: bytes) -> None:
-        in_head = self._request is None
-        self._bytes += len(data)
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._parser = httptools.HttpRequestParser(self)  # the old one takes no more
-            request = self._request
-            if request is not None and request.has_body and not request.is_websocket:
-                self._resume_body()
-        except httptools.HttpParserCallbackError:
-            if self._error is None:
-                raise
-            raise self._error from None
-        except httptools.HttpParserError as error:
-            raise RequestError(400, f"Bad request: {str(error).lower()}") from None
-        if self._request is None:
-            if self._bytes > self._max_size:
-                raise self._too_large()
-        elif not in_head and self._remaining is None and self._bytes > self._max_size + _SLICE:
-            raise RequestError(400, "Chunk extensions or trailers are too large")
-        elif not in_head and self._remaining:
-            self._remaining -= len(data)
-
-    def _resume_body(self) -> None:
-        """llhttp takes an upgrade for the end of HTTP, but who doesn't upgrade reads the body as usual (RFC 9110 section 7.8)."""
-        framing = b"".join(b"%b: %b\r\n" % field for field in self._framing)
-        self._muted = True
-        self._parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n")
-        self._muted = False
+    def _feed_body(self, data: bytes) -> bytes:
+        if self._chunks is not None:
+            data = self._chunks.feed(data, self._handler.on_body)
+            if self._chunks.complete:
+                self._chunks = None
+            return data
+        body = data[: self._remaining]
+        self._remaining -= len(body)
+        self._handler.on_body(body)
+        return data[len(body) :]
 
     def _too_large(self) -> RequestError:
-        if len(self._target) > self._max_size // 2 or not self._headers and b" " not in self._target:
-            return RequestError(414, f"The request target is longer than the limit of {self._max_size} bytes for a head")
-        return RequestError(431, f"The request head is larger than the limit of {self._max_size} bytes")
+        if len(self._target) <= self._max_size // 2:
+            return RequestError(431, f"The request head is larger than the limit of {self._max_size} bytes")
+        return RequestError(414, f"The request target is too long; a head may have {self._max_size} bytes")
 
     def _refuse(self, status: int, detail: str) -> None:
         self._error = RequestError(status, detail)
         raise self._error
 
-    # Called by httptools
+    # Called by httptools, in this order
 
     def on_url(self, url: bytes) -> None:
-        if not self._muted:
-            self._target += url
+        self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._muted or self._request is not None:
-            return  # trailers are ignored
         if len(self._headers) >= self._max_count:
             self._refuse(431, f"More than {self._max_count} header fields")
         name = _NAMES.get(name) or name.lower()
@@ -179,12 +178,7 @@ class RequestParser:
             self._framing.append((name, value))
 
     def on_headers_complete(self) -> None:
-        if self._muted:
-            return
-        if self._bytes > self._max_size:
-            self._error = self._too_large()
-            raise self._error
-        parser = self._parser
+        parser = cast(httptools.HttpRequestParser, self._parser)
         version = parser.get_http_version()
         method = parser.get_method().decode("ascii")
         if version not in ("1.1", "1.0"):
@@ -197,8 +191,6 @@ class RequestParser:
         request.keep_alive = parser.should_keep_alive()
         self._frame(request)
         self._request = request
-        self._bytes = 0
-        self._handler.on_request(request)
 
     def _origin_form(self) -> bytes:
         """The target without scheme and authority; these replace the Host field (RFC 9112 section 3.2.2)."""
@@ -223,30 +215,14 @@ class RequestParser:
             elif name == b"transfer-encoding":
                 if request.http_version == "1.0":
                     self._refuse(400, "Bad request: Transfer-Encoding in HTTP/1.0")
-                if tokens(value) != [b"chunked"]:
+                if value.lower() != b"chunked":
                     self._refuse(501, "No other transfer coding than chunked is supported")
-                self._remaining = None
+                self._chunks = ChunkedDecoder(self._max_size)
                 request.has_body = True
             elif request.http_version == "1.1":
                 request.expect_continue = b"100-continue" in tokens(value)
         if hosts > 1 or (hosts == 0 and request.http_version == "1.1"):
             self._refuse(400, "Bad request: exactly one Host header is required")
-
-    def on_body(self, body: bytes) -> None:
-        self._bytes = 0
-        self._handler.on_body(body)
-
-    def on_chunk_header(self) -> None:
-        self._bytes = 0
-
-    def on_message_complete(self) -> None:
-        request = self._request
-        if request is None or self._muted:
-            return
-        if self._parser.should_upgrade() and request.has_body and not request.is_websocket:
-            return  # the body is still to come
-        self._ended = True
-        self._handler.on_end()
 
 
 _STATUS_LINES = {s.value: b"HTTP/1.1 %d %b\r\n" % (s.value, s.phrase.encode()) for s in http.HTTPStatus}
@@ -273,7 +249,8 @@ class ResponseEncoder:
     def head(self, status: int, headers: Sequence[tuple[bytes, bytes]], defaults: bytes, length: int | None) -> bytes:
         """Return the head of the response.
 
-        `defaults` are the server's own header lines; a date or server of the application's replaces all of them that it names.
+        `defaults` are the server's own header lines; a date or server of the application's replaces all of them that
+        it names.
         `length` is the body's, in bytes, when all of it is known. Raises ASGIMisuse for what can't be sent.
         """
         if not isinstance(status, int) or not 200 <= status <= 999:
@@ -315,7 +292,7 @@ class ResponseEncoder:
                 lines.append(b"connection: close\r\n")
             elif self._version == "1.0":
                 lines.append(b"connection: keep-alive\r\n")
-        fields = _checked(b"".join(lines))
+        fields = _checked(b"".join(lines), len(lines))
         if self._expected is not None and length is not None and length != self._expected:
             raise ASGIMisuse(f"the response body has {length} bytes, its content-length says {self._expected}")
         self.started = True
@@ -363,12 +340,12 @@ def encode_switching(fields: Sequence[tuple[bytes, bytes]], defaults: bytes) -> 
         lines = b"".join(b"%b: %b\r\n" % field for field in fields)
     except TypeError:
         raise ASGIMisuse("headers must be pairs of bytes: (name, value)") from None
-    return status_line(101) + defaults + _checked(lines) + b"\r\n"
+    return status_line(101) + defaults + _checked(lines, len(fields)) + b"\r\n"
 
 
-def _checked(fields: bytes) -> bytes:
-    """Return header lines that HTTP allows; raises ASGIMisuse for others, so that they never reach the wire."""
-    if not _FIELDS.fullmatch(fields):
+def _checked(fields: bytes, count: int) -> bytes:
+    """Return `count` header lines that HTTP allows; raises ASGIMisuse for others, so that they never reach the wire."""
+    if fields.count(b"\n") != count or not _FIELDS.fullmatch(fields):
         raise ASGIMisuse("a header has a character that HTTP does not allow (RFC 9110 section 5.5)")
     return fields
 

@@ -11,8 +11,8 @@ Headers = list[tuple[bytes, bytes]]
 class Request:
     """The head of a request.
 
-    `target` is as it was received; `raw_path` and `query_string` are its parts, `path` is `raw_path` with its percent-encoding
-    decoded as UTF-8. `http_version` is '1.0', '1.1' or '2'. `has_body` says whether a body follows.
+    `target` is as it was received; `raw_path` and `query_string` are its parts, `path` is `raw_path` with its
+    percent-encoding decoded as UTF-8. `http_version` is '1.0', '1.1' or '2'. `has_body` says whether a body follows.
     """
 
     __slots__ = (
@@ -52,7 +52,8 @@ class Request:
     def is_websocket(self) -> bool:
         """Whether this asks for a WebSocket (RFC 6455 section 4.2.1), if perhaps wrongly.
 
-        A request with a key counts without 'Connection: Upgrade' too: a proxy took it away, and the answer should say so.
+        A request with a key counts without 'Connection: Upgrade' too: a proxy took it away, and the answer should
+        say so.
         """
         return self.has_token(b"upgrade", b"websocket") and (
             self.has_token(b"connection", b"upgrade") or bool(self.values(b"sec-websocket-key"))

@@ -29,6 +29,10 @@ _LINGER = 2.0
 response with it (RFC 9112 section 9.6)."""
 
 
+_STALL = 30.0
+"""Seconds in which a client must take something of a response that waits for it."""
+
+
 class H1Connection(asyncio.Protocol):
     """The protocol of a transport until it closes or becomes a WebSocket; a `stream.ResponseStream` for its requests.
 
@@ -40,6 +44,7 @@ class H1Connection(asyncio.Protocol):
         "_context",
         "_cycle",
         "_encoder",
+        "_eof",
         "_flow",
         "_handshake",
         "_parser",
@@ -63,6 +68,7 @@ class H1Connection(asyncio.Protocol):
         self._pending = b""
         self._receiving = False  # the request, or what is left of one whose response is complete
         self._closing = False  # what comes in from now on is thrown away
+        self._eof = False  # the client has stopped writing
         self._unyielded = 0
         self.deadline = 0.0
         self.tick = 0
@@ -78,20 +84,20 @@ class H1Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
-        if self._cycle is not None and not self._receiving:
+        if self._receiving or (self._cycle is None and not self._flow.write_paused):
+            self._parse(data)
+        else:
             self._pending += data
             if len(self._pending) > _PENDING_MARK:
                 self._flow.pause_reading()
-        else:
-            self._parse(data)
 
     def eof_received(self) -> bool:
-        cycle = self._cycle
-        if self._closing or not isinstance(cycle, HTTPCycle) or self._receiving or not self._flow.half_open:
+        in_progress = isinstance(self._cycle, HTTPCycle) or bool(self._pending)
+        if self._closing or self._receiving or not in_progress or not self._flow.half_open:
             return False
-        if self._encoder is not None:
-            self._encoder.keep_alive = False
-        cycle.half_closed()
+        self._eof = True
+        if isinstance(self._cycle, HTTPCycle):
+            self._cycle.half_closed()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -107,6 +113,8 @@ class H1Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._flow.resume_writing()
+        if self._cycle is None:
+            self._go_on()
 
     # Requests
 
@@ -120,7 +128,7 @@ class H1Connection(asyncio.Protocol):
         if self._closing:
             return
         self._pending = data
-        if idle and self._cycle is None:
+        if idle and self._parser.started:
             self._set_deadline(self._context.config.timeout_header)
 
     def on_request(self, request: Request) -> None:
@@ -149,6 +157,8 @@ class H1Connection(asyncio.Protocol):
         self._receiving = False
         if isinstance(self._cycle, HTTPCycle):
             self._cycle.body_complete()
+            if self._eof:
+                self._cycle.half_closed()
 
     def _open_websocket(self, request: Request) -> None:
         try:
@@ -180,10 +190,10 @@ class H1Connection(asyncio.Protocol):
         """Close when all is sent, so that it also arrives."""
         self._closing = True
         self._set_deadline(_LINGER)
-        if (self._receiving or self._pending) and self._flow.half_open:
+        if self._receiving or self._pending:
             self._pending = b""
             self._flow.resume_reading()
-            self._flow.transport.write_eof()
+            self._flow.end_writing()
         else:
             self._flow.close()
 
@@ -228,11 +238,18 @@ class H1Connection(asyncio.Protocol):
             self._close()
             return
         self._encoder = None
-        self._flow.resume_reading()
         self._set_deadline(self._context.config.timeout_keep_alive)
-        if self._pending:
-            data, self._pending = self._pending, b""
-            self._parse(data)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Take up what was kept, unless the client does not read its responses."""
+        if self._flow.write_paused or self._closing:
+            return
+        data, self._pending = self._pending, b""
+        self._parse(data)
+        self.resume_reading()
+        if self._eof and self._cycle is None and not self._closing:
+            self._close()
 
     def drain(self) -> Awaitable[None]:
         """Wait until writing is welcome; when it is, only let others have their turn."""
@@ -269,10 +286,12 @@ class H1Connection(asyncio.Protocol):
 
     def on_deadline(self, now: float) -> None:
         """A head is too slow, an idle connection too long idle, or a closing one too long in closing."""
-        if self._closing:
-            self._flow.abort()
-        elif self._cycle is not None:
+        if self._cycle is not None:
             pass  # the application's time; the next deadline is set when it is done
+        elif self._flow.progressed():
+            self._set_deadline(_STALL)  # a slow client still gets its response
+        elif self._closing:
+            self._flow.abort()
         elif self._parser.started and not self._receiving:
             self._reject(RequestError(408, "The request head took too long"))
         else:
@@ -296,6 +315,7 @@ class H1Connection(asyncio.Protocol):
         timers.set(self, self._context.loop.time() + seconds)
 
     def _forget(self) -> None:
+        self._parser.close()
         self._context.timers.cancel(self)
         self._context.live.discard(self)
 

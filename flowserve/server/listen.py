@@ -46,7 +46,7 @@ def _tcp(host: str, port: int) -> list[socket.socket]:
             try:
                 sock.bind(address)
             except OSError as error:
-                raise ConfigError(_why_not(f"{address[0]} port {address[1]}", error)) from None
+                raise ConfigError(_why_not(f"{address[0]!s} port {address[1]!s}", error)) from None
             sock.setblocking(False)
     except BaseException:
         for sock in sockets:

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from asgiref.typing import ASGI3Application
+
 from flowserve import logs
 from flowserve.asgi.lifespan import Lifespan
 from flowserve.config import Config
@@ -33,7 +35,8 @@ class Server:
     """Serves one application in the running event loop; several servers can share a loop.
 
     Either `await serve()`, which returns when `should_exit` is set or a signal comes, or `await startup()` and later
-    `await shutdown()`. `sockets` are the bound sockets once `started` is true: `server.sockets[0].getsockname()` tells the port.
+    `await shutdown()`. `sockets` are the bound sockets once `started` is true: `server.sockets[0].getsockname()`
+    tells the port.
     """
 
     def __init__(self, config: Config) -> None:
@@ -63,10 +66,12 @@ class Server:
     async def serve(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Start, serve until SIGINT, SIGTERM or `should_exit`, and shut down.
 
-        Signals are handled in the main thread only. A second one cuts the shutdown short. Raises what `startup()` raises.
+        Signals are handled in the main thread only. A second one cuts the shutdown short. Raises what `startup()`
+        raises.
         """
+        app = load(self.config)  # before signals are handled, so that they can end a slow import
         with self._signals():
-            await self.startup(sockets)
+            await self._start(app, sockets)
             if not self._should_exit:
                 await self._exit.wait()
             await self.shutdown()
@@ -76,10 +81,12 @@ class Server:
 
         Raises ConfigError for an application, address or certificate that does not work, and StartupFailed.
         """
+        await self._start(load(self.config), sockets)
+
+    async def _start(self, app: ASGI3Application, sockets: Sequence[socket.socket] | None) -> None:
         config = self.config
         loop = self._loop = asyncio.get_running_loop()
         tls = tls_context(config)
-        app = load(config)
         if config.log_level == "trace":
             app = logs.trace(app)
         self._own_sockets = sockets is None
@@ -104,11 +111,12 @@ class Server:
         options: dict[str, Any] = {"sock": sock, "ssl": tls, "backlog": config.backlog}
         if tls is not None:
             options["ssl_handshake_timeout"] = config.timeout_header
-        create = self._loop.create_server
+        create: Callable[..., Any] = self._loop.create_server
         if sock.family == getattr(socket, "AF_UNIX", None):
             create = self._loop.create_unix_server
         try:
-            return await create(partial(H1Connection, self.context), **options)
+            server: asyncio.AbstractServer = await create(partial(H1Connection, self.context), **options)
+            return server
         except OSError as error:
             raise ConfigError(f"can't listen on {url_of(sock, config)}: {error.strerror}") from None
 
@@ -143,7 +151,7 @@ class Server:
 
     async def _wait(self, done: Callable[[], bool], end: float) -> None:
         assert self._loop is not None
-        while not done() and not self._forced and self._loop.time() < end:
+        while not done() and not self._forced and self._loop.time() < end:  # noqa: ASYNC110  (many things to wait for)
             await asyncio.sleep(_POLL)
 
     async def _cut(self, context: Context) -> None:
@@ -151,7 +159,9 @@ class Server:
         assert self._loop is not None
         if context.live or context.tasks:
             logger.warning(
-                "Cutting %d connections and %d application tasks that are still open", len(context.live), len(context.tasks)
+                "Cutting %d connections and %d application tasks that are still open",
+                len(context.live),
+                len(context.tasks),
             )
         for connection in list(context.live):
             connection.abort()
@@ -223,7 +233,7 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
             if name == "uvloop":
                 raise ConfigError("--loop: uvloop is not installed; install it or use --loop asyncio") from None
         else:
-            return uvloop.new_event_loop  # type: ignore[no-any-return]
+            return uvloop.new_event_loop
     return asyncio.new_event_loop
 
 

@@ -1,9 +1,10 @@
 # cython: language_level=3, annotation_typing=False, boundscheck=False, wraparound=False, initializedcheck=False
-"""One WebSocket as a state machine over bytes, in either role (RFC 6455 sections 5 to 7, RFC 7692): no socket, no clock.
+"""One WebSocket as a state machine over bytes, in either role (RFC 6455 sections 5 to 7, RFC 7692): no socket, no
+clock.
 
-Two rules keep it simple. What the peer sends never raises here: it becomes messages, state and frames to send. And an end, be
-it the peer's close frame or its error, takes its place in line: it is noted when it arrives and answered by `answer_end()`, which
-the owner calls when the messages before it have been taken.
+Two rules keep it simple. What the peer sends never raises here: it becomes messages, state and frames to send. And
+an end, be it the peer's close frame or its error, takes its place in line: it is noted when it arrives and answered
+by `answer_end()`, which the owner calls when the messages before it have been taken.
 """
 
 from __future__ import annotations
@@ -31,13 +32,15 @@ _CLOSED = int(State.CLOSED)
 
 _MAX_REASON = 123
 _PONG_MARK = 65536  # bytes of output waiting: from here on only the newest pong is kept (RFC 6455 section 5.5.3)
-_COPY_MARK = 32768  # bytes of payload: from here on a frame's header and payload go out as two pieces, not copied into one
+# bytes of payload: from here on a frame's header and payload go out as two pieces, not copied into one
+_COPY_MARK = 32768
 
 
 class Connection:
     """The wire side of one WebSocket.
 
-    In: `feed(data)`; then `take()` gives the complete messages, and `ended` says that none will follow, with `close_code` and
+    In: `feed(data)`; then `take()` gives the complete messages, and `ended` says that none will follow, with
+    `close_code` and
     `close_reason` saying why. Out: `send_*`, `ping`, `close`; then `take_output()` gives the bytes to write.
 
     `state` is State.OPEN until this end's close frame is made, CLOSING until the peer's has come too, then CLOSED.
@@ -107,6 +110,11 @@ class Connection:
         self.bytes_in = 0
         self.messages_out = 0
         self.bytes_out = 0
+
+    @property
+    def in_bad_frame(self) -> bool:
+        """Whether the peer's error lies in a frame that has not come to its end."""
+        return self._decoder.lenient and not self._decoder.last and not self.peer_closed
 
     # In
 
@@ -288,7 +296,8 @@ class Connection:
     def close(self, code: int, reason: str = "") -> None:
         """Begin the closing handshake, or answer the peer's; nothing when this end has done so already.
 
-        `reason` is cut to the 123 bytes that a close frame has room for. `code` 1005 sends a close frame without a code.
+        `reason` is cut to the 123 bytes that a close frame has room for. `code` 1005 sends a close frame without a
+        code.
         """
         if self.state == _OPEN:
             self._answer = None

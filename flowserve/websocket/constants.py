@@ -60,4 +60,4 @@ class CloseCode(IntEnum):
 
 def is_sendable(code: int) -> bool:
     """Whether `code` may stand in a close frame (RFC 6455 sections 7.4.1 and 7.4.2): 1005, 1006 and 1015 may not."""
-    return 1000 <= code <= 1014 and code not in (1004, 1005, 1006) or 3000 <= code <= 4999
+    return (1000 <= code <= 1014 and code not in (1004, 1005, 1006)) or 3000 <= code <= 4999

@@ -355,6 +355,9 @@ class Deflater:
             if self._stream is None:
                 self._stream = self._new()
             return _deflate(self._stream, data, zlib.Z_SYNC_FLUSH)
+        # A full flush forgets the past. For 1 KiB of JSON: zlib 20 us, against 57 for a new compressor, 80 for a copy
+        # while malloc gives their memory back to the system each time (18, 18 and 22 when it does not); zlib-ng 17
+        # against 19 and 23. isal has no copies, and writes less with a new one, at 8.4 against 7.9.
         if not self._reusable:
             return _deflate(self._new(), data, zlib.Z_SYNC_FLUSH)
         try:
@@ -383,6 +386,7 @@ class PerMessageDeflate:
     """
 
     __slots__ = (
+        "_final_seen",
         "_history",
         "_keep",
         "_library",
@@ -405,9 +409,13 @@ class PerMessageDeflate:
         self._window_bits = max(bits, _MIN_BITS)  # there are compressors that promise 8 and use 9
         self._threshold = settings.threshold
         self._stream: Decompressor | None = None
-        self._history: bytearray | None = None  # the newest output, as much as the window holds, for a final block
+        # What the window holds, for `_restart`. With takeover it would cost each connection as much again as zlib's own
+        # window, in vain for nearly all: so it is kept within a message, and from the first final block on. Who ends
+        # messages in final blocks does so from the first one, for want of another way to flush.
+        self._history: bytearray | None = None
         self._keep = False
-        self._restarts = 0
+        self._final_seen = False
+        self._restarts = 0  # in this message
         wanted = (settings.level, window_bits, settings.mem_level)
         self.deflater = Deflater(*wanted, True, self._library) if takeover else _shared_deflater(*wanted, self._library)
 
@@ -431,7 +439,7 @@ class PerMessageDeflate:
         if self._stream is None:
             # In the shared context too never one that has a past: a peer could point back into another's messages.
             self._stream = self._library.decompressor(self._window_bits, b"")
-        self._keep = self._takeover or not final or len(data) > _SLICE
+        self._keep = self._final_seen or not final or len(data) > _SLICE
         try:
             if len(data) <= _SLICE:
                 out = self._inflate_slice(data, limit)
@@ -453,11 +461,14 @@ class PerMessageDeflate:
 
     def _end_message(self) -> None:
         self._restarts = 0
-        if not self._takeover:
-            whole = self._stream is not None and self._stream.eof
-            self._stream = self._history = None
-            if not whole:
-                raise ProtocolError("compressed message stops short of its end")
+        if self._takeover:
+            if not self._final_seen:
+                self._history = None
+            return
+        whole = self._stream is not None and self._stream.eof
+        self._stream = self._history = None
+        if not whole:
+            raise ProtocolError("compressed message stops short of its end")
 
     def _inflate_slice(self, data: Data, limit: int) -> bytes:
         out, rest = self._step(data, limit)
@@ -493,6 +504,7 @@ class PerMessageDeflate:
         self._restarts += 1
         if self._restarts > _MAX_RESTARTS:
             raise ProtocolError("compressed message has too many final blocks")
+        self._final_seen = self._takeover
         self._stream = self._library.decompressor(self._window_bits, bytes(self._history or b""))
         return self._stream
 

@@ -29,8 +29,8 @@ class FrameDecoder:
     `first`, `last`
         whether the piece begins or ends its frame. A control frame always comes whole.
 
-    `payload()` is the piece, unmasked. A frame whose header has come but not its payload is told of at once, with an empty
-    first piece, so that it can be refused before anything is buffered.
+    `payload()` is the piece, unmasked. A frame whose header has come but not its payload is told of at once, with an
+    empty first piece, so that it can be refused before anything is buffered.
     """
 
     __slots__ = (

@@ -64,7 +64,7 @@ def response_fields(
     reserved = {name for name, _ in fields} | {b"sec-websocket-protocol", b"sec-websocket-extensions"}
     for name, value in extra:
         if name.lower() in reserved:
-            raise ASGIMisuse(f"header {name.decode('latin-1')!r} is the server's to send; a subprotocol has its own key")
+            raise ASGIMisuse(f"the server sends {name.decode('latin-1')!r}; a subprotocol has its own key")
         fields.append((name, value))
     return fields
 

@@ -318,6 +318,10 @@ async def test_failed_shutdown(serve, how, logs):
 # Nothing left behind
 
 
+def module_of(each: object) -> str:
+    return str(getattr(type(each), "__module__", ""))
+
+
 @pytest.mark.both_loops
 async def test_connections_leave_nothing_behind(serve, connect):
     """Ended connections are freed by reference counting alone: cycles are broken when they end."""
@@ -328,7 +332,7 @@ async def test_connections_leave_nothing_behind(serve, connect):
     server = await serve(app)
 
     def alive() -> Counter:
-        return Counter(type(each).__qualname__ for each in gc.get_objects() if "flowserve" in type(each).__module__)
+        return Counter(type(each).__qualname__ for each in gc.get_objects() if "flowserve" in module_of(each))
 
     async def visit(end: str) -> None:
         client = await connect(server)

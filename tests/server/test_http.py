@@ -639,10 +639,20 @@ async def test_body_key_may_be_missing(serve, connect):
 # The client leaves
 
 
+async def send_until_refused(act: Act) -> OSError:
+    """Send parts of a body until that raises: the end of a client's writing says nothing yet of its reading."""
+    try:
+        while True:
+            await act.body(b"x" * 1000, more=True)
+            await asyncio.sleep(0)
+    except OSError as error:
+        return error
+
+
 @pytest.mark.both_loops
 @pytest.mark.parametrize("how", ["leave", "reset"])
 async def test_disconnect(serve, stage, connect, how):
-    """ASGI: http.disconnect, again and again; send raises an OSError, and nobody logs an error."""
+    """ASGI: http.disconnect, again and again; send raises an OSError, which may escape without an error in the log."""
     client = await connect(await serve(stage))
     await client.raw(GET)
     act = await stage.next()
@@ -650,22 +660,39 @@ async def test_disconnect(serve, stage, connect, how):
     getattr(client, how)()
     for _ in range(3):
         assert await act.receive() == {"type": "http.disconnect"}
-    with pytest.raises(OSError):
+    try:
         await act.start()
-    act.fail(OSError("let through by the application"))
+        error = await send_until_refused(act)
+    except OSError as early:
+        error = early
+    act.fail(error)
 
 
-async def test_disconnect_in_the_middle_of_a_response(serve, stage, connect):
+@pytest.mark.both_loops
+@pytest.mark.parametrize("how", ["leave", "reset"])
+async def test_app_returns_when_it_learns_that_the_client_left(serve, stage, connect, how):
+    """As applications do; that is no error."""
+    client = await connect(await serve(stage))
+    await client.raw(GET)
+    act = await stage.next()
+    getattr(client, how)()
+    assert await act.disconnected() == {"type": "http.disconnect"}
+    act.leave()
+    await within(act.ended.wait())
+
+
+@pytest.mark.both_loops
+@pytest.mark.parametrize("how", ["leave", "reset"])
+async def test_disconnect_in_the_middle_of_a_response(serve, stage, connect, how):
     client = await connect(await serve(stage))
     await client.raw(GET)
     act = await stage.next()
     await act.start()
     await act.body(b"some", more=True)
     await client.head()
-    client.leave()
-    assert (await act.disconnected()) == {"type": "http.disconnect"}
-    with pytest.raises(OSError):
-        await act.body(b"more", more=True)
+    getattr(client, how)()
+    await send_until_refused(act)
+    assert await act.disconnected() == {"type": "http.disconnect"}
 
 
 @pytest.mark.both_loops
@@ -772,7 +799,7 @@ async def test_a_body_does_not_count_as_head(serve, stage, connect):
 async def test_endless_trailers(serve, stage, connect):
     """Ignored, but not for ever."""
     client = await connect(await serve(stage, h1_max_header_size=2048))
-    await client.raw(CHUNKED_POST + b"1\r\nx\r\n0\r\n" + b"X-Trailer: some\r\n" * 1000)
+    await client.raw(CHUNKED_POST + b"1\r\nx\r\n0\r\n" + b"X-Trailer: some\r\n" * 10_000)
     assert (await client.response()).status in (400, 431)
     await client.closed()
 
@@ -981,18 +1008,24 @@ async def test_bad_status_never_reaches_the_wire(serve, connect, status):
     assert (await client.get()).status == 500
 
 
+async def start_with(act: Act, header: tuple[bytes, bytes]) -> None:
+    """The start may wait for the first part of the body."""
+    await act.start(200, [header])
+    await act.body(b"hello")
+
+
+@pytest.mark.app_fails
 async def test_bad_headers_raise_in_the_app(serve, stage, connect):
-    """An application that knows better may still answer."""
     client = await connect(await serve(stage))
     await client.raw(GET)
     act = await stage.next()
     with pytest.raises((RuntimeError, ValueError, TypeError)):
-        await act.start(200, [(b"x-a", b"1\r\nx-evil: 1")])
-    await act.answer(b"sorry", 502)
-    response = await client.response()
-    assert (response.status, response.body) == (502, b"sorry")
+        await start_with(act, (b"x-a", b"1\r\nx-evil: 1"))
+    act.leave()
+    assert (await client.response()).status == 500
 
 
+@pytest.mark.app_fails
 async def test_more_than_the_length(serve, stage, connect):
     client = await connect(await serve(stage))
     await client.raw(GET)
@@ -1007,6 +1040,7 @@ async def test_more_than_the_length(serve, stage, connect):
     assert b"hello".startswith(data)
 
 
+@pytest.mark.app_fails
 async def test_more_than_the_length_at_once(serve, stage, connect):
     client = await connect(await serve(stage))
     await client.raw(GET)
@@ -1024,7 +1058,7 @@ async def test_less_than_the_length(serve, connect):
     client = await connect(await serve(responder(200, [(b"content-length", b"10")], [b"he", b"llo"])))
     await client.raw(GET + GET)
     assert (await client.head()).header("content-length") == "10"
-    assert await client.rest() == b"hello"
+    assert b"hello".startswith(await client.rest())
 
 
 @pytest.mark.app_fails

@@ -90,14 +90,18 @@ async def test_client_leaves_while_send_waits(serve, stage, connect, how):
     assert (await act.disconnected()) == {"type": "http.disconnect"}
 
 
-async def test_pipelined_requests_wait_for_the_app(serve, stage, connect):
+async def test_pipelined_requests_wait_for_the_app(serve, connect):
     """While one request is served, the ones behind it are not collected without end."""
-    client = await connect(await serve(stage))
-    await client.raw(GET)
-    act = await stage.next()
+    go_on = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await go_on.wait()
+        await hello(scope, receive, send)
+
+    client = await connect(await serve(app, access_log=False))
     pump = Pump(client.pump(GET * (65536 // len(GET)), CHUNKS))
     assert await pump.stall() < LIMIT
-    await act.answer()
+    go_on.set()
     client.leave()
     await pump.cancel()
 

@@ -67,8 +67,6 @@ FRAMING = {
     "chunked then identity, lines": post(b"Transfer-Encoding: chunked", b"Transfer-Encoding: identity"),
     "chunked not last": post(b"Transfer-Encoding: chunked, gzip", body=b"0\r\n\r\n"),
     "chunked with a control character": post(b"Transfer-Encoding: \x0bchunked", body=b"0\r\n\r\n"),
-    "chunked quoted": post(b'Transfer-Encoding: "chunked"', body=b"0\r\n\r\n"),
-    "chunked with a comma before": post(b"Transfer-Encoding: ,chunked", body=b"0\r\n\r\n"),
     "chunked in HTTP/1.0": b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
 }
 
@@ -78,6 +76,8 @@ CODINGS = {
     "gzip, chunked": post(b"Transfer-Encoding: gzip, chunked", body=b"0\r\n\r\n"),
     "xchunked": post(b"Transfer-Encoding: xchunked", body=b"0\r\n\r\n"),
     "chunked with parameter": post(b"Transfer-Encoding: chunked;x=y", body=b"0\r\n\r\n"),
+    "chunked quoted": post(b'Transfer-Encoding: "chunked"', body=b"0\r\n\r\n"),
+    "chunked with a comma before": post(b"Transfer-Encoding: ,chunked", body=b"0\r\n\r\n"),
     "empty": post(b"Transfer-Encoding:", body=b"hello"),
 }
 

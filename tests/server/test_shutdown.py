@@ -179,6 +179,7 @@ async def test_what_is_pipelined_behind_is_not_served(serve, stage, connect):
     await act.answer(b"the last")
     assert (await client.response()).body == b"the last"
     await client.closed()
+    client.leave()
     await within(task)
     assert len(stage.acts) == 1
 
@@ -194,6 +195,7 @@ async def test_a_handshake_without_an_answer(serve, stage, connect):
     assert message["code"] in (1006, 1012)
     act.leave()
     assert (await client.rest())[:12] in (b"", b"HTTP/1.1 503", b"HTTP/1.1 500", b"HTTP/1.1 403")
+    client.leave()
     await within(task)
 
 

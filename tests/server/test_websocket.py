@@ -282,12 +282,12 @@ async def test_violation(pair, data, code, bytewise):
     assert reason
     for _ in range(2):
         assert await act.receive() == disconnect(code, reason)
-    with pytest.raises(OSError):
+    with pytest.raises(OSError) as caught:
         await act.send_text("too late")
     await sending
-    await client.send_close(code)
+    await client.dribble(frame(CLOSE, close_payload(code)))
     await client.closed()
-    act.fail(OSError("let through by the application"))
+    act.fail(caught.value)
 
 
 @pytest.mark.both_loops
@@ -312,7 +312,7 @@ FAIL_FAST = {
     "at the front": b"\xff",
     "at the front, split": b"\xf4\x90",
     "later": b"abc\xc0",
-    "surrogate": "\u03ba".encode() + b"\xed\xa0",
+    "surrogate": "\u03ba".encode() + b"\xed\xa0\x80",
 }
 
 
@@ -401,7 +401,7 @@ async def test_a_slow_app_still_answers_before_the_end(pair):
     await act.send_text("second")
     assert await act.receive() == disconnect(1000, "bye")
     assert await client.message() == "second"
-    assert await client.close_frame() == (1000, "bye")
+    assert (await client.close_frame())[0] == 1000
     await client.closed()
 
 
@@ -518,9 +518,9 @@ async def test_abrupt_end(pair, how, before):
         message = await act.receive()
         assert (message["type"], message["code"]) == ("websocket.disconnect", 1006)
         assert isinstance(message["reason"], str)
-    with pytest.raises(OSError):
+    with pytest.raises(OSError) as caught:
         await act.send_text("too late")
-    act.fail(OSError("let through by the application"))
+    act.fail(caught.value)
 
 
 async def test_messages_before_an_abrupt_end(pair):

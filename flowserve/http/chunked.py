@@ -1,0 +1,69 @@
+"""The chunked transfer coding (RFC 9112 section 7.1), decoded to the byte: what follows a body is the next request's.
+
+llhttp can't be stopped at the end of a body, and reads meaning into trailers, so it is given heads only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from flowserve.errors import RequestError
+
+_MAX_LINE = 8192
+"""Bytes of a chunk's size with its extensions, or of one trailer field."""
+
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n")
+_TRAILER = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*)?\r\n")
+
+
+class ChunkedDecoder:
+    """Decodes one body. `complete` is true once its last byte has been fed."""
+
+    __slots__ = ("_in_trailers", "_left", "_line", "_trailer_room", "complete")
+
+    def __init__(self, max_trailers: int) -> None:
+        """`max_trailers` bounds all trailer fields together, in bytes; they are ignored."""
+        self.complete = False
+        self._left = 0  # bytes of the chunk, and of the CRLF behind it
+        self._line = b""
+        self._in_trailers = False
+        self._trailer_room = max_trailers
+
+    def feed(self, data: bytes, sink: Callable[[bytes], None]) -> bytes:
+        """Give `sink` the body's bytes in `data`; return what is behind the body. Raises RequestError."""
+        at = 0
+        while at < len(data) and not self.complete:
+            if self._left > 2:
+                piece = data[at : at + self._left - 2]
+                self._left -= len(piece)
+                at += len(piece)
+                sink(piece)
+                continue
+            end = data.find(b"\n", at) + 1 or len(data)
+            self._line += data[at:end]
+            at = end
+            if len(self._line) > _MAX_LINE or (self._left and not b"\r\n".startswith(self._line)):
+                raise RequestError(400, "Bad request: invalid chunk")
+            if self._line.endswith(b"\n"):
+                line, self._line = self._line, b""
+                self._take(line)
+        return data[at:]
+
+    def _take(self, line: bytes) -> None:
+        if self._left:
+            self._left = 0
+        elif self._in_trailers:
+            self._trailer_room -= len(line)
+            if not _TRAILER.fullmatch(line):
+                raise RequestError(400, "Bad request: invalid trailer field")
+            if self._trailer_room < 0:
+                raise RequestError(431, "The trailer fields are too large")
+            self.complete = line == b"\r\n"
+        else:
+            match = _SIZE.fullmatch(line)
+            if match is None:
+                raise RequestError(400, "Bad request: invalid chunk size")
+            size = int(match[1], 16)
+            self._in_trailers = not size
+            self._left = size + 2 if size else 0
