@@ -18,8 +18,9 @@ import click
 from click.core import ParameterSource
 
 from flowserve import logs
-from flowserve.config import OPTIONS, Config, Option
+from flowserve.config import OPTIONS, Config
 from flowserve.errors import ConfigError, FlowserveError, StartupFailed
+from flowserve.options import Option
 
 _LOADER = "flowserve.loader"
 
@@ -110,11 +111,12 @@ def _values(ctx: click.Context, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _version() -> str:
     from flowserve import __version__
-    from flowserve.speed import compiled
+    from flowserve.speed import compiled, deflate
 
     speed = "compiled" if compiled() else "pure Python"
     python = f"{platform.python_implementation()} {platform.python_version()}"
-    return f"flowserve {__version__} ({speed}), {python}, {_installed('uvloop')}, {_installed('httptools')}"
+    libraries = f"{_installed('uvloop')}, {_installed('httptools')}, {deflate()}"
+    return f"flowserve {__version__} ({speed}), {python}, {libraries}"
 
 
 def _installed(package: str) -> str:

@@ -7,16 +7,16 @@ leave it leaves to its Stream.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, cast
 
 from flowserve.errors import ClientDisconnected
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import CloseCode, State
 
 if TYPE_CHECKING:
-    import asyncio
-
     from flowserve.context import Context
     from flowserve.stream import Stream
 
@@ -25,6 +25,7 @@ _CLOSED = int(State.CLOSED)
 
 _READ_MARK = 65536  # bytes of complete messages: above it reading stops, at half of it it goes on
 _WRITE_MARK = 65536  # bytes sent in one turn of the event loop: from here on they don't wait for its end
+_THREAD_MARK = 65536  # characters or bytes: from here on a message is compressed in a thread
 _GRACE = 0.1  # seconds
 _JOIN_MARK = 65536  # bytes: below it one write of joined pieces is cheaper than several
 
@@ -82,7 +83,9 @@ class Session:
         "_pings",
         "_pong_due_from",
         "_reading",
+        "_slow",
         "_suspect",
+        "_turns",
         "_waiters",
         "connection",
         "context",
@@ -105,6 +108,8 @@ class Session:
         self._loop = context.loop
         self._outbox = context.outbox
         self._waiters: list[asyncio.Future[None]] = []
+        self._slow = 0  # messages in send_slowly()
+        self._turns: asyncio.Lock | None = None  # theirs
         self._lost = False
         self._listed = False
         self._reading = True
@@ -185,16 +190,65 @@ class Session:
 
     # Sending
 
-    def send_text(self, text: str, compress: bool = True) -> bool:
-        """Send a text message. UnicodeEncodeError for a lone surrogate."""
+    def send_text(self, text: str, compress: bool | None = None) -> bool:
+        """Send a text message; `compress` as for Connection. UnicodeEncodeError for a lone surrogate."""
         self._check_open()
         self.connection.send_text(text, compress)
         return self._sent()
 
-    def send_binary(self, data: bytes, compress: bool = True) -> bool:
-        """Send a binary message."""
+    def send_binary(self, data: bytes, compress: bool | None = None) -> bool:
+        """Send a binary message; `compress` as for Connection."""
         self._check_open()
         self.connection.send_binary(data, compress)
+        return self._sent()
+
+    def send(self, message: str | bytes, compress: bool | None = None) -> bool:
+        """Send a message, text for str and binary for bytes."""
+        if isinstance(message, str):
+            return self.send_text(message, compress)
+        return self.send_binary(message, compress)
+
+    def takes_long(self, message: str | bytes, compress: bool | None) -> bool:
+        """Whether to `await send_slowly()` instead: it takes long to compress, or stands behind one that does."""
+        if self.connection.deflate is None:
+            return False
+        return self._slow > 0 or (len(message) >= _THREAD_MARK and compress is not False)
+
+    async def send_slowly(self, message: str | bytes, compress: bool | None = None) -> bool:
+        """Send a message behind those that are being compressed, and compress it in a thread if it is long.
+
+        The event loop goes on meanwhile, and messages leave in the order of the calls. Returns and raises as
+        `send_text` does. A cancelled call sends its message whole or not at all.
+        """
+        if self._turns is None:
+            self._turns = asyncio.Lock()
+        self._slow += 1
+        try:
+            async with self._turns:
+                self._check_open()
+                if len(message) < _THREAD_MARK or compress is False:
+                    return self.send(message, compress)
+                return await self._send_from_thread(message)
+        finally:
+            self._slow -= 1
+
+    async def _send_from_thread(self, message: str | bytes) -> bool:
+        text = isinstance(message, str)
+        payload = message.encode("utf-8") if isinstance(message, str) else message
+        deflating = self._loop.run_in_executor(None, cast(Any, self.connection.deflate).compress, payload)
+        try:
+            compressed = await asyncio.shield(deflating)
+        except asyncio.CancelledError:
+            # With context takeover the compressor's window holds the message now: it has to go out.
+            compressed = await deflating
+            with suppress(ClientDisconnected):
+                self._send_compressed(text, compressed, len(payload))
+            raise
+        return self._send_compressed(text, compressed, len(payload))
+
+    def _send_compressed(self, text: bool, payload: bytes, size: int) -> bool:
+        self._check_open()
+        self.connection.send_compressed(text, payload, size)
         return self._sent()
 
     async def drain(self) -> None:
@@ -351,9 +405,11 @@ class Session:
 
     def _ping(self, now: float) -> None:
         self._pings += 1
-        self._ping_sent = self._pong_due_from = now
+        self._ping_sent = now
         self._ping_due = now + self._ping_interval
-        self._active = self._suspect = False
+        if not self._pong_due_from:  # else an older ping is still unanswered
+            self._pong_due_from = now
+            self._active = self._suspect = False
         self.connection.ping(self._pings.to_bytes(4, "big"))
         self.flush()
 

@@ -35,3 +35,10 @@ def compiled() -> bool:
     from flowserve.websocket import connection, frames, mask
 
     return not any((m.__file__ or "").endswith(".py") for m in (mask, frames, connection, session, asgi_websocket))
+
+
+def deflate() -> str:
+    """Return name and version of the DEFLATE that compresses messages. Raises ConfigError."""
+    from flowserve.websocket.backends import backend
+
+    return str(backend())

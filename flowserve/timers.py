@@ -31,18 +31,19 @@ class Timers:
     do: the connection is looked at when its old place comes up, and then put where its deadline is now.
     """
 
-    __slots__ = ("_buckets", "_handle", "_loop", "_ticks")
+    __slots__ = ("_buckets", "_fired", "_handle", "_loop", "_ticks")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._buckets: dict[int, set[Timed]] = {}
         self._ticks: list[int] = []  # a heap
+        self._fired = 0  # the last tick that was looked at: nothing is put there any more
         self._handle: asyncio.TimerHandle | None = None
 
     def set(self, item: Timed, deadline: float) -> None:
         """Have `item.on_deadline(now)` called at `deadline` (the event loop's time), or up to a tick later."""
         item.deadline = deadline
-        tick = ceil(deadline / _RESOLUTION)
+        tick = max(ceil(deadline / _RESOLUTION), self._fired + 1)
         if item.tick and item.tick <= tick:
             return
         self.cancel(item)
@@ -79,14 +80,17 @@ class Timers:
 
     def _fire(self) -> None:
         self._handle = None
-        now = self._loop.time()
-        due = now + _RESOLUTION / 2  # event loops may be early by their clock's resolution
-        while self._ticks and self._ticks[0] * _RESOLUTION <= due:
-            for item in self._buckets.pop(heapq.heappop(self._ticks)):
+        now = self._loop.time() + _RESOLUTION / 2  # event loops may be early by their clock's resolution
+        while self._ticks and self._ticks[0] * _RESOLUTION <= now:
+            self._fired = heapq.heappop(self._ticks)
+            bucket = self._buckets[self._fired]
+            while bucket:  # a deadline that is looked at may cancel another one
+                item = bucket.pop()
                 item.tick = 0
-                if item.deadline > due:
+                if item.deadline > now:
                     self.set(item, item.deadline)
                 else:
                     item.on_deadline(now)
+            del self._buckets[self._fired]
         if self._ticks and self._handle is None:
             self._arm()

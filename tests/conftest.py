@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -17,6 +19,8 @@ from helpers import Client, Running, Stage, within
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
+LONGEST_TEST = 60
+"""Seconds; several times what the slowest takes."""
 
 
 def stale_extensions(package: Path) -> list[Path]:
@@ -56,6 +60,24 @@ def pytest_asyncio_loop_factories(
         if item.get_closest_marker("both_loops"):
             loops["uvloop"] = uvloop.new_event_loop
     return loops
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """End a test that hangs, be it in a loop that no event loop interrupts: bounded waits can't help there."""
+    if not hasattr(signal, "setitimer"):
+        return (yield)
+
+    def too_long(number: int, where: FrameType | None) -> None:
+        raise AssertionError(f"longer than {LONGEST_TEST} s")
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.setitimer(signal.ITIMER_REAL, LONGEST_TEST, 5)
+    try:
+        return (yield)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 class Logs(logging.Handler):

@@ -340,7 +340,7 @@ class Pump:
         async for _ in self._steps:
             self.count += 1
 
-    async def stall(self, quiet: float = 0.4) -> int:
+    async def stall(self, quiet: float = 0.2) -> int:
         """Wait until no step was taken for `quiet` seconds, or the end was reached; give the steps so far.
 
         That nothing moves can only be seen by looking for a while. A slow machine makes this return early, which can

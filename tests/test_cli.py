@@ -20,6 +20,7 @@ from flowserve import logs
 from flowserve.cli import main
 from flowserve.config import OPTIONS, Config
 from flowserve.errors import ConfigError, StartupFailed
+from flowserve.speed import deflate
 
 APPS = """\
 async def app(scope, receive, send):
@@ -125,7 +126,7 @@ def test_version(tmp_path):
     assert run.stdout == (
         f"flowserve {__version__} ({'compiled' if compiled() else 'pure Python'}), "
         f"{platform.python_implementation()} {platform.python_version()}, {loop}, "
-        f"httptools {metadata.version('httptools')}\n"
+        f"httptools {metadata.version('httptools')}, {deflate()}\n"
     )
 
 
@@ -142,7 +143,7 @@ def test_version_without_uvloop(monkeypatch):
         return "1.0"
 
     monkeypatch.setattr("flowserve.cli.metadata.version", version)
-    assert CliRunner().invoke(main, ["--version"]).output.endswith(", no uvloop, httptools 1.0\n")
+    assert CliRunner().invoke(main, ["--version"]).output.endswith(", no uvloop, httptools 1.0, " + deflate() + "\n")
 
 
 # Wrong usage: exit status 2
@@ -361,6 +362,13 @@ GIVEN = {
     "timeout_handshake": ("6s", 6.0),
     "ws_max_frames_per_message": ("16", 16),
     "ws_close_timeout": ("1s", 1.0),
+    "ws_per_message_deflate": ("off", False),
+    "ws_deflate_context": ("takeover", "takeover"),
+    "ws_deflate_level": ("1", 1),
+    "ws_deflate_server_window_bits": ("12", 12),
+    "ws_deflate_client_window_bits": ("8", 8),
+    "ws_deflate_mem_level": ("5", 5),
+    "ws_deflate_threshold": ("1KiB", 1024),
     "ws_idle_timeout": ("1h", 3600.0),
 }
 SWITCHES = {name: not option.default for name, option in OPTIONS.items() if option.kind.switch}

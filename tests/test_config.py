@@ -51,6 +51,13 @@ DEFAULTS = {
     "timeout_handshake": 30.0,
     "ws_max_frames_per_message": 131072,
     "ws_close_timeout": 10.0,
+    "ws_per_message_deflate": True,
+    "ws_deflate_context": "shared",
+    "ws_deflate_level": 6,
+    "ws_deflate_server_window_bits": 15,
+    "ws_deflate_client_window_bits": 15,
+    "ws_deflate_mem_level": 8,
+    "ws_deflate_threshold": 256,
     "ws_idle_timeout": None,
 }
 

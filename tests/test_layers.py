@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "flowserve"
 
-LEAVES = {"config", "context", "errors", "flow", "logs", "metrics", "stream", "timers", "version", "loader"}
+LEAVES = {"config", "context", "errors", "flow", "logs", "metrics", "options", "stream", "timers", "version", "loader"}
 
 MAY_KNOW: dict[str, set[str]] = {
     # Build time, and the two ends of the tree.
@@ -25,7 +25,8 @@ MAY_KNOW: dict[str, set[str]] = {
     "timers": set(),
     "version": set(),
     "metrics": set(),
-    "config": {"errors"},
+    "config": {"errors", "options"},
+    "options": {"errors"},
     "logs": {"config"},
     "loader": {"config", "errors"},
     "context": {"config", "errors", "logs", "metrics", "timers"},

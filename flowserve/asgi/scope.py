@@ -42,10 +42,17 @@ def http_scope(request: Request, peer: Peer, context: Context) -> dict[str, Any]
 
 
 def websocket_scope(request: Request, subprotocols: list[str], peer: Peer, context: Context) -> dict[str, Any]:
-    """Return the scope of a WebSocket; the Denial Response extension is always there."""
+    """Return the scope of a WebSocket.
+
+    Its extensions: 'websocket.http.response' (Denial Response), and with permessage-deflate on 'flowserve.compress': a
+    websocket.send may have the key 'compress', True or False, to have that message compressed or not whatever its
+    length.
+    """
     scope = build_scope(request, peer, context)
     scope["type"] = "websocket"
     scope["scheme"] = "wss" if peer.secure else "ws"
     scope["subprotocols"] = subprotocols
     scope["extensions"] = {"websocket.http.response": {}}
+    if context.config.ws_per_message_deflate:
+        scope["extensions"]["flowserve.compress"] = {}
     return scope

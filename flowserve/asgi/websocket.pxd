@@ -13,7 +13,6 @@ cdef class WebSocketCycle:
     cdef public double deadline
     cdef public long long tick
 
-    cdef bint _send_binary(self, message, Session session) except -1
     cdef _close(self, message, Session session)
     cdef bint _handshake(self, str kind, message) except -1
     cdef _accept(self, message)
@@ -24,5 +23,6 @@ cdef class WebSocketCycle:
     cdef _wake(self)
     cdef str _target(self)
 
+cdef _payload(message)
 cdef dict _disconnect(int code, str reason)
 cdef _check_close(code, reason)

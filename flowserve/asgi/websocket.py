@@ -102,13 +102,12 @@ class WebSocketCycle:
         session = self._session
         if session is not None:
             if kind == "websocket.send":
-                text = message.get("text")
-                if text is not None and message.get("bytes") is None:
-                    if not isinstance(text, str):
-                        raise ASGIMisuse(f"'text' must be str, not {type(text).__name__}")
-                    drain = session.send_text(text)
+                payload = _payload(message)
+                compress = message.get("compress")
+                if session.takes_long(payload, compress):
+                    drain = await session.send_slowly(payload, compress)
                 else:
-                    drain = self._send_binary(message, session)
+                    drain = session.send(payload, compress)
                 if drain:
                     await session.drain()
             elif kind == "websocket.close":
@@ -119,12 +118,6 @@ class WebSocketCycle:
             raise ClientDisconnected("the client has left, or was turned away")
         elif self._handshake(kind, message):
             await self._stream.drain()
-
-    def _send_binary(self, message: dict[str, Any], session: Session) -> bool:
-        data = message.get("bytes")
-        if data is None or message.get("text") is not None:
-            raise ASGIMisuse("'websocket.send' takes exactly one of 'text' and 'bytes'")
-        return session.send_binary(as_bytes(data, "bytes"))
 
     def _close(self, message: dict[str, Any], session: Session) -> None:
         code, reason = message.get("code", 1000), message.get("reason") or ""
@@ -254,6 +247,18 @@ class WebSocketCycle:
 
     def _target(self) -> str:
         return self._context.root_path + self._request.target.decode("latin-1")
+
+
+def _payload(message: dict[str, Any]) -> str | bytes:
+    """What a websocket.send carries, its type normalised."""
+    text, data = message.get("text"), message.get("bytes")
+    if (text is None) == (data is None):
+        raise ASGIMisuse("'websocket.send' takes exactly one of 'text' and 'bytes'")
+    if text is None:
+        return as_bytes(data, "bytes")
+    if not isinstance(text, str):
+        raise ASGIMisuse(f"'text' must be str, not {type(text).__name__}")
+    return str(text)
 
 
 def _disconnect(code: int, reason: str) -> dict[str, Any]:

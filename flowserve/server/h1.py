@@ -16,8 +16,10 @@ from flowserve.http.messages import Request
 from flowserve.logs import logger
 from flowserve.session import Session
 from flowserve.stream import Peer
+from flowserve.websocket import deflate
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role
+from flowserve.websocket.deflate import DeflateSettings, PerMessageDeflate
 from flowserve.websocket.handshake import check_request, response_fields
 
 _PENDING_MARK = 65536
@@ -43,6 +45,7 @@ class H1Connection(asyncio.Protocol):
         "_closing",
         "_context",
         "_cycle",
+        "_deflate",
         "_encoder",
         "_eof",
         "_flow",
@@ -57,9 +60,11 @@ class H1Connection(asyncio.Protocol):
         "tick",
     )
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, deflate: DeflateSettings | None) -> None:
+        """`deflate` is what permessage-deflate is to be like, None to do without it."""
         config = context.config
         self._context = context
+        self._deflate = deflate
         self._parser = RequestParser(self, config.h1_max_header_size, config.h1_max_header_count)
         self._cycle: HTTPCycle | WebSocketCycle | None = None
         self._request: Request | None = None
@@ -270,9 +275,10 @@ class H1Connection(asyncio.Protocol):
         if subprotocol is not None and subprotocol not in subprotocols:
             raise ASGIMisuse(f"subprotocol {subprotocol!r} is none of those that the client offers: {subprotocols}")
         context, config = self._context, self._context.config
-        fields = response_fields(key, subprotocol, None, headers)
+        codec, extensions = self._agree_on_deflate()
+        fields = response_fields(key, subprotocol, extensions, headers)
         self._flow.write(encode_switching(fields, context.default_headers()))
-        connection = Connection(Role.SERVER, config.ws_max_size, config.ws_max_frames_per_message)
+        connection = Connection(Role.SERVER, config.ws_max_size, config.ws_max_frames_per_message, codec)
         session = Session(connection, self._flow, context)
         self._cycle = None
         self._forget()
@@ -281,6 +287,16 @@ class H1Connection(asyncio.Protocol):
         if self._pending:
             session.data_received(self._pending)
         return session
+
+    def _agree_on_deflate(self) -> tuple[PerMessageDeflate | None, bytes | None]:
+        """The codec, and the value of Sec-WebSocket-Extensions that says so."""
+        if self._deflate is None or self._request is None:
+            return None, None
+        agreed = deflate.accept(self._deflate, self._request.values(b"sec-websocket-extensions"))
+        if agreed is None:
+            return None, None
+        parameters, answer = agreed
+        return PerMessageDeflate(self._deflate, parameters, Role.SERVER), answer
 
     # Deadlines and the end
 

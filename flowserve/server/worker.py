@@ -24,6 +24,8 @@ from flowserve.logs import logger
 from flowserve.server.h1 import H1Connection
 from flowserve.server.listen import bind, remove_path, tls_context
 from flowserve.session import Outbox
+from flowserve.websocket.backends import backend
+from flowserve.websocket.deflate import DeflateSettings
 
 _POLL = 0.02
 """Seconds between looks at what is still open during shutdown."""
@@ -111,11 +113,12 @@ class Server:
         options: dict[str, Any] = {"sock": sock, "ssl": tls, "backlog": config.backlog}
         if tls is not None:
             options["ssl_handshake_timeout"] = config.timeout_header
+        factory = partial(H1Connection, self.context, deflate_settings(config))
         create: Callable[..., Any] = self._loop.create_server
         if sock.family == getattr(socket, "AF_UNIX", None):
             create = self._loop.create_unix_server
         try:
-            server: asyncio.AbstractServer = await create(partial(H1Connection, self.context), **options)
+            server: asyncio.AbstractServer = await create(factory, **options)
             return server
         except OSError as error:
             raise ConfigError(f"can't listen on {url_of(sock, config)}: {error.strerror}") from None
@@ -222,6 +225,21 @@ def url_of(sock: socket.socket, config: Config) -> str:
         return f"{scheme}+unix:{address}"
     host = f"[{address[0]}]" if ":" in address[0] else address[0]
     return f"{scheme}://{host}:{address[1]}"
+
+
+def deflate_settings(config: Config) -> DeflateSettings | None:
+    """Return what the configuration says of permessage-deflate, None when it is off. Raises ConfigError."""
+    if not config.ws_per_message_deflate:
+        return None
+    backend()  # a wrong FLOWSERVE_ZLIB is to be noticed now
+    return DeflateSettings(
+        config.ws_deflate_context,
+        config.ws_deflate_level,
+        config.ws_deflate_server_window_bits,
+        config.ws_deflate_client_window_bits,
+        config.ws_deflate_mem_level,
+        config.ws_deflate_threshold,
+    )
 
 
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:

@@ -221,9 +221,7 @@ class Connection:
         payload = decoder.payload()
         done = decoder.last and decoder.fin
         if self._deflate is not None and self._compressed:
-            payload = self._deflate.inflate(payload, self._max_size - self._size)
-            if done:
-                payload += self._deflate.finish(self._max_size - self._size - len(payload))
+            payload = self._deflate.inflate(payload, self._max_size - self._size, done)
         self._size += len(payload)
         if self._opcode == _TEXT:
             self._check_text(payload, done)
@@ -281,13 +279,27 @@ class Connection:
 
     # Out
 
-    def send_text(self, text: str, compress: bool = True) -> None:
-        """Send a text message. UnicodeEncodeError for a lone surrogate."""
+    @property
+    def deflate(self) -> PerMessageDeflate | None:
+        """What permessage-deflate was agreed on; None without it."""
+        return self._deflate
+
+    def send_text(self, text: str, compress: bool | None = None) -> None:
+        """Send a text message. UnicodeEncodeError for a lone surrogate.
+
+        `compress` says whether to compress it, where permessage-deflate was agreed on; None leaves that to its length.
+        """
         self._send(_TEXT, text.encode("utf-8"), compress)
 
-    def send_binary(self, data: bytes, compress: bool = True) -> None:
-        """Send a binary message."""
+    def send_binary(self, data: bytes, compress: bool | None = None) -> None:
+        """Send a binary message; `compress` as above."""
         self._send(_BINARY, data, compress)
+
+    def send_compressed(self, text: bool, payload: bytes, size: int) -> None:
+        """Send a message that the codec has compressed already; it had `size` bytes before."""
+        self.messages_out += 1
+        self.bytes_out += size
+        self._put_message(_TEXT if text else _BINARY, payload, True)
 
     def ping(self, payload: bytes) -> None:
         """Send a ping of at most 125 bytes."""
@@ -322,13 +334,15 @@ class Connection:
         self.output_size = 0
         return pieces
 
-    def _send(self, opcode: int, payload: bytes, compress: bool) -> None:
-        rsv1 = False
+    def _send(self, opcode: int, payload: bytes, compress: bool | None) -> None:
         self.messages_out += 1
         self.bytes_out += len(payload)
-        if self._deflate is not None and compress and self._deflate.worthwhile(payload):
-            payload = self._deflate.compress(payload)
-            rsv1 = True
+        if self._deflate is not None and (self._deflate.worthwhile(payload) if compress is None else compress):
+            self._put_message(opcode, self._deflate.compress(payload), True)
+        else:
+            self._put_message(opcode, payload, False)
+
+    def _put_message(self, opcode: int, payload: bytes, rsv1: bool) -> None:
         if len(payload) >= _COPY_MARK and not self._masks:
             self._put(encode_header(opcode, len(payload), b"", rsv1))
             self._put(payload)

@@ -83,7 +83,7 @@ async def test_client_leaves_while_send_waits(serve, stage, connect, how):
             yield
 
     pump = Pump(stream())
-    await pump.stall(0.2)
+    await pump.stall(0.1)
     getattr(client, how)()
     with pytest.raises(OSError):
         await within(pump.task)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import time
 
 import pytest
 from helpers import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, UPGRADE, Frame, Pump, close_payload, frame, within
@@ -159,7 +160,7 @@ async def test_client_leaves_while_send_waits(pair, how):
             yield
 
     pump = Pump(stream())
-    await pump.stall(0.2)
+    await pump.stall(0.1)
     getattr(client, how)()
     with pytest.raises(OSError):
         await within(pump.task)
@@ -182,7 +183,7 @@ async def test_slow_clients_slow_down_nobody_else(serve, stage, connect):
             yield
 
     pump = Pump(stream())
-    await pump.stall(0.2)
+    await pump.stall(0.1)
     for _ in range(100):
         await acts[1].send({"type": "websocket.send", "bytes": CHUNK})
         assert len(await client.message()) == len(CHUNK)
@@ -201,7 +202,7 @@ async def test_close_waits_behind_what_a_slow_client_has_not_read(pair):
             yield
 
     pump = Pump(stream())
-    await pump.stall(0.2)
+    await pump.stall(0.1)
     await pump.cancel()
     await act.close(4000, "enough")
     got = 0
@@ -222,7 +223,7 @@ async def test_close_to_a_client_that_never_reads_ends(pair):
             yield
 
     pump = Pump(stream())
-    await pump.stall(0.2)
+    await pump.stall(0.1)
     await pump.cancel()
     await act.close(4000)
     assert (await act.disconnected())["type"] == "websocket.disconnect"
@@ -342,6 +343,23 @@ async def test_keepalive_does_not_kill_the_client_of_a_slow_app(pair):
     await pump.finish()
     await act.send_text("still here")
     assert (await within(answering)).payload == b"still here"
+
+
+@pytest.mark.both_loops
+async def test_keepalive_in_a_busy_event_loop(pair):
+    """Timers that fire late, by every part of a tick: each ping still goes out once, and the loop goes on."""
+    act, client = await pair(ws_ping_interval=0.1, ws_ping_timeout=5)
+    begin = time.monotonic()
+    for turn in range(40):
+        time.sleep(0.005 + turn % 10 * 0.007)  # noqa: ASYNC251  (an application that blocks: that is what is tested)
+        await asyncio.sleep(0.003)
+    elapsed = time.monotonic() - begin
+    await act.send_text("the end")
+    pings = 0
+    while (got := await client.frame()).opcode == PING:
+        pings += 1
+    assert got.payload == b"the end"
+    assert elapsed / 0.1 / 3 <= pings <= elapsed / 0.1 + 1
 
 
 async def test_keepalive_does_not_kill_a_client_that_is_busy_reading(pair):

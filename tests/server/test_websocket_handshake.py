@@ -81,7 +81,7 @@ async def test_scope(serve, stage, connect):
         "query_string": b"a=b%20",
         "root_path": "/api",
         "subprotocols": [],
-        "extensions": {"websocket.http.response": {}},
+        "extensions": {"websocket.http.response": {}, "flowserve.compress": {}},
     }
 
 

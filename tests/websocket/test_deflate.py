@@ -19,7 +19,7 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate as TheirP
 from websockets.frames import Frame, Opcode
 
 from flowserve.errors import ConfigError, HandshakeError, PayloadTooBig, ProtocolError
-from flowserve.websocket import deflate
+from flowserve.websocket import backends, deflate
 from flowserve.websocket.constants import Role
 from flowserve.websocket.deflate import (
     DeflateParameters,
@@ -38,11 +38,11 @@ TAKEOVER = DeflateSettings(context="takeover")
 SMALL = DeflateSettings(context="takeover", send_window_bits=11, receive_window_bits=10)
 
 
-def installed() -> list[deflate.Backend]:
+def installed() -> list[backends.Backend]:
     found = []
     for name in ("zlib", "zlib-ng", "isal"):
         try:
-            found.append(deflate._backend(name))
+            found.append(backends._backend(name))
         except ImportError:
             pass
     return found
@@ -58,7 +58,7 @@ def agreed(configured: DeflateSettings, server_bits: int = 15, client_bits: int 
     return DeflateParameters(shared, shared, server_bits, client_bits)
 
 
-def codec(configured: DeflateSettings, library: deflate.Backend = BACKENDS[0]) -> PerMessageDeflate:
+def codec(configured: DeflateSettings, library: backends.Backend = BACKENDS[0]) -> PerMessageDeflate:
     return PerMessageDeflate(configured, agreed(configured), Role.SERVER, library)
 
 
@@ -814,23 +814,23 @@ def test_exchanges_messages_with_another_implementation(library, configured):
 
 @pytest.fixture
 def _fresh_choice() -> Iterator[None]:
-    deflate.backend.cache_clear()
+    backends.backend.cache_clear()
     yield
-    deflate.backend.cache_clear()
+    backends.backend.cache_clear()
 
 
 @pytest.mark.usefixtures("_fresh_choice")
 def test_backend_is_chosen_by_the_environment(monkeypatch):
     for library in BACKENDS:
         monkeypatch.setenv("FLOWSERVE_ZLIB", library.name)
-        deflate.backend.cache_clear()
-        assert deflate.backend().name == library.name
-        assert str(deflate.backend()) == f"{library.name} {library.version}"
+        backends.backend.cache_clear()
+        assert backends.backend().name == library.name
+        assert str(backends.backend()) == f"{library.name} {library.version}"
         assert library.version[0].isdigit()
     monkeypatch.delenv("FLOWSERVE_ZLIB")
-    deflate.backend.cache_clear()
-    assert deflate.backend().name == BACKENDS[-1].name
-    assert deflate.backend() is deflate.backend()
+    backends.backend.cache_clear()
+    assert backends.backend().name == BACKENDS[-1].name
+    assert backends.backend() is backends.backend()
 
 
 @pytest.mark.usefixtures("_fresh_choice")
@@ -842,12 +842,12 @@ def test_a_backend_that_is_not_there_is_a_clear_error(monkeypatch, name, words):
     def missing(module: str) -> None:
         raise ImportError(module)
 
-    monkeypatch.setattr(deflate.importlib, "import_module", missing)
+    monkeypatch.setattr(backends.importlib, "import_module", missing)
     monkeypatch.setenv("FLOWSERVE_ZLIB", name)
     with pytest.raises(ConfigError, match=words):
-        deflate.backend()
+        backends.backend()
     monkeypatch.delenv("FLOWSERVE_ZLIB")
-    assert deflate.backend().name == "zlib"
+    assert backends.backend().name == "zlib"
 
 
 @each_backend

@@ -1,0 +1,250 @@
+"""How an option's value is read, checked, shown and named: kinds of options, and the option itself. A leaf."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from flowserve.errors import ConfigError
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+_SIZE_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": KIB, "mib": MIB, "gib": GIB}
+_SIZE_SHOWN = ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
+_TIME_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_WITH_UNIT = re.compile(r"\s*(\d{1,20}(?:\.\d{1,20})?)\s*([A-Za-z]*)\s*", re.ASCII)
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
+_FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 section 5.5
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How an option's value is read, shown and named.
+
+    `parse` takes a proper value or its text and raises ValueError with what is wrong and what to write instead.
+    `show` gives the text that `parse` reads back, or "" for a value that is merely not set.
+    """
+
+    parse: Callable[[Any], Any]
+    show: Callable[[Any], str]
+    metavar: str
+    switch: bool = False  # --name and --no-name, without a value
+    repeat: bool = False  # may be given several times; `parse` takes the list
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option, as the command line and the environment see it."""
+
+    name: str
+    default: Any
+    help: str
+    group: str
+    kind: Kind
+    word: str
+
+    @property
+    def flag(self) -> str:
+        """The option on the command line, e.g. --ws-max-size."""
+        return "--" + self.word
+
+    @property
+    def env(self) -> str:
+        """The environment variable, e.g. FLOWSERVE_WS_MAX_SIZE."""
+        return "FLOWSERVE_" + self.word.upper().replace("-", "_")
+
+    def convert(self, value: Any, origin: str | None = None) -> Any:
+        """The checked value of `value`; raises ConfigError that names `origin` (the flag if None)."""
+        try:
+            return self.kind.parse(value)
+        except ValueError as error:
+            raise ConfigError(f"{origin or self.flag}: {error}") from None
+
+
+def option(default: Any, kind: Kind, group: str, help: str, *, word: str | None = None, secret: bool = False) -> Any:
+    """A field of `Config`. `word` is its name on the command line where that differs; a secret stays out of repr()."""
+    metadata = {"kind": kind, "group": group, "help": help, "word": word}
+    return dataclasses.field(default=default, repr=not secret, metadata=metadata)
+
+
+def text(*, empty: bool = False, metavar: str = "TEXT") -> Kind:
+    def parse(value: Any) -> str:
+        if not isinstance(value, str):
+            raise ValueError(f"text is wanted, not {type(value).__name__}")
+        if not value and not empty:
+            raise ValueError("an empty value means nothing here; leave the option out or give a value")
+        return value
+
+    return Kind(parse, str, metavar)
+
+
+def path(*, empty: bool = False, metavar: str = "PATH") -> Kind:
+    plain = text(empty=empty)
+
+    def parse(value: Any) -> str:
+        return str(plain.parse(os.fspath(value) if isinstance(value, os.PathLike) else value))
+
+    return Kind(parse, str, metavar)
+
+
+def number(low: int, high: int = sys.maxsize, metavar: str = "NUMBER") -> Kind:
+    """A whole number from `low` to `high`."""
+    wanted = f"from {low} to {high}" if high < sys.maxsize else f"of at least {low}"
+
+    def parse(value: Any) -> int:
+        if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d{1,20}\s*", value, re.ASCII):
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise ValueError(f"{value!r} is not a whole number {wanted}")
+        return int(value)
+
+    return Kind(parse, str, metavar)
+
+
+def size(low: int = 1) -> Kind:
+    """A number of bytes, at least `low`; as text also with B, kB, MB, GB, KiB, MiB or GiB, in any case."""
+
+    def parse(value: Any) -> int:
+        amount = value
+        if isinstance(value, str):
+            match = _WITH_UNIT.fullmatch(value)
+            unit = _SIZE_UNITS.get(match[2].lower()) if match else None
+            if match and unit:
+                amount = int(match[1]) * unit if match[1].isdigit() else float(match[1]) * unit
+                amount = int(amount) if amount == int(amount) else value
+        if not isinstance(amount, int) or isinstance(amount, bool):
+            raise ValueError(f"{value!r} is not a size; write a number of bytes or e.g. 16MiB")
+        if not low <= amount <= sys.maxsize:
+            raise ValueError(f"{value!r} is out of range; the least is {_show_size(low)}, the most {sys.maxsize}")
+        return amount
+
+    return Kind(parse, _show_size, "SIZE")
+
+
+def duration(*, zero: bool = False) -> Kind:
+    """Seconds, above 0 or (`zero`) from 0 on; as text also with ms, s, m (or min), h or d."""
+
+    def parse(value: Any) -> float:
+        amount = value
+        if isinstance(value, str):
+            match = _WITH_UNIT.fullmatch(value)
+            unit = _TIME_UNITS.get(match[2].lower()) if match else None
+            if match and unit:
+                # 500ms is 0.5 exactly; 500 * 0.001 need not be
+                amount = float(match[1]) / 1000 if unit == 0.001 else float(match[1]) * unit
+        if not isinstance(amount, (int, float)) or isinstance(amount, bool) or not math.isfinite(amount):
+            raise ValueError(f"{value!r} is not a duration; write a number of seconds or e.g. 20s, 500ms, 2m")
+        if amount < 0 or (amount == 0 and not zero):
+            raise ValueError(f"{value!r} is too short; write a duration {'of 0 or more' if zero else 'above 0'}")
+        return float(amount)
+
+    return Kind(parse, _show_duration, "DURATION")
+
+
+def choice(*values: str, also: dict[str, str] | None = None) -> Kind:
+    """One of `values`, in any case. `also` maps other spellings, whole numbers among them, to these."""
+
+    def parse(value: Any) -> str:
+        word = value.strip().lower() if isinstance(value, str) else str(int(value)) if isinstance(value, int) else ""
+        word = (also or {}).get(word, word)
+        if word not in values:
+            raise ValueError(f"{value!r} is not one of {', '.join(values)}")
+        return word
+
+    return Kind(parse, str, "[" + "|".join(values) + "]")
+
+
+def switch() -> Kind:
+    words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+    def parse(value: Any) -> bool:
+        found = words.get(value.strip().lower()) if isinstance(value, str) else value
+        if not isinstance(found, bool):
+            raise ValueError(f"{value!r} is neither on nor off")
+        return found
+
+    return Kind(parse, lambda value: "on" if value else "off", "", switch=True)
+
+
+def on_off() -> Kind:
+    """A switch that takes a value, as `--name on` or `--name off`."""
+    return dataclasses.replace(switch(), metavar="[on|off]", switch=False)
+
+
+def optional(kind: Kind, *words: str) -> Kind:
+    """`kind` or None. `words` are the texts that mean None, the first of them shown; without any, None is 'not set'."""
+
+    def parse(value: Any) -> Any:
+        if value is None or (isinstance(value, str) and value.strip().lower() in words):
+            return None
+        try:
+            return kind.parse(value)
+        except ValueError as error:
+            raise ValueError(f"{error}, or {words[0]}" if words else str(error)) from None
+
+    def show(value: Any) -> str:
+        return kind.show(value) if value is not None else words[0] if words else ""
+
+    return dataclasses.replace(kind, parse=parse, show=show)
+
+
+def header_list() -> Kind:
+    """Pairs of name and value, or texts 'Name: value'; one text holds several, a line each."""
+
+    def pair(entry: Any) -> tuple[str, str]:
+        if isinstance(entry, str):
+            name, colon, value = entry.partition(":")
+            if not colon:
+                raise ValueError(f"{entry!r} is not a header; write 'Name: value'")
+            entry = (name.strip(), value.strip())
+        match entry:
+            case (str(name), str(value)):
+                pass
+            case _:
+                raise ValueError(f"{entry!r} is not a header; write a pair (name, value) of str")
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"{name!r} can't be the name of a header (RFC 9110 section 5.6.2)")
+        if not _FIELD_VALUE.fullmatch(value):
+            raise ValueError(f"{value!r} can't be the value of a header: a control character, or not Latin-1")
+        return name, value
+
+    def parse(value: Any) -> tuple[tuple[str, str], ...]:
+        if isinstance(value, str):
+            value = [line for line in value.splitlines() if line.strip()]
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"a list of pairs is wanted, not {type(value).__name__}")
+        return tuple(pair(entry) for entry in value)
+
+    return Kind(parse, lambda value: "\n".join(f"{n}: {v}" for n, v in value), "'NAME: VALUE'", repeat=True)
+
+
+def _show_size(value: int) -> str:
+    for factor, unit in _SIZE_SHOWN:
+        if value and value % factor == 0:
+            return f"{value // factor}{unit}"
+    return str(value)
+
+
+def _show_duration(value: float) -> str:
+    for factor, unit in ((3600, "h"), (60, "m")):
+        if value and value % factor == 0:
+            return f"{value / factor:.0f}{unit}"
+    return f"{value * 1000:g}ms" if 0 < value < 1 else f"{value}".removesuffix(".0") + "s"
+
+
+def root_path() -> Kind:
+    plain = text(empty=True)
+
+    def parse(value: Any) -> str:
+        found = str(plain.parse(value))
+        if found and not found.startswith("/"):
+            raise ValueError(f"{value!r} must start with a slash, e.g. {'/' + found!r}")
+        return found.rstrip("/")  # the path that follows brings its own slash
+
+    return Kind(parse, str, "PATH")

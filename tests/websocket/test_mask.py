@@ -1,0 +1,101 @@
+"""Masking (RFC 6455 section 5.3), in the module that runs and in its source as plain Python."""
+
+from __future__ import annotations
+
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import flowserve
+from flowserve.websocket import mask as running
+
+
+def load_source() -> ModuleType:
+    """The same module out of its .py file, whatever is compiled beside it."""
+    source = Path(flowserve.__file__).parent / "websocket" / "mask.py"
+    loader = SourceFileLoader("flowserve_mask_as_source", str(source))
+    spec = spec_from_loader(loader.name, loader)
+    assert spec is not None
+    module = module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+source = load_source()
+each_branch = pytest.mark.parametrize("mask", [running, source], ids=["running", "source"])
+
+
+def by_the_rfc(payload: bytes, key: bytes) -> bytes:
+    """transformed-octet-i = original-octet-i XOR masking-key-octet-(i MOD 4)."""
+    return bytes(octet ^ key[i % 4] for i, octet in enumerate(payload))
+
+
+def test_the_source_runs_as_plain_python() -> None:
+    assert source.COMPILED is False
+    assert source.__file__.endswith("mask.py")
+
+
+@each_branch
+def test_hello(mask: ModuleType) -> None:
+    """The masked frame of RFC 6455 section 5.7."""
+    assert mask.apply_mask(b"Hello", 0, 5, b"\x37\xfa\x21\x3d") == b"\x7f\x9f\x4d\x51\x58"
+    assert mask.apply_mask(b"\x7f\x9f\x4d\x51\x58", 0, 5, b"\x37\xfa\x21\x3d") == b"Hello"
+
+
+@each_branch
+def test_the_first_byte_of_the_mask_belongs_to_the_start(mask: ModuleType) -> None:
+    assert mask.apply_mask(b"..Hello..", 2, 7, b"\x37\xfa\x21\x3d") == b"\x7f\x9f\x4d\x51\x58"
+    assert mask.apply_mask(b"\0" * 6, 1, 6, b"\x01\x02\x03\x04") == b"\x01\x02\x03\x04\x01"
+
+
+@each_branch
+def test_nothing_is_nothing(mask: ModuleType) -> None:
+    assert mask.apply_mask(b"", 0, 0, b"\x37\xfa\x21\x3d") == b""
+    assert mask.apply_mask(b"Hello", 5, 5, b"\x37\xfa\x21\x3d") == b""
+
+
+@each_branch
+def test_single_bytes_are_objects_of_their_own(mask: ModuleType) -> None:
+    """CPython shares the bytes objects of length 1: none of them may be written into."""
+    for octet in range(256):
+        assert mask.apply_mask(bytes((octet,)), 0, 1, b"\xff\0\0\0") == bytes((octet ^ 0xFF,))
+    assert [bytes((octet,))[0] for octet in range(256)] == list(range(256))
+
+
+@each_branch
+def test_every_length_around_the_strides(mask: ModuleType) -> None:
+    data = bytes(range(256)) * 2
+    key = b"\xa5\x5a\xff\x01"
+    for size in range(270):
+        for start in range(5):
+            assert mask.apply_mask(data, start, start + size, key) == by_the_rfc(data[start : start + size], key)
+
+
+@each_branch
+def test_the_input_is_left_alone(mask: ModuleType) -> None:
+    data = bytes(1000)
+    mask.apply_mask(data, 0, 1000, b"\xff\xff\xff\xff")
+    assert data == b"\0" * 1000
+
+
+keys = st.binary(min_size=4, max_size=4)
+
+
+@given(data=st.binary(max_size=2000), key=keys, bounds=st.tuples(st.integers(0, 2000), st.integers(0, 2000)))
+def test_both_branches_say_what_the_rfc_says(data: bytes, key: bytes, bounds: tuple[int, int]) -> None:
+    start, end = sorted(min(bound, len(data)) for bound in bounds)
+    expected = by_the_rfc(data[start:end], key)
+    assert running.apply_mask(data, start, end, key) == expected
+    assert source.apply_mask(data, start, end, key) == expected
+
+
+@given(data=st.binary(max_size=500), key=keys)
+def test_twice_is_the_original(data: bytes, key: bytes) -> None:
+    for mask in (running, source):
+        masked = mask.apply_mask(data, 0, len(data), key)
+        assert mask.apply_mask(masked, 0, len(data), key) == data
