@@ -5,8 +5,8 @@ then http://127.0.0.1:8000/docs describes the HTTP side, and this sets a price:
 
     curl -X PUT http://127.0.0.1:8000/prices/ACME -H 'content-type: application/json' -d '{"price": 12.5}'
 
-A watcher of ws://127.0.0.1:8000/live?symbol=ACME&symbol=INIT gets {"symbol": "ACME", "price": 12.5, "version": 1} at once
-for each price that is there, and again whenever one changes. Without `symbol` it gets them all.
+A watcher of ws://127.0.0.1:8000/live?symbol=ACME&symbol=INIT gets {"symbol": "ACME", "price": 12.5, "version": 1}
+at once for each price that is there, and again whenever one changes. Without `symbol` it gets them all.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Price(NewPrice):
 
 
 class Watcher:
-    """What one WebSocket has not been told yet. A slow one misses prices in between, never the newest, and grows nothing."""
+    """What one WebSocket has not been told yet: a slow one misses prices in between, never the newest."""
 
     def __init__(self, symbols: list[str], prices: dict[str, Price]) -> None:
         self.symbols = symbols

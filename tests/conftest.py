@@ -15,7 +15,10 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from helpers import Client, Running, Stage, within
+
+pytest.register_assert_rewrite("helpers")
+
+from helpers import Client, Running, Stage, within  # noqa: E402  (so that its assertions explain themselves)
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent

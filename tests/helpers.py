@@ -162,6 +162,8 @@ class Client:
 
     async def raw(self, data: bytes) -> None:
         """Send `data` as it stands."""
+        if self.writer.transport.is_closing():  # which asyncio and uvloop would tell in ways of their own
+            raise ConnectionResetError("the server has hung up")
         self.writer.write(data)
         await within(self.writer.drain())
 
@@ -427,10 +429,13 @@ class Act:
 
     async def disconnected(self) -> Message:
         """Take whatever comes until the client is gone, and give that event."""
-        while True:
-            message = await self.receive()
-            if message["type"].endswith(".disconnect"):
-                return message
+
+        async def drain() -> Message:
+            while not (message := await self.raw_receive())["type"].endswith(".disconnect"):
+                pass
+            return message
+
+        return await within(drain())
 
 
 class Stage:

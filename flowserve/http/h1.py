@@ -1,3 +1,4 @@
+# cython: language_level=3, annotation_typing=False
 """HTTP/1.1 over httptools: requests out of bytes, bytes out of responses (RFC 9112). No I/O.
 
 llhttp, beneath httptools, refuses most of what request smuggling is made of: bare CR and LF, space before the colon,
@@ -30,7 +31,7 @@ x-real-ip x-request-id
 _NAMES = {spelling.encode(): name.encode() for name in _COMMON.split() for spelling in (name, name.title())}
 """Names as they usually come, to one shared object in lower case: cheaper than lower(), and one object for all."""
 
-_FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding", b"expect"))
+_FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding", b"expect", b"upgrade"))
 _HOST = re.compile(rb"[^\x00-\x20/?#@\\\x7f]*")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
 
@@ -194,10 +195,10 @@ class RequestParser:
 
     def _origin_form(self) -> bytes:
         """The target without scheme and authority; these replace the Host field (RFC 9112 section 3.2.2)."""
-        match = _ABSOLUTE.match(self._target)
+        match = None if self._target.startswith(b"/") else _ABSOLUTE.match(self._target)
         if match is None:
             return self._target
-        if sum(name == b"host" for name, _ in self._headers) == 1:
+        if [name for name, _ in self._framing].count(b"host") == 1:
             self._headers[:] = [(n, match[1] if n == b"host" else v) for n, v in self._headers]
         return match[2] if match[2].startswith(b"/") else b"/" + match[2]
 
@@ -219,6 +220,8 @@ class RequestParser:
                     self._refuse(501, "No other transfer coding than chunked is supported")
                 self._chunks = ChunkedDecoder(self._max_size)
                 request.has_body = True
+            elif name == b"upgrade":
+                request.upgrade = True
             elif request.http_version == "1.1":
                 request.expect_continue = b"100-continue" in tokens(value)
         if hosts > 1 or (hosts == 0 and request.http_version == "1.1"):

@@ -1,3 +1,4 @@
+# cython: language_level=3, annotation_typing=False
 """HTTP as values: a request, and what its header fields say (RFC 9110). No I/O."""
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Request:
         "query_string",
         "raw_path",
         "target",
+        "upgrade",
     )
 
     def __init__(self, method: str, target: bytes, http_version: str, headers: Headers) -> None:
@@ -39,6 +41,7 @@ class Request:
         self.has_body = False
         self.keep_alive = True
         self.expect_continue = False
+        self.upgrade = False  # there is a field of that name
 
     def values(self, name: bytes) -> list[bytes]:
         """Return the values of every field called `name` (lower case)."""
@@ -46,7 +49,7 @@ class Request:
 
     def has_token(self, name: bytes, token: bytes) -> bool:
         """Return whether the lists in the fields called `name` contain `token` (both lower case), in any case."""
-        return any(token in tokens(value) for value in self.values(name))
+        return token in [each for value in self.values(name) for each in tokens(value)]
 
     @property
     def is_websocket(self) -> bool:
@@ -55,7 +58,7 @@ class Request:
         A request with a key counts without 'Connection: Upgrade' too: a proxy took it away, and the answer should
         say so.
         """
-        return self.has_token(b"upgrade", b"websocket") and (
+        return self.upgrade and self.has_token(b"upgrade", b"websocket") and (
             self.has_token(b"connection", b"upgrade") or bool(self.values(b"sec-websocket-key"))
         )
 

@@ -1,3 +1,4 @@
+# cython: language_level=3, annotation_typing=False
 """One HTTP/1.1 connection: keep-alive, pipelining, errors, and handing over to a WebSocket (RFC 9112)."""
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _STALL = 30.0
 """Seconds in which a client must take something of a response that waits for it."""
 
 
-class H1Connection(asyncio.Protocol):
+class H1Connection:
     """The protocol of a transport until it closes or becomes a WebSocket; a `stream.ResponseStream` for its requests.
 
     One request is in progress at a time (`_cycle`); what comes behind it is kept unparsed in `_pending`.

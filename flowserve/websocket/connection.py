@@ -156,11 +156,10 @@ class Connection:
     def _control(self) -> None:
         payload = self._decoder.payload()
         if self._decoder.opcode == _PING:
-            if self.state == _OPEN:
-                if self.output_size < _PONG_MARK:
-                    self._put(encode_frame(_PONG, payload, self._mask()))
-                else:
-                    self._pong = payload
+            if self.output_size < _PONG_MARK:
+                self._put(encode_frame(_PONG, payload, self._mask()))
+            else:
+                self._pong = payload
         elif self._decoder.opcode == _PONG:
             self.pong_received = payload
         else:
@@ -199,19 +198,19 @@ class Connection:
     def _whole(self) -> None:
         """The usual case: a message that is one frame, all of it there, not compressed."""
         decoder = self._decoder
+        if decoder.opcode == _CONTINUATION:
+            raise ProtocolError("continuation frame without a message to continue")
         if decoder.size > self._max_size:
             raise self._too_big()
         payload = decoder.payload()
-        self.bytes_in += len(payload)
-        if decoder.opcode == _TEXT:
-            try:
-                self._deliver(payload.decode("utf-8"))
-            except UnicodeDecodeError:
-                raise _invalid_text() from None
-        elif decoder.opcode == _BINARY:
-            self._deliver(payload)
-        else:
-            raise ProtocolError("continuation frame without a message to continue")
+        if decoder.opcode == _BINARY:
+            self._deliver(payload, len(payload))
+            return
+        try:
+            text = payload.decode("utf-8")
+        except UnicodeDecodeError:
+            raise _invalid_text() from None
+        self._deliver(text, len(payload))
 
     def _piece(self) -> None:
         """Part of a message: check it as it arrives, so that a bad one fails before its rest has come."""
@@ -257,18 +256,20 @@ class Connection:
             _, used = codecs.utf_8_decode(data, "strict", final)
         except UnicodeDecodeError:
             raise _invalid_text() from None
-        self._tail = data[used:]
+        self._tail = tail = data[used:]
+        if tail[:1] == b"\xed" and tail[1:] >= b"\xa0":  # a surrogate, of which Python waits for the last byte
+            raise _invalid_text()
 
     def _finish(self) -> None:
         parts = self._parts
         text = self._opcode == _TEXT
         self._parts = None
         self._opcode = 0
-        self.bytes_in += self._size
-        self._deliver(parts.decode("utf-8") if text else bytes(parts))  # type: ignore[union-attr, arg-type]
+        self._deliver(parts.decode("utf-8") if text else bytes(parts), self._size)  # type: ignore[union-attr, arg-type]
 
-    def _deliver(self, message: str | bytes) -> None:
+    def _deliver(self, message: str | bytes, size: int) -> None:
         self.messages_in += 1
+        self.bytes_in += size
         if self.state == _OPEN:  # what comes after this end's close frame has no reader (RFC 6455 section 1.4)
             self._inbox.append(message)
             self.waiting += 1

@@ -38,9 +38,18 @@ def shows(selector: str, text: str) -> str:
     return f"[...document.querySelectorAll({selector!r})].some((each) => each.textContent.includes({text!r}))"
 
 
-async def picture(page: Page, name: str, **options) -> None:
-    if folder := os.environ.get("FLOWSERVE_SCREENSHOTS"):
-        Path(folder, f"{name}.png").write_bytes(await page.screenshot(**options))
+@pytest.fixture
+def picture():
+    """`await picture(page, name)`: the page as a file, where FLOWSERVE_SCREENSHOTS names a folder for it."""
+
+    async def take(page: Page, name: str, **options) -> None:
+        if "FLOWSERVE_SCREENSHOTS" in os.environ:
+            taken[name] = await page.screenshot(**options)
+
+    taken: dict[str, bytes] = {}
+    yield take
+    for name, data in taken.items():
+        Path(os.environ["FLOWSERVE_SCREENSHOTS"], f"{name}.png").write_bytes(data)
 
 
 @pytest.fixture
@@ -50,7 +59,7 @@ def address():
         yield sock
 
 
-async def test_two_pages_chat(example, browser, address):
+async def test_two_pages_chat(example, browser, address, picture):
     server = await example("chat:app", sock=address)
     ada = await enter(browser, server.url, "Ada")
     bob = await enter(browser, server.url, "Bob")

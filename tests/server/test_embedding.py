@@ -8,12 +8,14 @@ import gc
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from collections import Counter
+from pathlib import Path
 
 import pytest
-from helpers import TEXT, UPGRADE, echo, frame, hello, until, within
+from helpers import TEXT, UPGRADE, Client, echo, frame, hello, until, within
 
 import flowserve
 from flowserve import Config, Server
@@ -231,6 +233,39 @@ async def test_serve_in_a_thread():
         await asyncio.get_running_loop().run_in_executor(None, thread.join, 10)
     assert not thread.is_alive()
     assert failures == []
+
+
+RUN = """
+import sys, flowserve
+sys.path.insert(0, sys.argv[1])
+flowserve.run(sys.argv[2], fd=int(sys.argv[3]), access_log=False)
+print("returned", flush=True)
+"""
+
+
+@posix
+async def test_run():
+    """flowserve.run(app, **options) blocks until a signal, and returns."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        arguments = (str(Path(__file__).parent.parent), "helpers:hello", str(sock.fileno()))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", RUN, *arguments, stdout=subprocess.PIPE, pass_fds=[sock.fileno()]
+        )
+        address = sock.getsockname()
+    client = await Client.connect(address)
+    try:
+        assert (await client.get()).body == b"hello"
+        process.send_signal(signal.SIGTERM)
+        out, _ = await within(process.communicate())
+    finally:
+        await client.aclose()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert out.decode().split() == ["returned"]
+    assert process.returncode == 0
 
 
 # The lifespan

@@ -52,6 +52,7 @@ async def test_slow_app_stops_the_reading_of_tiny_messages(pair):
     assert await pump.stall() < LIMIT
     for _ in range(20_000):
         assert await act.receive() == {"type": "websocket.receive", "text": ""}
+    act.leave()
     client.leave()
     await pump.cancel()
 

@@ -1,0 +1,16 @@
+cdef class Flow:
+    cdef readonly object transport, write, writelines
+    cdef readonly bint half_open, write_paused
+    cdef bint _reading
+    cdef Py_ssize_t _buffered
+    cdef list _waiters
+
+    cpdef pause_writing(self)
+    cpdef resume_writing(self)
+    cpdef end_writing(self)
+    cpdef bint progressed(self) except -1
+    cpdef pause_reading(self)
+    cpdef resume_reading(self)
+    cpdef close(self)
+    cpdef abort(self)
+    cpdef lost(self)

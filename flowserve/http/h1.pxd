@@ -1,0 +1,36 @@
+cimport cython
+
+from flowserve.http.messages cimport Request
+
+cdef class RequestParser:
+    cdef object _handler, _parser, _chunks, _error
+    cdef Request _request
+    cdef bytes _target, _tail
+    cdef list _headers, _framing
+    cdef Py_ssize_t _max_size, _max_count, _size
+    cdef object _remaining
+
+    cdef _reset(self)
+    cpdef bytes feed(self, bytes data)
+    cdef bytes _feed_head(self, bytes data)
+    @cython.locals(joined=bytes, found=Py_ssize_t)
+    cdef Py_ssize_t _head_end(self, bytes data) except -1
+    cdef bytes _feed_body(self, bytes data)
+    cdef _too_large(self)
+    cdef _refuse(self, int status, str detail)
+    cdef bytes _origin_form(self)
+    @cython.locals(hosts=int)
+    cdef _frame(self, Request request)
+
+cdef class ResponseEncoder:
+    cdef str _method, _version
+    cdef bint _chunked, _head_only
+    cdef object _expected
+    cdef public bint keep_alive
+    cdef readonly bint started
+
+    @cython.locals(lines=list, connection=bint, bodyless=bint)
+    cpdef bytes head(self, status, headers, bytes defaults, length)
+    cpdef bytes body(self, bytes data, bint more)
+
+cdef bytes _checked(bytes fields, Py_ssize_t count)

@@ -1,0 +1,46 @@
+cimport cython
+
+from flowserve.asgi.http cimport HTTPCycle
+from flowserve.flow cimport Flow
+from flowserve.http.h1 cimport RequestParser, ResponseEncoder
+from flowserve.http.messages cimport Request
+
+cdef Py_ssize_t _PENDING_MARK, _WRITE_MARK
+cdef double _LINGER, _STALL
+
+cdef class H1Connection:
+    cdef object _context, _cycle, _deflate, _handshake
+    cdef readonly object peer
+    cdef Flow _flow
+    cdef RequestParser _parser
+    cdef ResponseEncoder _encoder
+    cdef Request _request
+    cdef bytes _pending
+    cdef bint _closing, _eof, _receiving
+    cdef Py_ssize_t _unyielded
+    cdef public double deadline
+    cdef public long long tick
+
+    cpdef data_received(self, bytes data)
+    @cython.locals(idle=bint)
+    cdef _parse(self, bytes data)
+    cpdef on_request(self, Request request)
+    cpdef on_body(self, bytes data)
+    cpdef on_end(self)
+    cdef _open_websocket(self, Request request)
+    cdef _reject(self, error, headers=*)
+    cdef _respond_and_close(self, error, headers=*)
+    cdef _close(self)
+    cpdef send_continue(self)
+    @cython.locals(head=bytes)
+    cpdef bint send_response(self, status, headers, bytes body, bint more) except -1
+    cpdef bint send_body(self, bytes body, bint more) except -1
+    cdef bint _write(self, bytes data) except -1
+    cpdef send_error(self, int status, str detail)
+    cpdef finished(self)
+    cdef _go_on(self)
+    cpdef pause_reading(self)
+    cpdef resume_reading(self)
+    cdef _agree_on_deflate(self)
+    cdef _set_deadline(self, double seconds)
+    cdef _forget(self)

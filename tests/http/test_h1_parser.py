@@ -1,0 +1,518 @@
+"""Requests out of bytes (RFC 9112): values, framing, limits; however the bytes are cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flowserve.errors import RequestError
+from flowserve.http.h1 import RequestParser
+from flowserve.http.messages import Request
+
+
+class Told:
+    """What a parser told: (request, body, whether it is complete) for each request."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.bodies: list[bytes] = []
+        self.ended = 0
+
+    def on_request(self, request: Request) -> None:
+        assert self.ended == len(self.requests)
+        self.requests.append(request)
+        self.bodies.append(b"")
+
+    def on_body(self, data: bytes) -> None:
+        assert data
+        self.bodies[-1] += data
+
+    def on_end(self) -> None:
+        self.ended += 1
+        assert self.ended == len(self.requests)
+
+    def seen(self) -> list[tuple[Any, ...]]:
+        return [
+            (r.method, r.target, r.http_version, r.headers, r.has_body, r.keep_alive, r.expect_continue, body)
+            for r, body in zip(self.requests, self.bodies, strict=True)
+        ]
+
+
+def byte_by_byte(data: bytes) -> list[bytes]:
+    return [data[i : i + 1] for i in range(len(data))]
+
+
+def split(data: bytes, cuts: Iterable[int]) -> list[bytes]:
+    bounds = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    return [data[start:end] for start, end in pairwise(bounds)]
+
+
+def parse(chunks: Iterable[bytes], max_size: int = 65536, max_count: int = 100) -> tuple[Told, int | None]:
+    """All requests in `chunks`, and the status of the error that ended them."""
+    told = Told()
+    parser = RequestParser(told, max_size, max_count)
+    try:
+        for chunk in chunks:
+            while chunk:
+                chunk = parser.feed(chunk)
+    except RequestError as error:
+        assert error.detail
+        return told, error.status
+    return told, None
+
+
+def one(data: bytes) -> Request:
+    """The request that `data` is, in one chunk and byte by byte."""
+    told, status = parse([data])
+    assert status is None
+    assert (len(told.requests), told.ended) == (1, 1)
+    bytewise, status = parse(byte_by_byte(data))
+    assert status is None
+    assert bytewise.seen() == told.seen()
+    return told.requests[0]
+
+
+def refused(data: bytes, **limits: int) -> int:
+    """The status for which `data` is refused before any request is told of, in one chunk as byte by byte."""
+    statuses = set()
+    for chunks in ([data], byte_by_byte(data)):
+        told, status = parse(chunks, **limits)
+        assert status is not None
+        assert told.requests == []
+        statuses.add(status)
+    assert len(statuses) == 1
+    return statuses.pop()
+
+
+def get(*lines: bytes, target: bytes = b"/", version: bytes = b"1.1") -> bytes:
+    return b"GET %b HTTP/%b\r\n%b\r\n" % (target, version, b"".join(line + b"\r\n" for line in lines))
+
+
+def post(*lines: bytes, body: bytes = b"") -> bytes:
+    return b"POST / HTTP/1.1\r\nHost: a\r\n%b\r\n%b" % (b"".join(line + b"\r\n" for line in lines), body)
+
+
+# Heads
+
+
+def test_a_request() -> None:
+    request = one(b"GET /a%20b?c=d HTTP/1.1\r\nHost: example.com\r\nUser-Agent: x\r\nX-Custom:  y \t\r\n\r\n")
+    assert (request.method, request.target, request.http_version) == ("GET", b"/a%20b?c=d", "1.1")
+    assert (request.path, request.raw_path, request.query_string) == ("/a b", b"/a%20b", b"c=d")
+    assert request.headers == [(b"host", b"example.com"), (b"user-agent", b"x"), (b"x-custom", b"y")]
+    assert (request.has_body, request.keep_alive, request.expect_continue) == (False, True, False)
+
+
+def test_names_are_in_lower_case_in_their_order() -> None:
+    request = one(get(b"hOsT: a", b"X-A: 1", b"x-b: 2", b"X-a: 3", b"COOKIE: x", b"cookie: y", b"X-Empty:"))
+    assert request.headers == [
+        (b"host", b"a"),
+        (b"x-a", b"1"),
+        (b"x-b", b"2"),
+        (b"x-a", b"3"),
+        (b"cookie", b"x"),
+        (b"cookie", b"y"),
+        (b"x-empty", b""),
+    ]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"])
+def test_methods(method: str) -> None:
+    assert one(method.encode() + b" / HTTP/1.1\r\nHost: a\r\n\r\n").method == method
+
+
+def test_values_may_hold_any_visible_byte() -> None:
+    value = bytes(range(0x21, 0x7F)) + b" \t" + bytes(range(0x80, 0x100))
+    assert one(get(b"Host: a", b"X: " + value)).values(b"x") == [value]
+
+
+@pytest.mark.parametrize("empty", [b"\r\n", b"\r\n\r\n"])
+def test_empty_lines_before_a_request_are_ignored(empty: bytes) -> None:
+    """RFC 9112 section 2.2."""
+    assert one(empty + get(b"Host: a")).target == b"/"
+
+
+@pytest.mark.parametrize(
+    ("version", "connection", "keep_alive"),
+    [
+        (b"1.1", None, True),
+        (b"1.1", b"close", False),
+        (b"1.1", b"x, CLOSE", False),
+        (b"1.1", b"keep-alive", True),
+        (b"1.0", None, False),
+        (b"1.0", b"keep-alive", True),
+        (b"1.0", b"Keep-Alive", True),
+        (b"1.0", b"close", False),
+    ],
+)
+def test_keep_alive(version: bytes, connection: bytes | None, keep_alive: bool) -> None:
+    """RFC 9112 section 9.3."""
+    lines = [b"Host: a"] + ([b"Connection: " + connection] if connection else [])
+    assert one(get(*lines, version=version)).keep_alive is keep_alive
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "expected"),
+    [
+        (post(b"Expect: 100-continue", b"Content-Length: 1", body=b"x"), True),
+        (post(b"Expect: 100-Continue", b"Content-Length: 1", body=b"x"), True),
+        (post(b"Content-Length: 1", body=b"x"), False),
+        (b"POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx", False),  # RFC 9110 section 10.1.1
+    ],
+)
+def test_expect_continue(request_bytes: bytes, expected: bool) -> None:
+    assert one(request_bytes).expect_continue is expected
+
+
+# Host and target (RFC 9112 section 3.2)
+
+
+@pytest.mark.parametrize("host", [b"a", b"A.example:80", b"[::1]:8000", b"127.0.0.1", b"", b"xn--a", b"a:", b"%41"])
+def test_hosts(host: bytes) -> None:
+    assert one(get(b"Host: " + host)).values(b"host") == [host]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (),
+        (b"X: y",),
+        (b"Host: a", b"Host: a"),
+        (b"Host: a", b"X: y", b"host: b"),
+        (b"Host: a/b",),
+        (b"Host: user@a",),
+        (b"Host: a b",),
+        (b"Host: a?b",),
+        (b"Host: a\\b",),
+    ],
+)
+def test_exactly_one_valid_host_is_required(lines: tuple[bytes, ...]) -> None:
+    assert refused(get(*lines)) == 400
+
+
+@pytest.mark.parametrize("host", [b"a:x", b"a:80:80", b"[::1", b"::1", b'"a"', b"a<b", b"a|b", b"\xc3\xa9", b"a{b}", b"%4"])
+def test_a_host_is_a_uri_host(host: bytes) -> None:
+    """RFC 9112 section 3.2: 'MUST respond with a 400 [...] a Host header field with an invalid field value'; the value
+    is uri-host [ ":" port ] (RFC 9110 section 7.2, RFC 3986 section 3.2)."""
+    assert refused(get(b"Host: " + host)) == 400
+
+
+def test_http_10_needs_no_host() -> None:
+    assert one(get(version=b"1.0")).headers == []
+    assert refused(get(b"Host: a", b"Host: b", version=b"1.0")) == 400
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "origin_form"),
+    [
+        (b"http://b.example/x?y", b"b.example", b"/x?y"),
+        (b"HTTPS://b.example:8443/", b"b.example:8443", b"/"),
+        (b"http://b.example", b"b.example", b"/"),
+        (b"http://b.example?y=z", b"b.example", b"/?y=z"),
+        (b"http://[::1]:80/x", b"[::1]:80", b"/x"),
+    ],
+)
+def test_absolute_form(target: bytes, host: bytes, origin_form: bytes) -> None:
+    """RFC 9112 section 3.2.2: the Host field is ignored for the target's authority."""
+    request = one(get(b"X: y", b"Host: a.example", b"Z: z", target=target))
+    assert request.target == origin_form
+    assert request.headers == [(b"x", b"y"), (b"host", host), (b"z", b"z")]
+
+
+def test_absolute_form_says_the_host_in_http_10_too() -> None:
+    assert one(get(target=b"http://b.example/x", version=b"1.0")).values(b"host") == [b"b.example"]
+
+
+@pytest.mark.parametrize("target", [b"http://user@b.example/", b"http://user:pass@b.example/x"])
+def test_absolute_form_without_userinfo(target: bytes) -> None:
+    """RFC 9110 section 4.2.4: 'SHOULD parse for userinfo and treat its presence as an error'; a Host never has it (7.2)."""
+    assert refused(get(b"Host: a", target=target)) == 400
+
+
+@pytest.mark.parametrize("target", [b"http:///x", b"http://:80/x", b"http://?x"])
+def test_absolute_form_with_a_host(target: bytes) -> None:
+    """RFC 9110 section 4.2.1: 'A recipient that processes such a URI reference MUST reject it as invalid'."""
+    assert refused(get(b"Host: a", target=target)) == 400
+
+
+def test_absolute_form_does_not_make_up_for_the_host_field() -> None:
+    assert refused(get(target=b"http://b.example/")) == 400
+    assert refused(get(b"Host: a", b"Host: a", target=b"http://b.example/")) == 400
+
+
+def test_asterisk_form() -> None:
+    assert one(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").target == b"*"
+
+
+@pytest.mark.parametrize("target", [b"/a#b", b"/#", b"http://a/#b", b"a", b"/\x7f", b"/\xff", b"/a\x00"])
+def test_bad_targets(target: bytes) -> None:
+    assert refused(get(b"Host: a", target=target)) == 400
+
+
+# What is no request
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\nHost: a\n\n",
+        b"GET / HTTP/1.1\r\nHost: a\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\n\n",
+        b" GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1 \r\nHost: a\r\n\r\n",
+        b"GET / http/1.1\r\nHost: a\r\n\r\n",
+        b"G@T / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"get / HTTP/1.1\r\nHost: a\r\n\r\n",
+        get(b"Host : a"),
+        get(b"Host: a", b" folded"),
+        get(b"Host: a", b"X: a\x00b"),
+        get(b"Host: a", b"X: a\rb"),
+        get(b"Host: a", b"X: a\nY: b"),
+        get(b"Host: a", b": b"),
+        get(b"Host: a", b"X Y: b"),
+        get(b"Host: a", b"X\xc3\xa9: b"),
+        get(b"Host: a", b"X"),
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # a TLS ClientHello
+        b"\x00" * 20,
+    ],
+)
+def test_malformed_heads(data: bytes) -> None:
+    assert refused(data) == 400
+
+
+@pytest.mark.parametrize("version", [b"0.9", b"2.0"])
+def test_other_versions(version: bytes) -> None:
+    assert refused(get(b"Host: a", version=version)) == 505
+
+
+def test_connect_is_not_supported() -> None:
+    assert refused(b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n") == 501
+
+
+# Bodies (RFC 9112 section 6)
+
+
+def test_content_length() -> None:
+    told, status = parse([post(b"Content-Length: 5", body=b"hello")])
+    assert (told.bodies, told.ended, status) == ([b"hello"], 1, None)
+    assert told.requests[0].has_body
+    assert not one(post(b"Content-Length: 0")).has_body
+
+
+def test_chunked() -> None:
+    body = b"5;x\r\nhello\r\n6\r\n world\r\n0\r\nTrailer: x\r\n\r\n"
+    for coding in (b"chunked", b"Chunked", b"CHUNKED"):
+        told, status = parse([post(b"Transfer-Encoding: " + coding, body=body)])
+        assert (told.bodies, told.ended, status) == ([b"hello world"], 1, None)
+        assert told.requests[0].has_body
+        assert told.requests[0].values(b"trailer") == []
+
+
+def test_a_request_is_told_of_before_its_body() -> None:
+    told = Told()
+    parser = RequestParser(told, 1000, 10)
+    parser.feed(post(b"Content-Length: 5"))
+    assert len(told.requests) == 1
+    parser.feed(b"he")
+    assert told.bodies == [b"he"]
+    assert told.ended == 0
+    assert parser.feed(b"lloGET") == b"GET"
+    assert (told.bodies, told.ended) == ([b"hello"], 1)
+
+
+def test_feed_stops_behind_each_request() -> None:
+    second, third = post(b"Content-Length: 2", body=b"hi"), get(b"Host: c")
+    told = Told()
+    parser = RequestParser(told, 1000, 10)
+    assert parser.feed(get(b"Host: a") + second + third) == second + third
+    assert told.ended == 1
+    assert parser.feed(second + third) == third
+    assert told.ended == 2
+    assert parser.feed(third) == b""
+    assert told.ended == 3
+
+
+def test_what_follows_an_upgrade_is_given_back() -> None:
+    told = Told()
+    parser = RequestParser(told, 1000, 10)
+    head = get(b"Host: a", b"Upgrade: websocket", b"Connection: Upgrade")
+    assert parser.feed(head + b"\x81\x80\x01\x02\x03\x04") == b"\x81\x80\x01\x02\x03\x04"
+    assert (len(told.requests), told.ended) == (1, 1)
+
+
+def test_an_upgrade_that_is_not_taken_is_a_request_like_others() -> None:
+    told, status = parse([post(b"Upgrade: x", b"Connection: Upgrade", b"Content-Length: 3", body=b"abc") + get(b"Host: a")])
+    assert (told.bodies, told.ended, status) == ([b"abc", b""], 2, None)
+
+
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        ((b"Content-Length: 3", b"Content-Length: 3"), 400),
+        ((b"Content-Length: 3", b"Content-Length: 4"), 400),
+        ((b"Content-Length: 3, 3",), 400),
+        ((b"Content-Length: +3",), 400),
+        ((b"Content-Length: -1",), 400),
+        ((b"Content-Length: 0x3",), 400),
+        ((b"Content-Length: 3 3",), 400),
+        ((b"Content-Length: 3.0",), 400),
+        ((b"Content-Length:",), 400),
+        ((b"Content-Length: 18446744073709551616",), 400),
+        ((b"Content-Length: 3", b"Transfer-Encoding: chunked"), 400),
+        ((b"Transfer-Encoding: chunked", b"Content-Length: 3"), 400),
+        ((b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"), 400),
+        ((b"Transfer-Encoding: chunked, chunked",), 400),
+        ((b"Transfer-Encoding: chunked, gzip",), 400),
+        ((b"Transfer-Encoding: chunked", b"Transfer-Encoding: identity"), 400),
+        ((b"Transfer-Encoding:",), 400),
+        ((b"Transfer-Encoding: gzip, chunked",), 501),
+        ((b"Transfer-Encoding: xchunked",), 501),
+        ((b"Transfer-Encoding: identity",), 501),
+        ((b'Transfer-Encoding: "chunked"',), 501),
+        ((b"Transfer-Encoding: \x0bchunked",), 400),
+    ],
+)
+def test_framing_that_can_be_read_in_two_ways(lines: tuple[bytes, ...], status: int) -> None:
+    told, got = parse([post(*lines, body=b"0\r\n\r\n")])
+    bytewise, got_bytewise = parse(byte_by_byte(post(*lines, body=b"0\r\n\r\n")))
+    assert told.requests == bytewise.requests == []
+    assert got == got_bytewise
+    assert got in (status, 400)  # an unknown coding may be told of as bad framing
+
+
+def test_transfer_encoding_in_http_10() -> None:
+    """RFC 9112 section 6.1: the framing is faulty."""
+    assert refused(b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n") == 400
+
+
+def test_an_error_in_a_body_ends_it() -> None:
+    data = post(b"Transfer-Encoding: chunked", body=b"5\r\nhello\r\nwrong\r\n")
+    for chunks in ([data], byte_by_byte(data)):
+        told, status = parse(chunks)
+        assert (told.bodies, told.ended, status) == ([b"hello"], 0, 400)
+
+
+# Limits
+
+
+def sized(size: int, target: bytes = b"/") -> bytes:
+    """A head of `size` bytes."""
+    filled = get(b"Host: a", b"X: ", target=target)
+    return get(b"Host: a", b"X: " + b"x" * (size - len(filled)), target=target)
+
+
+def test_the_head_has_a_limit() -> None:
+    assert len(sized(1000)) == 1000
+    for chunks in ([sized(1000)], byte_by_byte(sized(1000))):
+        assert parse(chunks, max_size=1000)[0].ended == 1
+    assert refused(sized(1001), max_size=1000) == 431
+    assert refused(sized(5000)[:1001], max_size=1000) == 431  # without waiting for its end
+
+
+def test_a_long_target_has_a_status_of_its_own() -> None:
+    assert refused(get(b"Host: a", target=b"/" + b"a" * 2000), max_size=1000) == 414
+    assert refused(b"GET /" + b"a" * 2000, max_size=1000) == 414
+
+
+def test_each_head_has_the_limit_for_itself() -> None:
+    body = post(b"Content-Length: 3000", body=b"x" * 3000)
+    told, status = parse([sized(900) + body + sized(900)], max_size=1000)
+    assert (told.ended, status) == (3, None)
+
+
+def test_empty_lines_count() -> None:
+    assert parse([b"\r\n" * 600], max_size=1000)[1] == 431
+
+
+def test_header_fields_are_counted() -> None:
+    lines = [b"Host: a", *(b"X: %d" % i for i in range(9))]
+    assert len(parse([get(*lines)], max_count=10)[0].requests[0].headers) == 10
+    assert refused(get(*lines, b"Y: one too many"), max_count=10) == 431
+
+
+def test_trailers_have_the_limit_of_heads() -> None:
+    trailers = b"".join(b"X-%d: y\r\n" % i for i in range(200))
+    data = post(b"Transfer-Encoding: chunked", body=b"0\r\n" + trailers + b"\r\n")
+    assert parse([data], max_size=10_000)[1] is None
+    assert parse([data], max_size=1000)[1] == 431
+
+
+def test_started() -> None:
+    told = Told()
+    parser = RequestParser(told, 1000, 10)
+    assert not parser.started
+    parser.feed(b"G")
+    assert parser.started
+    parser.feed(b"ET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n")
+    assert not parser.started  # the head has come
+    parser.feed(b"x")
+    assert not parser.started
+    parser.feed(b"P")
+    assert parser.started
+
+
+# One chunk equals any others
+
+field = st.sampled_from([b"X-A: b", b"Cookie: a=b; c=d", b"Accept: */*", b"Connection: keep-alive", b"X-Empty:", b"Expect: 100-continue"])  # fmt: skip
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> tuple[bytes, bytes]:
+    """(bytes of a request, its body)."""
+    body = draw(st.binary(max_size=60))
+    lines = [b"Host: a", *draw(st.lists(field, max_size=3))]
+    framing = draw(st.sampled_from(["none", "length", "chunked"]))
+    method = draw(st.sampled_from([b"GET", b"POST", b"HEAD", b"PUT"]))
+    target = draw(st.sampled_from([b"/", b"/a?b", b"http://b.example/c", b"/%20"]))
+    encoded = b""
+    if framing == "none":
+        body = b""
+    elif framing == "length":
+        lines.append(b"Content-Length: %d" % len(body))
+        encoded = body
+    else:
+        lines.append(b"Transfer-Encoding: chunked")
+        for piece in split(body, draw(st.lists(st.integers(0, 60), max_size=3))):
+            encoded += b"%x\r\n%b\r\n" % (len(piece), piece)
+        encoded += draw(st.sampled_from([b"0\r\n\r\n", b"00;x\r\nA: b\r\n\r\n"]))
+    head = b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, b"".join(line + b"\r\n" for line in lines))
+    return draw(st.sampled_from([b"", b"\r\n"])) + head + encoded, body
+
+
+faults = st.sampled_from(
+    [
+        b"",
+        b"GET / HTTP/1.1\r\nHo",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\nGET",
+        b"GET / HTTP/1.1\nHost: a\n\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nx\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc",
+        b"\x81\x85\x00\x00\x00\x00hello",
+    ]
+)
+
+
+@given(st.lists(requests(), max_size=4), faults, st.lists(st.integers(0, 2**16), max_size=12))
+@settings(max_examples=200)
+def test_one_chunk_equals_any_others(sent: list[tuple[bytes, bytes]], fault: bytes, cuts: list[int]) -> None:
+    wire = b"".join(data for data, _ in sent) + fault
+    whole, status = parse([wire])
+    assert whole.bodies[: len(sent)] == [body for _, body in sent]
+    assert whole.ended == len(sent)
+    for chunks in (split(wire, cuts), byte_by_byte(wire)):
+        told, got = parse(chunks)
+        assert (told.seen(), told.ended, got) == (whole.seen(), whole.ended, status)
+
+
+@given(st.binary(max_size=100) | st.lists(st.sampled_from([b"GET ", b"/ ", b"HTTP/1.1", b"\r\n", b"Host: a", b"\n", b"\r", b":", b"Content-Length: 1", b"Transfer-Encoding: chunked", b"0"]), max_size=15).map(b"".join))  # fmt: skip
+@settings(max_examples=200)
+def test_any_bytes_are_requests_or_an_error(data: bytes) -> None:
+    whole, status = parse([data])
+    bytewise, got = parse(byte_by_byte(data))
+    assert (bytewise.seen(), bytewise.ended, got) == (whole.seen(), whole.ended, status)

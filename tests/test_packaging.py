@@ -1,0 +1,184 @@
+"""What is built from a checkout: the wheel, with and without a C compiler, and the source archive. And the README."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from flowserve.config import OPTIONS
+
+ROOT = Path(__file__).parents[1]
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "flowserve", "tests", "examples", "compliance")
+MADE = ("*.so", "*.c", "*.html", "__pycache__", ".*")
+COMPILED = ("websocket/mask", "websocket/frames", "websocket/connection", "session", "asgi/websocket")
+
+# One message there and back, over real sockets.
+SMOKE = """
+import asyncio
+from flowserve import Config, Server
+from websockets.asyncio.client import connect
+
+async def app(scope, receive, send):
+    await receive()
+    await send({"type": "websocket.accept"})
+    message = await receive()
+    await send({"type": "websocket.send", "text": message["text"].upper()})
+    await receive()
+
+async def main():
+    server = Server(Config(app, port=0, lifespan="off"))
+    await server.startup()
+    host, port = server.sockets[0].getsockname()
+    async with connect(f"ws://{host}:{port}", proxy=None) as ws:
+        await ws.send("hello")
+        print(await ws.recv())
+    await server.shutdown()
+
+asyncio.run(main())
+"""
+
+
+def run(*command: str, cwd: Path, **environment: str) -> str:
+    """What a command that must succeed prints, run without the settings of this process."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("FLOWSERVE_", "PYTHON"))}
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=clean | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def need(condition: object, what: str) -> None:
+    """Skip without `what`, except where everything must be there."""
+    if not condition:
+        if os.environ.get("FLOWSERVE_CI"):
+            pytest.fail(f"{what} is not installed here")
+        pytest.skip(f"{what} is not installed")
+
+
+class Checkout:
+    """A clean copy of the checkout to build in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+        for name in SOURCES:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(*MADE))
+            else:
+                shutil.copy2(ROOT / name, folder)
+        self.before = self.files()
+
+    def files(self) -> set[str]:
+        return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()}
+
+    def build(self, kind: str, **environment: str) -> Path:
+        """Build a 'wheel' or 'sdist' in an environment that has what it takes."""
+        target = self.folder.parent / f"{self.folder.name}-{kind}-{len(list(self.folder.parent.iterdir()))}"
+        options = ("--no-isolation", f"--{kind}", "--outdir", str(target), str(self.folder))
+        run(sys.executable, "-m", "build", *options, cwd=self.folder.parent, **environment)
+        (made,) = target.iterdir()
+        return made
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    pytest.importorskip("build")
+    pytest.importorskip("Cython")
+    return Checkout(tmp_path_factory.mktemp("packaging") / "checkout")
+
+
+def names_in(wheel: Path) -> list[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return archive.namelist()
+
+
+def works(wheel: Path, folder: Path, speed: str) -> None:
+    """Put on the path of an interpreter, in front of what is installed, it runs, at that speed."""
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--no-deps", "--no-index")
+    run(*pip, "--target", str(folder), str(wheel), cwd=folder.parent)
+    version = run(sys.executable, "-m", "flowserve", "--version", cwd=folder, PYTHONPATH=str(folder))
+    assert f"({speed})" in version
+    where = run(sys.executable, "-c", "import flowserve; print(flowserve.__file__)", cwd=folder, PYTHONPATH=str(folder))
+    assert where.strip() == str(folder / "flowserve" / "__init__.py")
+    assert run(sys.executable, "-c", SMOKE, cwd=folder, PYTHONPATH=str(folder)).strip() == "HELLO"
+
+
+def test_wheel(checkout, tmp_path):
+    need(shutil.which("cc") or shutil.which("gcc") or shutil.which("clang"), "a C compiler")
+    wheel = checkout.build("wheel")
+    names = names_in(wheel)
+    for module in COMPILED:
+        assert f"flowserve/{module}.py" in names
+        assert f"flowserve/{module}.pxd" in names
+        assert [name for name in names if re.fullmatch(rf"flowserve/{module}\.[^/]*\.(so|pyd)", name)]
+    assert "flowserve/py.typed" in names
+    assert [name for name in names if name.endswith(".dist-info/licenses/LICENSE")]
+    assert not [name for name in names if name.endswith(".c")]
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"flowserve"}
+    works(wheel, tmp_path / "there", "compiled")
+
+
+def test_wheel_without_a_compiler(tmp_path):
+    """Where the compiler fails the installation does not, and all runs as plain Python."""
+    pytest.importorskip("build")
+    pytest.importorskip("Cython")
+    wheel = Checkout(tmp_path / "checkout").build("wheel", CC="/bin/false")
+    assert not [name for name in names_in(wheel) if name.endswith((".so", ".pyd", ".c"))]
+    works(wheel, tmp_path / "there", "pure Python")
+
+
+def test_wheel_without_extensions(tmp_path):
+    pytest.importorskip("build")
+    wheel = Checkout(tmp_path / "checkout").build("wheel", FLOWSERVE_NO_EXTENSIONS="1")
+    assert not [name for name in names_in(wheel) if name.endswith((".so", ".pyd", ".c"))]
+    works(wheel, tmp_path / "there", "pure Python")
+
+
+def test_sdist(checkout, tmp_path):
+    """It has all that the package is made of, so that the same wheel comes from it."""
+    with tarfile.open(checkout.build("sdist")) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    package = {name for name in checkout.before if name.startswith("flowserve/")}
+    assert {"pyproject.toml", "README.md", "LICENSE", *package} <= names
+    assert not [name for name in names if name.endswith((".so", ".c", ".pyc"))]
+
+
+def test_building_leaves_nothing_unexpected(checkout):
+    """What the builds of the tests before have made is what .gitignore names."""
+    made = checkout.files() - checkout.before
+    assert not [name for name in made if not re.match(r"build/|flowserve\.egg-info/|.*\.c$|.*/__pycache__/", name)]
+
+
+# The README
+
+
+def readme() -> str:
+    return (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_readme_explains_every_option_and_its_default():
+    rows = dict(re.findall(r"^\| `--(?:\[no-\])?([a-z0-9-]+)[^`]*` \| ([^|]*) \|", readme(), re.MULTILINE))
+    expected = {each.word: each.kind.show(each.default) for each in OPTIONS.values()}
+    assert {word: default.strip().strip("`") for word, default in rows.items()} == expected
+
+
+def test_readme_links_to_what_is_there():
+    links = re.findall(r"\]\((?!https?:|#)([^)]+)\)", readme())
+    assert links
+    assert [link for link in links if not (ROOT / link.partition("#")[0]).exists()] == []
