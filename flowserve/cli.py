@@ -142,9 +142,9 @@ def _serve(app: str | None, **given: Any) -> None:
         raise WrongUsage(str(error)) from None
     logs.setup(config)
     try:
-        from flowserve.server.worker import run
+        from flowserve.server.worker import run_config
 
-        run(config)
+        run_config(config)
     except StartupFailed as error:
         raise FailedStartup(_show_startup_failed(str(error))) from None
     except FlowserveError as error:

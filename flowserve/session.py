@@ -359,7 +359,7 @@ class Session:
 
     def eof_received(self) -> bool:
         """The peer has stopped writing: keep the other direction only to answer what came before the end."""
-        return self.connection.ended and self.stream.half_open and self.connection.state != _CLOSED
+        return self.connection.ended and self.stream.half_open and self.connection.state == _OPEN
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The transport is gone."""

@@ -317,7 +317,7 @@ def parsed(monkeypatch):
             if error is not None:
                 raise error
 
-        monkeypatch.setitem(sys.modules, "flowserve.server.worker", types.SimpleNamespace(run=run))
+        monkeypatch.setitem(sys.modules, "flowserve.server.worker", types.SimpleNamespace(run_config=run))
         result = CliRunner().invoke(main, args, env=env)
         return (configs[0] if configs else None), result
 

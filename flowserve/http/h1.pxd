@@ -29,8 +29,9 @@ cdef class ResponseEncoder:
     cdef public bint keep_alive
     cdef readonly bint started
 
-    @cython.locals(lines=list, connection=bint, bodyless=bint)
+    @cython.locals(lines=list, bodyless=bint)
     cpdef bytes head(self, status, headers, bytes defaults, length)
     cpdef bytes body(self, bytes data, bint more)
 
-cdef bytes _checked(bytes fields, Py_ssize_t count)
+cpdef list checked_fields(fields)
+cdef bytes _checked_name(name)

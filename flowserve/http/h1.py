@@ -32,7 +32,9 @@ _NAMES = {spelling.encode(): name.encode() for name in _COMMON.split() for spell
 """Names as they usually come, to one shared object in lower case: cheaper than lower(), and one object for all."""
 
 _FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding", b"expect", b"upgrade"))
-_HOST = re.compile(rb"[^\x00-\x20/?#@\\\x7f]*")
+_HOST = re.compile(
+    rb"(?:\[[0-9A-Za-z:.]+\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"  # RFC 3986 section 3.2.2
+)
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
 
 
@@ -198,8 +200,14 @@ class RequestParser:
         match = None if self._target.startswith(b"/") else _ABSOLUTE.match(self._target)
         if match is None:
             return self._target
-        if [name for name, _ in self._framing].count(b"host") == 1:
-            self._headers[:] = [(n, match[1] if n == b"host" else v) for n, v in self._headers]
+        host = match[1]
+        if not _HOST.fullmatch(host) or host.startswith(b":") or not host:
+            self._refuse(400, "Bad request: invalid host in the request target")
+        given = [name for name, _ in self._framing].count(b"host")
+        if given == 1:
+            self._headers[:] = [(n, host if n == b"host" else v) for n, v in self._headers]
+        elif not given:  # HTTP/1.0, else it is refused later
+            self._headers.append((b"host", host))
         return match[2] if match[2].startswith(b"/") else b"/" + match[2]
 
     def _frame(self, request: Request) -> None:
@@ -229,7 +237,8 @@ class RequestParser:
 
 
 _STATUS_LINES = {s.value: b"HTTP/1.1 %d %b\r\n" % (s.value, s.phrase.encode()) for s in http.HTTPStatus}
-_FIELDS = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [^\x00-\x08\x0a-\x1f\x7f]*\r\n)*")
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class ResponseEncoder:
@@ -260,25 +269,24 @@ class ResponseEncoder:
             raise ASGIMisuse(f"status must be an int from 200 to 999, not {status!r}")
         lines = []
         declared: int | None = None
-        connection = False
+        connection: bytes | None = None
+        closes = False
         bodyless = status in (204, 304)
         self._head_only = bodyless or self._method == "HEAD"
-        try:
-            for name, value in headers:
-                lower = name.lower()
-                if lower == b"transfer-encoding" or (lower == b"content-length" and status == 204):
-                    continue  # how the body is framed is the server's to say
-                if lower == b"content-length":
-                    declared = _content_length(value, declared)
-                elif lower == b"connection":
-                    connection = True
-                    if b"close" in tokens(value):
-                        self.keep_alive = False
-                elif lower in (b"date", b"server"):
-                    defaults = _without(defaults, lower)
-                lines.append(b"%b: %b\r\n" % (name, value))
-        except (TypeError, ValueError, AttributeError):
-            raise ASGIMisuse("headers must be pairs of bytes: (name, value)") from None
+        for name, value, line in checked_fields(headers):
+            if name == b"content-length":
+                repeated = declared is not None
+                declared = _content_length(value, declared)
+                if repeated or status == 204:
+                    continue
+            elif name == b"connection":
+                connection = line
+                closes = closes or b"close" in tokens(value)
+            elif name == b"transfer-encoding":
+                continue  # how the body is framed is the server's to say
+            elif name in (b"date", b"server"):
+                defaults = _without(defaults, name)
+            lines.append(line)
         if declared is not None:
             self._expected = None if self._head_only else declared
         elif not bodyless:
@@ -290,16 +298,17 @@ class ResponseEncoder:
                     lines.append(b"transfer-encoding: chunked\r\n")
                 else:
                     self.keep_alive = False
-        if not connection:
-            if not self.keep_alive:
-                lines.append(b"connection: close\r\n")
-            elif self._version == "1.0":
-                lines.append(b"connection: keep-alive\r\n")
-        fields = _checked(b"".join(lines), len(lines))
+        if closes:
+            self.keep_alive = False
+        elif not self.keep_alive:
+            lines = [line for line in lines if line is not connection]
+            lines.append(b"connection: close\r\n")
+        elif connection is None and self._version == "1.0":
+            lines.append(b"connection: keep-alive\r\n")
         if self._expected is not None and length is not None and length != self._expected:
             raise ASGIMisuse(f"the response body has {length} bytes, its content-length says {self._expected}")
         self.started = True
-        return status_line(status) + defaults + fields + b"\r\n"
+        return status_line(status) + defaults + b"".join(lines) + b"\r\n"
 
     def body(self, data: bytes, more: bool) -> bytes:
         """Return the bytes for a part of the body. Raises ASGIMisuse when they don't fit the content-length."""
@@ -338,19 +347,33 @@ def encode_error(
 
 
 def encode_switching(fields: Sequence[tuple[bytes, bytes]], defaults: bytes) -> bytes:
-    """Return a 101 response with `fields`. Raises ASGIMisuse for characters that HTTP does not allow."""
+    """Return a 101 response with `fields`; these replace `defaults` of the same name. Raises ASGIMisuse as below."""
+    lines = []
+    for name, _, line in checked_fields(fields):
+        defaults = _without(defaults, name)
+        lines.append(line)
+    return status_line(101) + defaults + b"".join(lines) + b"\r\n"
+
+
+def checked_fields(fields: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes, bytes]]:
+    """Return what an application sends: names in lower case, values, and the lines for the wire.
+
+    Raises ASGIMisuse for what HTTP does not allow (RFC 9110 sections 5.1 and 5.5), so that it never reaches the wire.
+    """
     try:
-        lines = b"".join(b"%b: %b\r\n" % field for field in fields)
-    except TypeError:
+        checked = [(_NAMES.get(n) or _checked_name(n), value, b"%b: %b\r\n" % (n, value)) for n, value in fields]
+    except (TypeError, ValueError, AttributeError):
         raise ASGIMisuse("headers must be pairs of bytes: (name, value)") from None
-    return status_line(101) + defaults + _checked(lines, len(fields)) + b"\r\n"
+    bad = _BAD_VALUE.search(b"".join([value for _, value, _ in checked]))
+    if bad is not None:
+        raise ASGIMisuse(f"a header's value has {bad[0]!r} in it, which HTTP does not allow")
+    return checked
 
 
-def _checked(fields: bytes, count: int) -> bytes:
-    """Return `count` header lines that HTTP allows; raises ASGIMisuse for others, so that they never reach the wire."""
-    if fields.count(b"\n") != count or not _FIELDS.fullmatch(fields):
-        raise ASGIMisuse("a header has a character that HTTP does not allow (RFC 9110 section 5.5)")
-    return fields
+def _checked_name(name: bytes) -> bytes:
+    if not _TOKEN.fullmatch(name):
+        raise ASGIMisuse(f"{name!r} can't be the name of a header")
+    return name.lower()
 
 
 def _content_length(value: bytes, declared: int | None) -> int:

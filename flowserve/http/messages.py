@@ -58,8 +58,10 @@ class Request:
         A request with a key counts without 'Connection: Upgrade' too: a proxy took it away, and the answer should
         say so.
         """
-        return self.upgrade and self.has_token(b"upgrade", b"websocket") and (
-            self.has_token(b"connection", b"upgrade") or bool(self.values(b"sec-websocket-key"))
+        return (
+            self.upgrade
+            and self.has_token(b"upgrade", b"websocket")
+            and (self.has_token(b"connection", b"upgrade") or bool(self.values(b"sec-websocket-key")))
         )
 
 

@@ -1,0 +1,1 @@
+"""Other people's clients talk to flowserve, compressed: `python -m compliance.interop --help`"""

@@ -1,0 +1,910 @@
+"""One live WebSocket over a stream that the test looks into, under a clock that the test moves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+from helpers import close_payload, frame
+
+from flowserve import Config
+from flowserve.context import Context
+from flowserve.errors import ClientDisconnected
+from flowserve.session import Outbox, Session
+from flowserve.websocket.connection import Connection
+from flowserve.websocket.constants import Role
+from flowserve.websocket.deflate import DeflateParameters, DeflateSettings, PerMessageDeflate
+
+START = 1000.0
+TICK = 0.05
+"""Seconds; the shared timer looks no more often."""
+KIB = 1024
+
+
+class ClockLoop(asyncio.SelectorEventLoop):
+    """Its time stands still until the test moves it."""
+
+    def __init__(self) -> None:
+        self.now = START
+        super().__init__()
+
+    def time(self) -> float:
+        return self.now
+
+    def turn(self, turns: int = 3) -> None:
+        """Run what is due now."""
+        for _ in range(turns):
+            self.run_until_complete(asyncio.sleep(0))
+
+    def jump(self, seconds: float) -> None:
+        """Let time pass at once, as while a callback holds the loop up."""
+        self.now += seconds
+        self.turn()
+
+    def walk(self, seconds: float) -> None:
+        """Let time pass in steps."""
+        end = self.now + seconds
+        while self.now < end - 1e-9:
+            self.now = min(self.now + TICK, end)
+            self.turn(1)
+
+
+class Wire:
+    """A Stream: remembers what it was asked for."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.write_paused = False
+        self.half_open = True
+        self.writes: list[bytes] = []
+        self.asked: list[str] = []
+        self.moved = False  # what progressed() will say
+        self.waiters: list[asyncio.Future[None]] = []
+
+    def write(self, data: bytes) -> None:
+        assert not self.write_paused
+        self.writes.append(data)
+
+    def writelines(self, data: Sequence[bytes]) -> None:
+        assert not self.write_paused
+        self.writes.append(b"".join(data))
+
+    async def drain(self) -> None:
+        while self.write_paused:
+            waiter = self.loop.create_future()
+            self.waiters.append(waiter)
+            await waiter
+
+    def progressed(self) -> bool:
+        moved, self.moved = self.moved, False
+        return moved
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        waiters, self.waiters = self.waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def pause_reading(self) -> None:
+        self.asked.append("pause")
+
+    def resume_reading(self) -> None:
+        self.asked.append("resume")
+
+    def end_writing(self) -> None:
+        self.asked.append("end_writing")
+
+    def close(self) -> None:
+        self.asked.append("close")
+
+    def abort(self) -> None:
+        self.asked.append("abort")
+
+    def lost(self) -> None:
+        self.asked.append("lost")
+        self.resume_writing()
+
+    def sent(self) -> bytes:
+        """What was written since this was last asked."""
+        writes, self.writes = self.writes, []
+        return b"".join(writes)
+
+
+@pytest.fixture
+def loop() -> Iterator[ClockLoop]:
+    loop = ClockLoop()
+    errors: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda loop, context: errors.append(context))
+    yield loop
+    loop.turn()
+    left = asyncio.all_tasks(loop)
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    assert not left
+    assert errors == []
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None: ...
+
+
+Make = Callable[..., tuple[Session, Wire]]
+
+
+@pytest.fixture
+def make(loop: ClockLoop) -> Make:
+    """`session, wire = make(**options)`; all of a test are one worker's."""
+    outbox = Outbox(loop)
+
+    def make_session(*, deflate: PerMessageDeflate | None = None, **options: Any) -> tuple[Session, Wire]:
+        config = Config(app, **options)
+        context = Context(app, config, loop, outbox)
+        wire = Wire(loop)
+        connection = Connection(Role.SERVER, config.ws_max_size, config.ws_max_frames_per_message, deflate)
+        return Session(connection, wire, context), wire
+
+    return make_session
+
+
+def start(loop: ClockLoop, awaitable: Awaitable[Any]) -> asyncio.Future[Any]:
+    """Begin to await."""
+    task = asyncio.ensure_future(awaitable, loop=loop)
+    loop.turn()
+    return task
+
+
+async def receive(session: Session) -> str | bytes | None:
+    """The next message, None at the end."""
+    while not session.ready():
+        await session.wait()
+    return session.take() if session.waiting else None
+
+
+def close_frame(wire: bytes) -> tuple[int, str]:
+    """What the close frame says that `wire` is."""
+    assert wire[0] == 0x88
+    assert wire[1] == len(wire) - 2
+    return int.from_bytes(wire[2:4], "big"), wire[4:].decode()
+
+
+PEERS_CLOSE = frame(8, b"\x03\xe8")
+
+
+# Receiving
+
+
+def test_messages_are_taken_in_order(loop: ClockLoop, make: Make) -> None:
+    session, wire = make()
+    assert not session.ready()
+    for i in range(0, 10, 2):
+        session.data_received(frame(1, b"%d" % i) + frame(2, b"%d" % (i + 1)))
+    taken = [loop.run_until_complete(receive(session)) for _ in range(10)]
+    assert taken == ["0", b"1", "2", b"3", "4", b"5", "6", b"7", "8", b"9"]
+    assert not session.ready()
+    assert wire.asked == []
+
+
+def test_a_message_wakes_whoever_waits(loop: ClockLoop, make: Make) -> None:
+    session, _ = make()
+    waiting = start(loop, receive(session))
+    assert not waiting.done()
+    session.data_received(frame(1, b"half", fin=False))
+    session.data_received(frame(9, b"ping"))
+    loop.turn()
+    assert not waiting.done()
+    session.data_received(frame(0, b" whole"))
+    loop.turn()
+    assert waiting.result() == "half whole"
+
+
+def test_several_may_wait(loop: ClockLoop, make: Make) -> None:
+    session, _ = make()
+    waiting = [start(loop, receive(session)) for _ in range(3)]
+    session.data_received(frame(1, b"a"))
+    loop.turn()
+    assert [task.done() for task in waiting].count(True) == 1
+    session.data_received(frame(1, b"b") + frame(1, b"c"))
+    loop.turn()
+    assert sorted(task.result() for task in waiting) == ["a", "b", "c"]
+
+
+def test_a_cancelled_wait_loses_nothing(loop: ClockLoop, make: Make) -> None:
+    session, _ = make()
+    waiting = start(loop, receive(session))
+    waiting.cancel()
+    loop.turn()
+    session.data_received(frame(1, b"a"))
+    assert loop.run_until_complete(receive(session)) == "a"
+
+
+def test_a_wait_that_is_cancelled_as_the_message_comes_loses_nothing(loop: ClockLoop, make: Make) -> None:
+    session, _ = make()
+    for order in ("message first", "cancel first"):
+        waiting = start(loop, receive(session))
+        if order == "cancel first":
+            waiting.cancel()
+        session.data_received(frame(1, order.encode()))
+        waiting.cancel()
+        loop.turn()
+        assert waiting.cancelled()
+        assert loop.run_until_complete(receive(session)) == order
+
+
+def test_a_timeout_around_receive_loses_nothing(loop: ClockLoop, make: Make) -> None:
+    session, _ = make()
+    for i in range(5):
+        waiting = start(loop, asyncio.wait_for(receive(session), 1))
+        loop.walk(2)
+        with pytest.raises(asyncio.TimeoutError):
+            waiting.result()
+        session.data_received(frame(1, b"%d" % i))
+    assert [loop.run_until_complete(receive(session)) for _ in range(5)] == ["0", "1", "2", "3", "4"]
+
+
+# Backpressure on reading
+
+
+def test_reading_stops_above_the_most_messages_and_goes_on_at_half(make: Make) -> None:
+    session, wire = make(ws_max_queue=4)
+    session.data_received(frame(1, b"x") * 4)
+    assert wire.asked == []
+    session.data_received(frame(1, b"x"))
+    assert wire.asked == ["pause"]
+    session.data_received(frame(1, b"x"))  # what was on the way
+    assert wire.asked == ["pause"]
+    for _ in range(3):
+        session.take()
+    assert wire.asked == ["pause"]
+    session.take()  # 2 are left
+    assert wire.asked == ["pause", "resume"]
+    session.take()
+    session.take()
+    session.data_received(frame(1, b"x") * 5)
+    assert wire.asked == ["pause", "resume", "pause"]
+
+
+def test_reading_stops_above_the_most_bytes_and_goes_on_at_half(make: Make) -> None:
+    session, wire = make()
+    session.data_received(frame(2, bytes(32 * KIB)) * 2)
+    assert wire.asked == []
+    session.data_received(frame(2, b"x"))
+    assert wire.asked == ["pause"]
+    session.take()
+    assert wire.asked == ["pause"]
+    session.take()
+    assert wire.asked == ["pause", "resume"]
+
+
+def test_one_message_above_the_most_bytes(make: Make) -> None:
+    """It passes; reading stops until it is taken."""
+    session, wire = make()
+    session.data_received(frame(2, bytes(100 * KIB)))
+    assert wire.asked == ["pause"]
+    assert len(session.take()) == 100 * KIB
+    assert wire.asked == ["pause", "resume"]
+
+
+def test_half_of_one_message_is_none(make: Make) -> None:
+    session, wire = make(ws_max_queue=1)
+    session.data_received(frame(1, b"x") * 2)
+    assert wire.asked == ["pause"]
+    session.take()
+    assert wire.asked == ["pause"]
+    session.take()
+    assert wire.asked == ["pause", "resume"]
+
+
+def test_an_unfinished_message_does_not_stop_reading(make: Make) -> None:
+    """Or its rest would never come."""
+    session, wire = make()
+    for i in range(10):
+        session.data_received(frame(2 if i == 0 else 0, bytes(30 * KIB), fin=False))
+    assert wire.asked == []
+
+
+def test_pings_are_answered_while_the_queue_is_full(make: Make) -> None:
+    session, wire = make(ws_max_queue=1)
+    session.data_received(frame(1, b"x") * 3 + frame(9, b"!"))
+    assert wire.asked == ["pause"]
+    assert wire.sent() == b"\x8a\x01!"
+
+
+# Sending
+
+
+def test_what_is_sent_in_one_turn_is_one_write(loop: ClockLoop, make: Make) -> None:
+    session, wire = make()
+    assert not session.send_text("a")
+    assert not session.send_binary(b"b")
+    session.send_text("c")
+    assert wire.writes == []
+    loop.turn()
+    assert wire.writes == [b"\x81\x01a\x82\x01b\x81\x01c"]
+    session.send_text("d")
+    loop.turn()
+    assert wire.writes[1:] == [b"\x81\x01d"]
+
+
+def test_waiting_for_a_message_sends_what_there_is(make: Make) -> None:
+    """The application's turn is over: that need not wait for the event loop's."""
+    session, wire = make()
+    session.send_text("a")
+    session.send_text("b")
+    session.wait()
+    assert wire.writes == [b"\x81\x01a\x81\x01b"]
+
+
+def test_all_sessions_write_at_the_end_of_the_turn(loop: ClockLoop, make: Make) -> None:
+    pairs = [make() for _ in range(10)]
+    for i, (session, _) in enumerate(pairs):
+        session.send_text(str(i))
+    loop.turn(1)
+    assert [wire.sent() for _, wire in pairs] == [b"\x81\x01%d" % i for i in range(10)]
+
+
+def test_much_is_written_at_once(make: Make) -> None:
+    """And the sender is asked to drain."""
+    session, wire = make()
+    assert not session.send_binary(bytes(60 * KIB))
+    assert wire.writes == []
+    assert session.send_binary(bytes(4 * KIB))
+    assert sum(map(len, wire.writes)) == 64 * KIB + 4 + 4
+    assert len(wire.writes) == 1
+
+
+def test_a_pong_goes_out_before_what_is_sent_later(loop: ClockLoop, make: Make) -> None:
+    session, wire = make()
+    session.send_text("before")
+    session.data_received(frame(9, b"!"))
+    session.send_text("after")
+    loop.turn()
+    assert wire.sent() == b"\x81\x06before\x8a\x01!\x81\x05after"
+
+
+def test_a_full_stream_is_not_written_to(loop: ClockLoop, make: Make) -> None:
+    session, wire = make()
+    session.pause_writing()
+    assert session.send_text("a")
+    assert session.send_binary(b"b")
+    session.data_received(frame(9, b"!"))
+    loop.turn()
+    assert wire.writes == []
+    session.resume_writing()
+    assert wire.sent() == b"\x81\x01a\x82\x01b\x8a\x01!"
+
+
+def test_drain_waits_for_room(loop: ClockLoop, make: Make) -> None:
+    session, wire = make()
+    loop.run_until_complete(session.drain())
+    session.pause_writing()
+    draining = start(loop, session.drain())
+    assert not draining.done()
+    session.resume_writing()
+    loop.turn()
+    assert draining.result() is None
+
+
+def test_a_flood_of_pings_over_a_full_stream_grows_nothing(make: Make) -> None:
+    session, wire = make()
+    session.pause_writing()
+    for i in range(5000):
+        session.data_received(frame(9, b"%0100d" % i))
+    assert session.connection.output_size < 66 * KIB
+    session.resume_writing()
+    assert wire.sent().endswith(b"\x8a\x64" + b"%0100d" % 4999)
+
+
+def test_a_lost_connection_ends_drain_and_send(loop: ClockLoop, make: Make) -> None:
+    session, _ = make()
+    session.pause_writing()
+    draining = start(loop, session.drain())
+    session.connection_lost(None)
+    loop.turn()
+    with pytest.raises(ClientDisconnected):
+        draining.result()
+    for send in (lambda: session.send_text("x"), lambda: session.send_binary(b"x")):
+        with pytest.raises(ClientDisconnected) as caught:
+            send()
+        assert isinstance(caught.value, OSError)
+
+
+@pytest.mark.parametrize("end", ["this end closed", "the peer closed", "an error", "lost"])
+def test_sending_after_the_end(loop: ClockLoop, make: Make, end: str) -> None:
+    session, wire = make()
+    if end == "this end closed":
+        session.close(1000)
+    elif end == "the peer closed":
+        session.data_received(PEERS_CLOSE)
+    elif end == "an error":
+        session.data_received(b"\xff\xff")
+    else:
+        session.connection_lost(ConnectionResetError())
+    loop.turn()
+    wire.sent()
+    for _ in range(2):
+        with pytest.raises(ClientDisconnected):
+            session.send_text("x")
+    loop.turn()
+    assert wire.sent() == b""
+
+
+# Compression
+
+
+def deflate() -> PerMessageDeflate:
+    return PerMessageDeflate(DeflateSettings(), DeflateParameters(True, True, 15, 15), Role.SERVER)
+
+
+def read(wire: bytes) -> list[str | bytes]:
+    """The messages in a server's bytes, as a client with compression reads them."""
+    client = PerMessageDeflate(DeflateSettings(), DeflateParameters(True, True, 15, 15), Role.CLIENT)
+    connection = Connection(Role.CLIENT, 1 << 24, 100, client)
+    connection.feed(wire)
+    assert not connection.ended
+    return [connection.take() for _ in range(connection.waiting)]
+
+
+def test_what_takes_long(make: Make) -> None:
+    plain, _ = make()
+    session, _ = make(deflate=deflate())
+    long = "x" * 200 * KIB
+    assert not plain.takes_long(long, None)
+    assert session.takes_long(long, None)
+    assert session.takes_long(long.encode(), True)
+    assert not session.takes_long(long, False)
+    assert not session.takes_long("short", None)
+
+
+def test_long_messages_leave_in_order(loop: ClockLoop, make: Make) -> None:
+    session, wire = make(deflate=deflate())
+    sent: list[str | bytes] = ["x" * 300 * KIB, "short", bytes(200 * KIB), "é" * 100 * KIB, b"end"]
+    tasks = [asyncio.ensure_future(session.send_slowly(message), loop=loop) for message in sent]
+    loop.run_until_complete(asyncio.gather(*tasks))
+    loop.turn()
+    wire_bytes = wire.sent()
+    assert len(wire_bytes) < 10 * KIB
+    assert read(wire_bytes) == sent
+
+
+def test_what_stands_behind_a_long_message_waits_for_it(loop: ClockLoop, make: Make) -> None:
+    session, wire = make(deflate=deflate())
+    first = start(loop, session.send_slowly("x" * 300 * KIB))
+    if not first.done():
+        assert session.takes_long("short", None)
+        assert session.takes_long("short", False)
+    second = start(loop, session.send_slowly("short"))
+    loop.run_until_complete(asyncio.gather(first, second))
+    loop.turn()
+    assert read(wire.sent()) == ["x" * 300 * KIB, "short"]
+    assert not session.takes_long("short", None)
+
+
+def test_a_cancelled_long_message_is_sent_whole_or_not_at_all(loop: ClockLoop, make: Make) -> None:
+    session, wire = make(deflate=deflate())
+    first = asyncio.ensure_future(session.send_slowly("x" * 300 * KIB), loop=loop)
+    second = asyncio.ensure_future(session.send_slowly("y" * 300 * KIB), loop=loop)
+    loop.turn(1)
+    first.cancel()
+    second.cancel()
+    loop.run_until_complete(asyncio.wait([first, second]))
+    loop.run_until_complete(session.send_slowly("end"))
+    loop.turn()
+    got = read(wire.sent())
+    assert got[-1] == "end"
+    assert set(got[:-1]) <= {"x" * 300 * KIB, "y" * 300 * KIB}
+
+
+def test_a_long_message_to_a_peer_that_left_meanwhile(loop: ClockLoop, make: Make) -> None:
+    session, wire = make(deflate=deflate())
+    sending = asyncio.ensure_future(session.send_slowly("x" * 300 * KIB), loop=loop)
+    loop.turn(1)
+    assert not sending.done()
+    session.connection_lost(None)
+    with pytest.raises(ClientDisconnected):
+        loop.run_until_complete(sending)
+    assert wire.sent() == b""
+
+
+# Ends
+
+
+def test_the_peer_closes(loop: ClockLoop, make: Make) -> None:
+    session, wire = make()
+    waiting = start(loop, receive(session))
+    session.data_received(frame(8, close_payload(4001, "bye")))
+    assert wire.sent() == b"\x88\x02\x0f\xa1"
+    assert wire.asked == ["close"]
+    loop.turn()
+    assert waiting.result() is None
+    assert (session.close_code, session.close_reason) == (4001, "bye")
+    assert session.ready()
+
+
+def test_the_peers_close_is_answered_when_the_messages_before_it_have_been_taken(loop: ClockLoop, make: Make) -> None:
+    session, wire = make()
+    session.data_received(frame(1, b"one") + frame(1, b"two") + PEERS_CLOSE)
+    assert wire.writes == []
+    assert loop.run_until_complete(receive(session)) == "one"
+    session.send_text("answer to one")
+    loop.turn()
+    assert wire.sent() == b"\x81\x0danswer to one"
+    assert loop.run_until_complete(receive(session)) == "two"
+    loop.turn()
+    assert wire.writes == []  # the application may still answer
+    session.send_text("answer to two")
+    assert loop.run_until_complete(receive(session)) is None
+    assert wire.sent() == b"\x81\x0danswer to two\x88\x02\x03\xe8"
+    assert wire.asked == ["close"]
+
+
+def test_an_error_is_answered_when_the_messages_before_it_have_been_taken(loop: ClockLoop, make: Make) -> None:
+    session, wire = make()
+    session.data_received(frame(1, b"one") + b"\xff\x80\0\0\0\0")
+    assert wire.writes == []
+    assert loop.run_until_complete(receive(session)) == "one"
+    session.send_text("answer")
+    assert loop.run_until_complete(receive(session)) is None
+    wire_bytes = wire.sent()
+    assert wire_bytes.startswith(b"\x81\x06answer\x88")
+    assert close_frame(wire_bytes[8:]) == (1002, session.close_reason)
+    assert wire.asked == []  # the peer's close frame is awaited
+    session.data_received(PEERS_CLOSE)
+    assert wire.asked == ["close"]
+
+
+@pytest.mark.parametrize("end", [PEERS_CLOSE, b"\xff\x80\0\0\0\0"])
+def test_an_end_in_line_is_answered_at_the_latest_after_the_close_timeout(
+    loop: ClockLoop, make: Make, end: bytes
+) -> None:
+    """The application takes its time; the messages stay."""
+    session, wire = make(ws_close_timeout=3.0)
+    session.data_received(frame(1, b"one") + end)
+    loop.walk(2.9)
+    assert wire.writes == []
+    loop.walk(0.2)
+    assert close_frame(wire.sent())[0] in (1000, 1002)
+    assert loop.run_until_complete(receive(session)) == "one"
+    with pytest.raises(ClientDisconnected):
+        session.send_text("too late")
+    assert loop.run_until_complete(receive(session)) is None
+
+
+def test_a_bad_frame_that_has_no_end(loop: ClockLoop, make: Make) -> None:
+    """Where the peer's close frame would begin can't be known: this end stops writing."""
+    session, wire = make(ws_max_size=1000)
+    session.data_received(frame(2, length=1 << 40))
+    assert close_frame(wire.sent())[0] == 1009
+    assert wire.asked == ["end_writing"]
+
+
+def test_this_end_closes(loop: ClockLoop, make: Make) -> None:
+    session, wire = make()
+    waiting = start(loop, receive(session))
+    session.send_text("last")
+    session.close(1000, "done")
+    assert wire.sent() == b"\x81\x04last\x88\x06\x03\xe8done"
+    loop.turn()
+    assert waiting.result() is None
+    assert (session.close_code, session.close_reason) == (1000, "done")
+    assert wire.asked == []
+    session.close(1011, "again")
+    assert wire.sent() == b""
+    session.data_received(PEERS_CLOSE)
+    assert wire.asked == ["close"]
+
+
+def test_a_peer_that_does_not_answer_a_close_is_aborted(loop: ClockLoop, make: Make) -> None:
+    session, wire = make(ws_close_timeout=3.0)
+    session.close(1000)
+    session.data_received(frame(1, b"still talking"))
+    loop.walk(2.9)
+    assert wire.asked == []
+    loop.walk(0.2)
+    assert wire.asked == ["abort"]
+
+
+def test_a_slow_peer_gets_what_was_sent_before_the_close(loop: ClockLoop, make: Make) -> None:
+    """As long as it takes some of it."""
+    session, wire = make(ws_close_timeout=3.0)
+    session.close(1000)
+    for _ in range(3):
+        wire.moved = True
+        loop.walk(3.1)
+        assert wire.asked == []
+    loop.walk(3.1)
+    assert wire.asked == ["abort"]
+
+
+def test_a_transport_that_never_goes_is_aborted_after_the_close(loop: ClockLoop, make: Make) -> None:
+    session, wire = make(ws_close_timeout=3.0)
+    session.data_received(PEERS_CLOSE)
+    assert wire.asked == ["close"]
+    loop.walk(3.1)
+    assert wire.asked[-1] == "abort"
+
+
+def test_a_close_waits_for_a_full_stream(loop: ClockLoop, make: Make) -> None:
+    session, wire = make()
+    session.pause_writing()
+    session.send_text("last")
+    session.data_received(PEERS_CLOSE)
+    loop.turn()
+    assert wire.writes == wire.asked == []
+    session.resume_writing()
+    assert wire.sent() == b"\x81\x04last\x88\x02\x03\xe8"
+    assert wire.asked == ["close"]
+
+
+def test_shutdown_says_service_restart(make: Make) -> None:
+    session, wire = make()
+    session.shutdown()
+    assert close_frame(wire.sent()) == (1012, "the server is shutting down")
+
+
+def test_abort(make: Make) -> None:
+    session, wire = make()
+    session.abort()
+    assert wire.writes == []
+    assert wire.asked == ["abort"]
+
+
+def test_a_lost_connection(loop: ClockLoop, make: Make) -> None:
+    session, wire = make()
+    told: list[Session] = []
+    session.on_lost = told.append
+    assert session in session.context.live
+    waiting = [start(loop, receive(session)) for _ in range(2)]
+    session.connection_lost(None)
+    loop.turn()
+    assert [task.result() for task in waiting] == [None, None]
+    assert (session.close_code, session.close_reason) == (1006, "")
+    assert told == [session]
+    assert session.on_lost is None
+    assert session not in session.context.live
+    assert wire.asked == ["lost"]
+    loop.walk(60)
+    session.close(1000)
+    session.shutdown()
+    assert wire.writes == []
+    assert wire.asked == ["lost"]
+
+
+def test_messages_outlive_the_connection(loop: ClockLoop, make: Make) -> None:
+    session, wire = make()
+    session.data_received(frame(1, b"one") + frame(8, close_payload(4001, "bye")))
+    session.connection_lost(None)
+    assert loop.run_until_complete(receive(session)) == "one"
+    assert loop.run_until_complete(receive(session)) is None
+    assert (session.close_code, session.close_reason) == (4001, "bye")
+    assert wire.writes == []
+
+
+def test_the_end_is_the_same_however_often_it_is_asked_for(loop: ClockLoop, make: Make) -> None:
+    session, _ = make()
+    session.data_received(frame(8))
+    for _ in range(3):
+        assert loop.run_until_complete(receive(session)) is None
+        assert session.close_code == 1005
+    session.connection_lost(None)
+    assert loop.run_until_complete(receive(session)) is None
+    assert session.close_code == 1005
+
+
+def test_eof(make: Make) -> None:
+    """The other direction is kept only to answer what came before."""
+    session, wire = make()
+    assert not session.eof_received()
+    session, wire = make()
+    session.data_received(frame(1, b"one") + PEERS_CLOSE)
+    assert session.eof_received()
+    wire.half_open = False
+    assert not session.eof_received()
+    session, wire = make()
+    session.data_received(PEERS_CLOSE)
+    assert not session.eof_received()  # all has been said
+
+
+# Keepalive
+
+
+def test_a_ping_after_each_interval(loop: ClockLoop, make: Make) -> None:
+    session, wire = make(ws_ping_interval=20.0, ws_ping_timeout=20.0)
+    for number in range(1, 5):
+        loop.walk(19.9)
+        assert wire.writes == []
+        loop.walk(0.2)
+        assert wire.sent() == b"\x89\x04" + number.to_bytes(4, "big")
+        session.data_received(frame(10, number.to_bytes(4, "big")))
+        loop.walk(-0.1 + 0.1)
+        loop.now = START + 20 * number  # so that late ticks don't add up
+        loop.turn()
+
+
+def test_latency(loop: ClockLoop, make: Make) -> None:
+    session, wire = make(ws_ping_interval=20.0)
+    assert session.latency == 0
+    for number, seconds in enumerate((0.004, 0.25, 1.5), 1):
+        while not wire.writes:
+            loop.walk(TICK)
+        wire.sent()
+        loop.jump(seconds)
+        session.data_received(frame(10, number.to_bytes(4, "big")))
+        assert session.latency == pytest.approx(seconds, abs=1e-6)
+    session.data_received(frame(10, b"unasked") + frame(10) + frame(10, b"\0\0\0\1"))
+    assert session.latency == pytest.approx(1.5, abs=1e-6)
+
+
+def test_no_pings(loop: ClockLoop, make: Make) -> None:
+    _, wire = make(ws_ping_interval="off")
+    loop.walk(100)
+    assert wire.writes == wire.asked == []
+
+
+@pytest.mark.parametrize(("interval", "timeout"), [(20.0, 20.0), (20.0, 5.0), (5.0, 20.0), (1.0, 0.2)])
+def test_a_silent_peer_is_dead_after_interval_and_timeout(
+    loop: ClockLoop, make: Make, interval: float, timeout: float
+) -> None:
+    session, wire = make(ws_ping_interval=interval, ws_ping_timeout=timeout, ws_close_timeout=3.0)
+    waiting = start(loop, receive(session))
+    loop.walk(interval + timeout - 0.01)
+    assert all(write[:2] == b"\x89\x04" for write in wire.writes)
+    loop.walk(0.5)
+    assert close_frame(wire.writes[-1]) == (1011, "keepalive ping timeout")
+    assert waiting.result() is None
+    assert session.close_code == 1011
+    loop.walk(3.1)
+    assert wire.asked == ["abort"]
+
+
+def test_pings_without_a_timeout_declare_nobody_dead(loop: ClockLoop, make: Make) -> None:
+    _, wire = make(ws_ping_interval=5.0, ws_ping_timeout="off")
+    loop.walk(101)
+    assert [write[:2] for write in wire.writes] == [b"\x89\x04"] * 20
+
+
+@pytest.mark.parametrize(
+    "sign",
+    [
+        frame(10, b"\0\0\0\1"),
+        frame(10, b"another"),
+        frame(9, b"its own"),
+        frame(1, b"a message"),
+        frame(2, b"half of one", fin=False),
+        frame(2, length=1000)[:3],
+    ],
+)
+def test_any_byte_is_a_sign_of_life(loop: ClockLoop, make: Make, sign: bytes) -> None:
+    session, wire = make(ws_ping_interval=20.0, ws_ping_timeout=5.0)
+    loop.walk(22)
+    assert wire.sent() == b"\x89\x04\0\0\0\1"
+    session.data_received(sign)
+    wire.sent()
+    loop.walk(17.5)
+    assert wire.writes == []
+    loop.walk(1)
+    assert wire.sent() == b"\x89\x04\0\0\0\2"
+
+
+def test_a_peer_that_takes_what_is_sent_is_alive(loop: ClockLoop, make: Make) -> None:
+    session, wire = make(ws_ping_interval=20.0, ws_ping_timeout=5.0)
+    session.pause_writing()
+    loop.walk(24)
+    session.resume_writing()
+    wire.sent()
+    loop.walk(6)
+    assert wire.writes == []
+
+
+def test_nobody_is_dead_for_a_pong_that_was_left_unread(loop: ClockLoop, make: Make) -> None:
+    """The queue is full for minutes, as the application is slow: the pong lies in the socket."""
+    session, wire = make(ws_max_queue=1, ws_ping_interval=20.0, ws_ping_timeout=5.0)
+    session.data_received(frame(1, b"x") * 2)
+    assert wire.asked == ["pause"]
+    loop.walk(200)
+    assert wire.asked == ["pause"]
+    assert all(write[:2] == b"\x89\x04" for write in wire.writes)
+    session.take()
+    session.take()
+    assert wire.asked == ["pause", "resume"]
+    loop.walk(4.9)  # it has the timeout from now on
+    assert all(write[:2] == b"\x89\x04" for write in wire.writes)
+    session.data_received(frame(10, b"\0\0\0\1"))
+    wire.sent()
+    loop.walk(14)
+    assert all(write[:2] == b"\x89\x04" for write in wire.writes)
+
+
+def test_a_silent_peer_is_dead_soon_after_reading_goes_on(loop: ClockLoop, make: Make) -> None:
+    session, wire = make(ws_max_queue=1, ws_ping_interval=20.0, ws_ping_timeout=5.0)
+    session.data_received(frame(1, b"x") * 2)
+    loop.walk(100)
+    session.take()
+    session.take()
+    loop.walk(26)
+    assert close_frame(wire.writes[-1]) == (1011, "keepalive ping timeout")
+
+
+def test_nobody_is_dead_because_the_event_loop_was_held_up(loop: ClockLoop, make: Make) -> None:
+    """What lies in the socket is read first, though the timer comes before it."""
+    session, wire = make(ws_ping_interval=20.0, ws_ping_timeout=5.0)
+    loop.walk(20.1)
+    assert wire.sent() == b"\x89\x04\0\0\0\1"
+    loop.jump(60)
+    session.data_received(frame(10, b"\0\0\0\1"))
+    loop.walk(10)
+    assert all(write[:2] == b"\x89\x04" for write in wire.writes)
+
+
+def test_a_peer_that_is_silent_in_both_ways_is_dead_though_the_loop_was_held_up(loop: ClockLoop, make: Make) -> None:
+    _, wire = make(ws_ping_interval=20.0, ws_ping_timeout=5.0)
+    loop.walk(20.1)
+    loop.jump(60)
+    loop.walk(1)
+    assert close_frame(wire.writes[-1]) == (1011, "keepalive ping timeout")
+
+
+def test_no_pings_behind_an_end(loop: ClockLoop, make: Make) -> None:
+    session, wire = make(ws_ping_interval=1.0, ws_close_timeout=30.0)
+    session.close(1000)
+    wire.sent()
+    loop.walk(20)
+    assert wire.writes == wire.asked == []
+
+
+# Idle timeout
+
+
+def test_an_idle_websocket_is_closed(loop: ClockLoop, make: Make) -> None:
+    session, wire = make(ws_idle_timeout=10.0, ws_ping_interval="off")
+    waiting = start(loop, receive(session))
+    loop.walk(9.9)
+    assert wire.writes == []
+    loop.walk(0.2)
+    assert close_frame(wire.sent()) == (1001, "idle timeout")
+    assert waiting.result() is None
+    assert session.close_code == 1001
+
+
+def test_messages_in_both_directions_keep_it_open(loop: ClockLoop, make: Make) -> None:
+    session, wire = make(ws_idle_timeout=10.0, ws_ping_interval="off")
+    for i in range(6):
+        loop.walk(9)
+        if i % 2:
+            session.send_text("out")
+        else:
+            session.data_received(frame(1, b"in"))
+            session.take()
+    loop.walk(9.8)
+    assert wire.sent() == b"\x81\x03out" * 3
+    loop.walk(0.4)
+    assert close_frame(wire.sent()) == (1001, "idle timeout")
+
+
+def test_pings_and_pongs_do_not_keep_it_open(loop: ClockLoop, make: Make) -> None:
+    session, wire = make(ws_idle_timeout=10.0, ws_ping_interval=1.0)
+    for i in range(1, 10):
+        loop.walk(1.05)
+        session.data_received(frame(10, i.to_bytes(4, "big")) + frame(9, b"its own"))
+    loop.walk(1)
+    assert close_frame(wire.writes[-1]) == (1001, "idle timeout")
+
+
+# All together
+
+
+def test_many_sessions_over_one_timer(loop: ClockLoop, make: Make) -> None:
+    pairs = [make(ws_ping_interval=2.0, ws_ping_timeout=1.0) for _ in range(300)]
+    for number in range(1, 4):
+        loop.walk(2.1)
+        for i, (session, wire) in enumerate(pairs):
+            if i % 3 or number < 2:
+                if wire.sent():
+                    session.data_received(frame(10, number.to_bytes(4, "big")))
+    loop.walk(1.5)
+    for i, (session, _) in enumerate(pairs):
+        assert session.close_code == (1006 if i % 3 else 1011), i
