@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 
 class Flow:
@@ -13,18 +14,21 @@ class Flow:
     `connection_lost()`.
     """
 
-    __slots__ = ("_buffered", "_reading", "_waiters", "half_open", "transport", "write", "write_paused", "writelines")
+    __slots__ = ("_buffered", "_reading", "_waiters", "half_open", "transport", "write_paused")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.transport = transport
-        # The transport's own methods, so that no layer stands between a message and the transport.
-        self.write = transport.write
-        self.writelines = transport.writelines
         self.half_open: bool = transport.can_write_eof()  # TLS can not
         self.write_paused = False
         self._buffered = 0
         self._reading = True
         self._waiters: list[asyncio.Future[None]] | None = None
+
+    def write(self, data: bytes) -> None:
+        self.transport.write(data)
+
+    def writelines(self, data: Sequence[bytes]) -> None:
+        self.transport.writelines(data)
 
     def pause_writing(self) -> None:
         self.write_paused = True

@@ -24,6 +24,7 @@ cdef class Session:
     cdef object _loop
     cdef Outbox _outbox
     cdef list _waiters
+    cdef object _waiter
     cdef object _turns
     cdef Py_ssize_t _slow
     cdef bint _lost, _listed, _reading, _active, _suspect
@@ -38,7 +39,6 @@ cdef class Session:
     cpdef take(self)
     @cython.locals(connection=Connection)
     cdef bint _full(self, Py_ssize_t part)
-    @cython.locals(waiters=list)
     cdef _wake(self)
 
     cpdef bint send_text(self, str text, compress=*) except -1

@@ -86,6 +86,7 @@ class Session:
         "_slow",
         "_suspect",
         "_turns",
+        "_waiter",
         "_waiters",
         "connection",
         "context",
@@ -107,7 +108,8 @@ class Session:
         self.tick = 0
         self._loop = context.loop
         self._outbox = context.outbox
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiter: asyncio.Future[None] | None = None  # in wait(): nearly always one at most
+        self._waiters: list[asyncio.Future[None]] | None = None  # the others
         self._slow = 0  # messages in send_slowly()
         self._turns: asyncio.Lock | None = None  # theirs
         self._lost = False
@@ -163,8 +165,12 @@ class Session:
         """Return an awaitable that is done when `ready()` may have become true."""
         if self._listed:
             self.flush()  # the usual end of an application's turn: no need to wait for the event loop's
-        waiter = self._loop.create_future()
-        self._waiters.append(waiter)
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        if self._waiter is None or self._waiter.done():  # done: cancelled
+            self._waiter = waiter
+        else:
+            self._waiters = [each for each in self._waiters or () if not each.done()]
+            self._waiters.append(waiter)
         return waiter
 
     def take(self) -> str | bytes:
@@ -181,9 +187,14 @@ class Session:
         return connection.waiting > self._max_queue // part or connection.waiting_size > _READ_MARK // part
 
     def _wake(self) -> None:
-        waiters = self._waiters
-        if waiters:
-            self._waiters = []
+        waiter = self._waiter
+        if waiter is None:
+            return
+        self._waiter = None
+        if not waiter.done():
+            waiter.set_result(None)
+        if self._waiters is not None:
+            waiters, self._waiters = self._waiters, None
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)

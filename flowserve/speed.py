@@ -6,9 +6,24 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import SOURCE_SUFFIXES, FileFinder, ModuleSpec, SourceFileLoader
 from types import ModuleType
+
+HOT = (
+    "flowserve.websocket.mask",
+    "flowserve.websocket.frames",
+    "flowserve.websocket.connection",
+    "flowserve.flow",
+    "flowserve.session",
+    "flowserve.http.messages",
+    "flowserve.http.h1",
+    "flowserve.asgi.http",
+    "flowserve.asgi.websocket",
+    "flowserve.server.h1",
+)
+"""What pyproject.toml has compiled: a message's way, and a request's."""
 
 
 class _SourceFinder(MetaPathFinder):
@@ -30,11 +45,7 @@ def choose() -> None:
 
 def compiled() -> bool:
     """Return whether all the hot modules run compiled."""
-    from flowserve import session
-    from flowserve.asgi import websocket as asgi_websocket
-    from flowserve.websocket import connection, frames, mask
-
-    return not any((m.__file__ or "").endswith(".py") for m in (mask, frames, connection, session, asgi_websocket))
+    return not any((import_module(name).__file__ or "").endswith(".py") for name in HOT)
 
 
 def deflate() -> str:

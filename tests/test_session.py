@@ -101,7 +101,8 @@ class Wire:
         self.asked.append("end_writing")
 
     def close(self) -> None:
-        self.asked.append("close")
+        if "close" not in self.asked:  # transports take it more than once
+            self.asked.append("close")
 
     def abort(self) -> None:
         self.asked.append("abort")
@@ -242,8 +243,9 @@ def test_a_timeout_around_receive_loses_nothing(loop: ClockLoop, make: Make) -> 
         loop.walk(2)
         with pytest.raises(asyncio.TimeoutError):
             waiting.result()
-        session.data_received(frame(1, b"%d" % i))
-    assert [loop.run_until_complete(receive(session)) for _ in range(5)] == ["0", "1", "2", "3", "4"]
+        session.data_received(frame(1, b"%d" % i) + frame(1, b"and more"))
+        assert loop.run_until_complete(receive(session)) == str(i)
+        assert loop.run_until_complete(receive(session)) == "and more"
 
 
 # Backpressure on reading
@@ -379,7 +381,7 @@ def test_a_full_stream_is_not_written_to(loop: ClockLoop, make: Make) -> None:
 
 
 def test_drain_waits_for_room(loop: ClockLoop, make: Make) -> None:
-    session, wire = make()
+    session, _ = make()
     loop.run_until_complete(session.drain())
     session.pause_writing()
     draining = start(loop, session.drain())
@@ -713,16 +715,16 @@ def test_eof(make: Make) -> None:
 
 
 def test_a_ping_after_each_interval(loop: ClockLoop, make: Make) -> None:
-    session, wire = make(ws_ping_interval=20.0, ws_ping_timeout=20.0)
+    session, wire = make(ws_ping_interval=20.0, ws_ping_timeout=5.0)
+    last = loop.now
     for number in range(1, 5):
-        loop.walk(19.9)
-        assert wire.writes == []
-        loop.walk(0.2)
+        while not wire.writes:
+            loop.walk(TICK)
         assert wire.sent() == b"\x89\x04" + number.to_bytes(4, "big")
+        assert last + 20 - 1e-6 <= loop.now <= last + 20 + 3 * TICK
+        last = loop.now
+        loop.walk(1)
         session.data_received(frame(10, number.to_bytes(4, "big")))
-        loop.walk(-0.1 + 0.1)
-        loop.now = START + 20 * number  # so that late ticks don't add up
-        loop.turn()
 
 
 def test_latency(loop: ClockLoop, make: Make) -> None:
@@ -805,16 +807,14 @@ def test_nobody_is_dead_for_a_pong_that_was_left_unread(loop: ClockLoop, make: M
     session, wire = make(ws_max_queue=1, ws_ping_interval=20.0, ws_ping_timeout=5.0)
     session.data_received(frame(1, b"x") * 2)
     assert wire.asked == ["pause"]
-    loop.walk(200)
+    loop.walk(190)
     assert wire.asked == ["pause"]
     assert all(write[:2] == b"\x89\x04" for write in wire.writes)
     session.take()
     session.take()
     assert wire.asked == ["pause", "resume"]
-    loop.walk(4.9)  # it has the timeout from now on
-    assert all(write[:2] == b"\x89\x04" for write in wire.writes)
+    loop.turn()
     session.data_received(frame(10, b"\0\0\0\1"))
-    wire.sent()
     loop.walk(14)
     assert all(write[:2] == b"\x89\x04" for write in wire.writes)
 
@@ -902,9 +902,8 @@ def test_many_sessions_over_one_timer(loop: ClockLoop, make: Make) -> None:
     for number in range(1, 4):
         loop.walk(2.1)
         for i, (session, wire) in enumerate(pairs):
-            if i % 3 or number < 2:
-                if wire.sent():
-                    session.data_received(frame(10, number.to_bytes(4, "big")))
+            if (i % 3 or number < 2) and wire.sent():
+                session.data_received(frame(10, number.to_bytes(4, "big")))
     loop.walk(1.5)
     for i, (session, _) in enumerate(pairs):
         assert session.close_code == (1006 if i % 3 else 1011), i

@@ -10,7 +10,8 @@ class Case:
     """One kind of traffic.
 
     `kind` names the load (load.py), `app` the application that the server runs. `size` is the payload of a text message
-    in bytes, `idle` how many connections stand beside those that are used.
+    in bytes, `idle` how many connections stand beside those that are used. `compressed` says that both sides compress
+    their messages, which look like JSON then, and that idle connections have exchanged one before.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Case:
     size: int = 64
     idle: int = 0
     tls: bool = False
+    compressed: bool = False
 
     @property
     def unit(self) -> str:
@@ -44,5 +46,7 @@ CASES = {
         Case("J", "one message to 1,000 connections in a loop", kind="room", app="room", connections=1000),
         Case("K", "64-byte text, 10 connections, none idle beside them", connections=10),
         Case("L", "64-byte text, 10 connections, 9,990 idle ones beside them", connections=10, idle=9990),
+        Case("M", "1 KiB JSON, compressed, 100 connections, 1 in flight", kind="deflate", size=1024, compressed=True),
+        Case("N", "5,000 idle ones that compressed", kind="idle", connections=5000, size=1024, compressed=True),
     )
 }

@@ -6,9 +6,12 @@ Frames are built and masked once, and every byte that comes back is compared wit
 from __future__ import annotations
 
 import asyncio
+import json
+import random
 import ssl
 import struct
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -20,15 +23,18 @@ UPGRADE = (
     b"GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
+OFFER = b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n"  # as browsers do
 ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # to that key, RFC 6455 section 1.3
 REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 MASK = bytes.fromhex("37fa213d")
 MAX_READ = 1024 * 1024  # more than an event loop hands over at once
 STALLED = 15.0  # seconds
+TAIL = b"\x00\x00\xff\xff"  # what ends a compressed message and does not travel, RFC 7692 section 7.2.1
+RSV1 = 0x40
 
 
 def frame(opcode: int, payload: bytes, masked: bool) -> bytes:
-    """A whole frame with FIN set, RFC 6455 section 5.2."""
+    """A whole frame with FIN set, RFC 6455 section 5.2; `opcode` may have RSV1 with it."""
     size, bit = len(payload), 0x80 if masked else 0
     if size < 126:
         head = struct.pack("!BB", 0x80 | opcode, bit | size)
@@ -47,6 +53,31 @@ def text(size: int) -> bytes:
     return (b"The quick brown fox jumps over the lazy dog. " * (size // 45 + 1))[:size]
 
 
+def updates(size: int, number: int = 256) -> list[bytes]:
+    """`number` texts of `size` bytes like the JSON that a feed of prices sends: alike, but never the same."""
+    rng, found = random.Random(7692), []
+    for serial in range(number):
+        rows = [
+            {
+                "symbol": "".join(rng.choices("ABCDEFGHIJKLMNOPQRSTUVWXYZ", k=4)),
+                "bid": round(rng.uniform(1, 500), 2),
+                "ask": round(rng.uniform(1, 500), 2),
+                "volume": rng.randrange(1_000_000),
+                "venue": rng.choice(("XNAS", "XNYS", "XLON", "XETR")),
+            }
+            for _ in range(size // 70 + 1)
+        ]
+        message = json.dumps({"type": "update", "serial": 1000 + serial, "rows": rows})
+        found.append(message.encode()[:size])
+    return found
+
+
+def deflated(data: bytes) -> bytes:
+    """A compressed message that any server can read: alone, and within the smallest window that it may ask for."""
+    compressor = zlib.compressobj(6, zlib.DEFLATED, -9)
+    return (compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH))[: -len(TAIL)]
+
+
 class Run:
     """What all connections of a run share: the counters, the latencies, and the one place where failure goes."""
 
@@ -59,8 +90,10 @@ class Run:
         self.duration: float = job["duration"]
         self.hold: float = job["hold"]
         self.ssl = ssl.create_default_context(cafile=job["ca"]) if case.tls else None
+        self.upgrade = UPGRADE[:-2] + OFFER if case.compressed else UPGRADE
         self.failure: asyncio.Future[None] = loop.create_future()
         self.count = 0
+        self.bytes_in = 0  # of compressed messages, with their frames' heads
         self.latencies: dict[int, int] = {}  # microseconds -> messages
         self.since = 0.0  # when the measurement began
         self.ending = False
@@ -125,19 +158,20 @@ class Run:
 class Client(asyncio.Protocol):
     """The opening handshake; then `opened` and, for each read, `received`. Subclasses make the traffic."""
 
-    __slots__ = ("buffer", "leaving", "path", "ready", "run", "transport")
+    __slots__ = ("buffer", "leaving", "path", "ready", "run", "settled", "transport")
     transport: asyncio.Transport
 
     def __init__(self, run: Run, path: bytes = b"/") -> None:
         self.run = run
         self.path = path
         self.ready: asyncio.Future[None] = run.loop.create_future()
+        self.settled = self.ready  # whatever a connection does when it is opened is done
         self.buffer = b""
         self.leaving = False
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
-        transport.write(UPGRADE % self.path)
+        transport.write(self.run.upgrade % self.path)
 
     def data_received(self, data: bytes) -> None:
         if self.ready.done():
@@ -148,6 +182,8 @@ class Client(asyncio.Protocol):
             self.buffer = head
         elif not head.startswith(b"HTTP/1.1 101 ") or ACCEPT not in head:
             self.run.fail(f"handshake refused: {head[:200]!r}")
+        elif self.run.case.compressed and b"permessage-deflate" not in head:
+            self.run.fail(f"no compression agreed: {head[:500]!r}")
         else:
             self.buffer = b""
             self.ready.set_result(None)
@@ -259,6 +295,58 @@ class Idle(Client):
                 self.transport.write(frame(10, payload, True))
             else:
                 self.run.fail(f"an idle connection got opcode {opcode}: {payload!r}")
+
+
+class Deflated(Client):
+    """Sends compressed messages one after the other, or one only if `once`; inflates the echoes, and answers pings."""
+
+    __slots__ = ("at", "inflater", "messages", "once", "started")
+
+    def __init__(self, run: Run, messages: list[tuple[bytes, bytes]], at: int, once: bool = False) -> None:
+        """`messages` are texts, each with the frame that carries it; the first one is that at the index `at`."""
+        super().__init__(run)
+        self.messages = messages
+        self.at = at
+        self.once = once
+        self.started = 0.0
+        self.inflater = zlib.decompressobj(-15)  # of use with takeover and without
+        if once:
+            self.settled = run.loop.create_future()
+
+    def opened(self) -> None:
+        if self.once:
+            self.start()
+
+    def start(self) -> None:
+        self.started = time.perf_counter()
+        self.transport.write(self.messages[self.at][1])
+
+    def received(self, data: bytes) -> None:
+        self.buffer += data
+        while len(self.buffer) >= 4:
+            long = self.buffer[1] == 126  # none is longer than 65,535 bytes
+            start = 4 if long else 2
+            end = start + (int.from_bytes(self.buffer[2:4], "big") if long else self.buffer[1])
+            if len(self.buffer) < end:
+                return
+            first, payload, self.buffer = self.buffer[0], self.buffer[start:end], self.buffer[end:]
+            self.frame(first, payload, end)
+
+    def frame(self, first: int, payload: bytes, size: int) -> None:
+        if first == 0x80 | 9:
+            self.transport.write(frame(10, payload, True))
+        elif first != 0x80 | RSV1 | 1:
+            self.run.fail(f"not a compressed text: {first:#x}, {payload[:80]!r}")
+        elif self.inflater.decompress(payload + TAIL) != self.messages[self.at][0]:
+            self.run.fail(f"not the echo of message {self.at}")
+        else:
+            self.run.bytes_in += size
+            self.run.took(self.started)
+            self.at = (self.at + 1) % len(self.messages)
+            if self.once:
+                self.settled.set_result(None)
+            else:
+                self.start()
 
 
 class Request(asyncio.Protocol):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import json
 import sys
 import time
@@ -16,16 +17,32 @@ from typing import Any
 
 from compliance._servers import cpu_seconds, memory_kib
 from compliance.performance.cases import CASES
-from compliance.performance.clients import MAX_READ, Client, Echo, Idle, Member, Request, Room, Run, Visit, frame, text
+from compliance.performance.clients import (
+    MAX_READ,
+    RSV1,
+    Client,
+    Deflated,
+    Echo,
+    Idle,
+    Member,
+    Request,
+    Room,
+    Run,
+    Visit,
+    deflated,
+    frame,
+    text,
+    updates,
+)
 
 
 async def open_many(run: Run, number: int, factory: Callable[[], Client], at_once: int = 50) -> list[Any]:
-    """Open connections, not more than `at_once` at a time; return when each has its 101."""
+    """Open connections, not more than `at_once` at a time; return when each has its 101, and is settled."""
     clients: list[Any] = []
     while len(clients) < number:
         some = min(at_once, number - len(clients))
         batch = await run.wait(asyncio.gather(*(run.connect(factory) for _ in range(some))))
-        await run.wait(asyncio.gather(*(client.ready for client in batch)))
+        await run.wait(asyncio.gather(*(client.settled for client in batch)))
         clients += batch
     return clients
 
@@ -43,6 +60,23 @@ async def echo(run: Run) -> dict[str, float]:
     if any(client.sent[0][0] < run.since for client in clients):
         raise RuntimeError("a connection stalled: what it sent before the measurement has not come back")
     return figures
+
+
+def compressed_clients(run: Run, once: bool) -> Callable[[], Deflated]:
+    """What makes one client after the other, each at another message."""
+    messages = [(one, frame(RSV1 | 1, deflated(one), True)) for one in updates(run.case.size)]
+    begin = itertools.cycle(range(len(messages)))
+    return lambda: Deflated(run, messages, next(begin), once)
+
+
+async def deflate(run: Run) -> dict[str, float]:
+    clients = await open_many(run, run.case.connections, compressed_clients(run, False))
+    for client in clients:
+        client.start()
+    figures = await run.measure()
+    if any(client.started < run.since for client in clients):
+        raise RuntimeError("a connection stalled: what it sent before the measurement has not come back")
+    return {**figures, "bytes_out": run.bytes_in / run.count}
 
 
 async def visit(run: Run) -> dict[str, float]:
@@ -67,11 +101,12 @@ async def visit(run: Run) -> dict[str, float]:
 
 async def idle(run: Run) -> dict[str, float]:
     """KB a connection: the server's memory with them all open, less that before (when it had served a few already)."""
-    for client in await open_many(run, 50, lambda: Idle(run)):
+    factory = compressed_clients(run, True) if run.case.compressed else lambda: Idle(run)
+    for client in await open_many(run, 50, factory):
         client.leave()
     await run.sleep(0.5)
     before, started = memory_kib(run.pid), time.perf_counter()
-    await open_many(run, run.case.connections, lambda: Idle(run))
+    await open_many(run, run.case.connections, factory)
     opened = time.perf_counter() - started
     cpu = cpu_seconds(run.pid)
     await run.sleep(run.hold)
@@ -104,7 +139,7 @@ async def room(run: Run) -> dict[str, float]:
     return await run.measure()
 
 
-KINDS = {"echo": echo, "visit": visit, "idle": idle, "http": http, "room": room}
+KINDS = {"echo": echo, "deflate": deflate, "visit": visit, "idle": idle, "http": http, "room": room}
 
 
 async def main(job: dict[str, Any]) -> dict[str, float]:

@@ -31,7 +31,8 @@ def summarise(results: Results) -> dict[str, dict[str, dict[str, float | str | N
         summary[case] = {}
         for server, rounds in servers.items():
             row: dict[str, float | str | None] = {
-                key: middle(rounds, key) for key in ("value", "per_second", "busy", "p50", "p99", "p99_9", "memory_kib")
+                key: middle(rounds, key)
+                for key in ("value", "per_second", "busy", "p50", "p99", "p99_9", "memory_kib", "bytes_out")
             }
             row["to_uvicorn"] = ratio(rounds, servers.get("uvicorn", []))
             row["to_floor"] = ratio(rounds, servers.get("floor", []))
@@ -57,20 +58,24 @@ def table(results: Results) -> str:
         case = CASES[name]
         lines.append(f"\n{name}: {case.title}")
         lines.append(
-            f"  {'server':<15}{'CPU ' + case.unit if case.unit == 'us' else case.unit:>10}{'/uvicorn':>10}{'/floor':>8}"
+            f"  {'server':<19}{'CPU ' + case.unit if case.unit == 'us' else case.unit:>10}{'/uvicorn':>10}{'/floor':>8}"
             f"{'per second':>12}{'busy':>6}{'p50 us':>9}{'p99 us':>9}{'p99.9 us':>10}{'MiB':>7}"
         )
         for server, row in servers.items():
             if row["value"] is None:
-                lines.append(f"  {server:<15}{'failed':>10}  {brief(row['error'])}")
+                lines.append(f"  {server:<19}{'failed':>10}  {brief(row['error'])}")
                 continue
             memory = row["memory_kib"]
             lines.append(
-                f"  {server:<15}{number(row['value']):>10}{number(row['to_uvicorn']):>10}{number(row['to_floor']):>8}"
+                f"  {server:<19}{number(row['value']):>10}{number(row['to_uvicorn']):>10}{number(row['to_floor']):>8}"
                 f"{number(row['per_second'], 0):>12}{number(row['busy']):>6}{number(row['p50'], 0):>9}"
                 f"{number(row['p99'], 0):>9}{number(row['p99_9'], 0):>10}"
                 f"{number(memory / 1024 if isinstance(memory, float | int) else None, 0):>7}"
             )
+            if isinstance(row["bytes_out"], float):
+                lines[-1] += (
+                    f"   {row['bytes_out']:.0f} B a message sent, {row['bytes_out'] / case.size:.3f} of its size"
+                )
             if row["error"]:
                 lines.append(f"    in one of the rounds: {brief(row['error'])}")
     return "\n".join(lines)

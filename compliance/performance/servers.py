@@ -11,6 +11,9 @@ from compliance.performance.cases import CASES, Case
 
 # The working directory of every server: in the checkout, the source would hide what is installed.
 APPS = Path(__file__).resolve().parent / "apps"
+EVERY = "".join(CASES)
+PLAIN = "".join(name for name, case in CASES.items() if not case.compressed)
+COMPRESSED = "".join(name for name, case in CASES.items() if case.compressed)
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,10 @@ class Peer:
     needs: str
     command: Callable[[Place, Case], list[str]]
     env: dict[str, str] = field(default_factory=dict)
-    cases: str = "".join(CASES)
+    cases: str = PLAIN
 
     def environment(self, case: Case) -> dict[str, str]:
-        return {**self.env, "BENCHMARK_APP": case.app}
+        return {**self.env, "BENCHMARK_APP": case.app, "BENCHMARK_DEFLATE": "1" if case.compressed else ""}
 
 
 def flowserve(place: Place, case: Case) -> list[str]:
@@ -48,13 +51,23 @@ def flowserve(place: Place, case: Case) -> list[str]:
     return flowserve_command(place.python, f"applications:{case.app}", APPS, place.port, *quiet, *tls)
 
 
+def flowserve_takeover(place: Place, case: Case) -> list[str]:
+    return [*flowserve(place, case), "--ws-deflate-context", "takeover"]
+
+
+def flowserve_alike(place: Place, case: Case) -> list[str]:
+    """As uvicorn and websockets compress: to the byte, given the same library."""
+    windows = ["--ws-deflate-server-window-bits", "12", "--ws-deflate-client-window-bits", "12"]
+    return [*flowserve_takeover(place, case), *windows, "--ws-deflate-mem-level", "5"]
+
+
 def uvicorn(place: Place, case: Case) -> list[str]:
     fastest = ["--loop", "uvloop", "--http", "httptools", "--ws", "websockets-sansio"]
-    plain = ["--ws-per-message-deflate", "false"]
+    deflate = ["--ws-per-message-deflate", "true" if case.compressed else "false"]
     quiet = ["--no-access-log", "--log-level", "warning"]
     listen = ["--host", HOST, "--port", str(place.port)]
     tls = place.tls("--ssl-certfile", "--ssl-keyfile")
-    return [place.python, "-m", "uvicorn", *listen, *fastest, *plain, *quiet, *tls, f"applications:{case.app}"]
+    return [place.python, "-m", "uvicorn", *listen, *fastest, *deflate, *quiet, *tls, f"applications:{case.app}"]
 
 
 def granian(place: Place, case: Case) -> list[str]:
@@ -87,13 +100,18 @@ PEERS = {
     peer.name: peer
     for peer in (
         Peer("floor", "uvloop", script("floor.py"), cases="ABCDEGIJKL"),
-        Peer("flowserve", "flowserve", flowserve, flowserve_env(pure=False)),
-        Peer("flowserve-pure", "flowserve", flowserve, flowserve_env(pure=True)),
-        Peer("uvicorn", "uvicorn", uvicorn),
+        Peer("flowserve", "flowserve", flowserve, flowserve_env(pure=False), EVERY),
+        Peer("flowserve-pure", "flowserve", flowserve, flowserve_env(pure=True), EVERY),
+        # The one above compresses with isal, which is installed beside it.
+        Peer("flowserve-zlib", "flowserve", flowserve, {"FLOWSERVE_ZLIB": "zlib"}, COMPRESSED),
+        Peer("flowserve-zlib-ng", "zlib_ng", flowserve, {"FLOWSERVE_ZLIB": "zlib-ng"}, COMPRESSED),
+        Peer("flowserve-takeover", "flowserve", flowserve_takeover, cases=COMPRESSED),
+        Peer("flowserve-alike", "flowserve", flowserve_alike, {"FLOWSERVE_ZLIB": "zlib"}, COMPRESSED),
+        Peer("uvicorn", "uvicorn", uvicorn, cases=EVERY),
         Peer("granian", "granian", granian),
         Peer("hypercorn", "hypercorn", hypercorn),
         Peer("picows", "picows", script("picows_server.py"), cases="ABCDEFIJKL"),
-        Peer("websockets", "websockets", script("websockets_server.py"), cases="ABCDEFIJKL"),
+        Peer("websockets", "websockets", script("websockets_server.py"), cases="ABCDEFIJKLMN"),
         Peer("aiohttp", "aiohttp", script("aiohttp_server.py"), cases="ABCDEFGIJKL"),
         Peer("bun", "bun", script("bun_server.js"), cases="ABCDEFGIJKL"),
     )

@@ -13,6 +13,10 @@ ASGI = {"version": "3.0", "spec_version": "2.5"}
 """Each scope gets a copy: applications write into scopes."""
 
 
+_NOT_COMPRESSING: dict[str, dict[str, Any]] = {"websocket.http.response": {}}
+_COMPRESSING: dict[str, dict[str, Any]] = {"websocket.http.response": {}, "flowserve.compress": {}}
+
+
 def build_scope(request: Request, peer: Peer, context: Context) -> dict[str, Any]:
     """Return the keys that HTTP and WebSocket scopes have in common.
 
@@ -52,7 +56,6 @@ def websocket_scope(request: Request, subprotocols: list[str], peer: Peer, conte
     scope["type"] = "websocket"
     scope["scheme"] = "wss" if peer.secure else "ws"
     scope["subprotocols"] = subprotocols
-    scope["extensions"] = {"websocket.http.response": {}}
-    if context.config.ws_per_message_deflate:
-        scope["extensions"]["flowserve.compress"] = {}
+    extensions = _COMPRESSING if context.config.ws_per_message_deflate else _NOT_COMPRESSING
+    scope["extensions"] = extensions.copy()
     return scope

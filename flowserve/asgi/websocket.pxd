@@ -5,7 +5,7 @@ from flowserve.session cimport Session
 cdef int _CONNECTING, _ACCEPTED, _DENYING, _DONE
 
 cdef class WebSocketCycle:
-    cdef object _context, _deny_start, _peer, _request, _stream, _waiters
+    cdef object _context, _deny_start, _peer, _raw_target, _request, _stream, _waiters
     cdef Session _session
     cdef int _state, _deny_status
     cdef bint _greeted

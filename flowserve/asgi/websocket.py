@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from flowserve import logs
 from flowserve.asgi.http import as_bytes
@@ -37,6 +37,7 @@ class WebSocketCycle:
         "_deny_status",
         "_greeted",
         "_peer",
+        "_raw_target",
         "_request",
         "_session",
         "_started_at",
@@ -49,7 +50,8 @@ class WebSocketCycle:
 
     def __init__(self, request: Request, stream: Any, context: Context) -> None:
         """`stream` is a ResponseStream that also has `accept(subprotocol, headers) -> Session`."""
-        self._request = request
+        self._request: Request | None = request
+        self._raw_target = request.target
         self._stream = stream
         self._peer = stream.peer
         self._context = context
@@ -66,7 +68,7 @@ class WebSocketCycle:
     def run(self, subprotocols: list[str]) -> None:
         """Call the application."""
         context = self._context
-        scope = websocket_scope(self._request, subprotocols, self._peer, context)
+        scope = websocket_scope(cast(Any, self._request), subprotocols, self._peer, context)
         context.timers.set(self, context.loop.time() + context.config.timeout_handshake)
         context.call_app(scope, self.receive, self.send, self._app_done)
 
@@ -148,7 +150,7 @@ class WebSocketCycle:
             raise ASGIMisuse(f"'subprotocol' must be str, not {type(subprotocol).__name__}")
         session = self._stream.accept(subprotocol, list(message.get("headers") or ()))
         session.on_lost = self._lost
-        self._stream = None  # the session has taken over
+        self._stream = self._request = None  # the session has taken over
         self._context.timers.cancel(self)
         self._state = _ACCEPTED
         self._session = session
@@ -181,7 +183,7 @@ class WebSocketCycle:
         self._context.timers.cancel(self)
         self._wake()
         if self._context.config.access_log:
-            request = self._request
+            request = cast(Any, self._request)
             seconds = perf_counter() - self._started_at
             logs.access_http(str(self._peer), request.method, self._target(), request.http_version, status, seconds)
 
@@ -246,7 +248,7 @@ class WebSocketCycle:
             )
 
     def _target(self) -> str:
-        return self._context.root_path + self._request.target.decode("latin-1")
+        return self._context.root_path + self._raw_target.decode("latin-1")
 
 
 def _payload(message: dict[str, Any]) -> str | bytes:

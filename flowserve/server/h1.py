@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Sequence
-from typing import cast
+from typing import Any, cast
 
 from flowserve.asgi.http import HTTPCycle
 from flowserve.asgi.websocket import WebSocketCycle
@@ -343,6 +344,12 @@ def peer_of(transport: asyncio.BaseTransport) -> Peer:
     client = transport.get_extra_info("peername")
     return Peer(
         (str(client[0]), int(client[1])) if isinstance(client, tuple) else None,
-        (str(server[0]), int(server[1])) if isinstance(server, tuple) else (str(server), None) if server else None,
+        _server_address(server) if server else None,
         transport.get_extra_info("sslcontext") is not None,
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _server_address(name: Any) -> tuple[str, int | None]:
+    """One object for all connections that came in at the same address."""
+    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else (str(name), None)

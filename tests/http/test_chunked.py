@@ -175,7 +175,9 @@ def test_one_chunk_equals_any_others(
     assert decode([wire]) == decode(split(wire, cuts)) == decode(byte_by_byte(wire)) == expected
 
 
-alphabet = st.sampled_from([b"0", b"1", b"a", b"\r", b"\n", b"\r\n", b"\r\n", b";", b":", b" ", b"0\r\n\r\n", b"1\r\nx\r\n"])
+alphabet = st.sampled_from(
+    [b"0", b"1", b"a", b"\r", b"\n", b"\r\n", b"\r\n", b";", b":", b" ", b"0\r\n\r\n", b"1\r\nx\r\n"]
+)
 
 
 @given(st.lists(alphabet, max_size=25).map(b"".join) | st.binary(max_size=30))

@@ -53,8 +53,7 @@ def test_a_body_that_is_known_has_its_length() -> None:
 
 def test_a_body_that_is_not_known_is_chunked() -> None:
     assert whole([b"hello", b"", b"0123456789abcdef", b""]) == (
-        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
-        b"5\r\nhello\r\n10\r\n0123456789abcdef\r\n0\r\n\r\n"
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n10\r\n0123456789abcdef\r\n0\r\n\r\n"
     )
     assert whole([b"", b"last"]).endswith(b"\r\n\r\n4\r\nlast\r\n0\r\n\r\n")
 
@@ -93,7 +92,9 @@ def test_a_wrong_length_is_noticed_before_anything_is_sent(body: bytes) -> None:
     assert not made.started
 
 
-@pytest.mark.parametrize("value", [b"", b"x", b"-1", b"+1", b" 1", b"1 ", b"1.0", b"0x1", b"1_0", b"1, 1", b"1\r\nx: 1", b"\xb2"])
+@pytest.mark.parametrize(
+    "value", [b"", b"x", b"-1", b"+1", b" 1", b"1 ", b"1.0", b"0x1", b"1_0", b"1, 1", b"1\r\nx: 1", b"\xb2"]
+)
 def test_a_length_is_a_number(value: bytes) -> None:
     with pytest.raises(ASGIMisuse):
         head(fields=[(b"content-length", value)], length=1)
@@ -301,7 +302,9 @@ def test_fields_are_pairs_of_bytes(fields: Any) -> None:
     assert not made.started
 
 
-names = st.binary(min_size=1, max_size=8) | st.sampled_from([b"x", b"Content-Length", b"Connection", b"Transfer-Encoding", b"Date"])  # fmt: skip
+names = st.binary(min_size=1, max_size=8) | st.sampled_from(
+    [b"x", b"Content-Length", b"Connection", b"Transfer-Encoding", b"Date"]
+)
 values = st.binary(max_size=12) | st.sampled_from([b"close", b"3", b"chunked"])
 
 

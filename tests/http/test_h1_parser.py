@@ -61,7 +61,6 @@ def parse(chunks: Iterable[bytes], max_size: int = 65536, max_count: int = 100) 
             while chunk:
                 chunk = parser.feed(chunk)
     except RequestError as error:
-        assert error.detail
         return told, error.status
     return told, None
 
@@ -195,7 +194,9 @@ def test_exactly_one_valid_host_is_required(lines: tuple[bytes, ...]) -> None:
     assert refused(get(*lines)) == 400
 
 
-@pytest.mark.parametrize("host", [b"a:x", b"a:80:80", b"[::1", b"::1", b'"a"', b"a<b", b"a|b", b"\xc3\xa9", b"a{b}", b"%4"])
+@pytest.mark.parametrize(
+    "host", [b"a:x", b"a:80:80", b"[::1", b"::1", b'"a"', b"a<b", b"a|b", b"\xc3\xa9", b"a{b}", b"%4"]
+)
 def test_a_host_is_a_uri_host(host: bytes) -> None:
     """RFC 9112 section 3.2: 'MUST respond with a 400 [...] a Host header field with an invalid field value'; the value
     is uri-host [ ":" port ] (RFC 9110 section 7.2, RFC 3986 section 3.2)."""
@@ -230,7 +231,7 @@ def test_absolute_form_says_the_host_in_http_10_too() -> None:
 
 @pytest.mark.parametrize("target", [b"http://user@b.example/", b"http://user:pass@b.example/x"])
 def test_absolute_form_without_userinfo(target: bytes) -> None:
-    """RFC 9110 section 4.2.4: 'SHOULD parse for userinfo and treat its presence as an error'; a Host never has it (7.2)."""
+    """RFC 9110 section 4.2.4: 'SHOULD parse for userinfo and treat its presence as an error'; no Host has it (7.2)."""
     assert refused(get(b"Host: a", target=target)) == 400
 
 
@@ -346,7 +347,9 @@ def test_what_follows_an_upgrade_is_given_back() -> None:
 
 
 def test_an_upgrade_that_is_not_taken_is_a_request_like_others() -> None:
-    told, status = parse([post(b"Upgrade: x", b"Connection: Upgrade", b"Content-Length: 3", body=b"abc") + get(b"Host: a")])
+    told, status = parse(
+        [post(b"Upgrade: x", b"Connection: Upgrade", b"Content-Length: 3", body=b"abc") + get(b"Host: a")]
+    )
     assert (told.bodies, told.ended, status) == ([b"abc", b""], 2, None)
 
 
@@ -458,7 +461,9 @@ def test_started() -> None:
 
 # One chunk equals any others
 
-field = st.sampled_from([b"X-A: b", b"Cookie: a=b; c=d", b"Accept: */*", b"Connection: keep-alive", b"X-Empty:", b"Expect: 100-continue"])  # fmt: skip
+field = st.sampled_from(
+    [b"X-A: b", b"Cookie: a=b; c=d", b"Accept: */*", b"Connection: keep-alive", b"X-Empty:", b"Expect: 100-continue"]
+)
 
 
 @st.composite
@@ -510,7 +515,23 @@ def test_one_chunk_equals_any_others(sent: list[tuple[bytes, bytes]], fault: byt
         assert (told.seen(), told.ended, got) == (whole.seen(), whole.ended, status)
 
 
-@given(st.binary(max_size=100) | st.lists(st.sampled_from([b"GET ", b"/ ", b"HTTP/1.1", b"\r\n", b"Host: a", b"\n", b"\r", b":", b"Content-Length: 1", b"Transfer-Encoding: chunked", b"0"]), max_size=15).map(b"".join))  # fmt: skip
+words = st.sampled_from(
+    [
+        b"GET / HTTP/1.1\r\n",
+        b"Host: a\r\n",
+        b"X: y\r\n",
+        b"Content-Length: 1\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"\r\n",
+        b"\r",
+        b"\n",
+        b":",
+        b"0",
+    ]
+)
+
+
+@given(st.binary(max_size=100) | st.lists(words, max_size=15).map(b"".join))
 @settings(max_examples=200)
 def test_any_bytes_are_requests_or_an_error(data: bytes) -> None:
     whole, status = parse([data])

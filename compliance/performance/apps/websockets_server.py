@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import sys
 from typing import Any
@@ -33,7 +34,9 @@ async def main(mode: str, port: int, tls: list[str]) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*tls)
     handler = echo if mode == "echo" else room
-    async with serve(handler, "127.0.0.1", port, ssl=context, compression=None, max_size=2**24, backlog=2048) as server:
+    deflate = "deflate" if os.environ.get("BENCHMARK_DEFLATE") else None
+    options = {"compression": deflate, "max_size": 2**24, "backlog": 2048}
+    async with serve(handler, "127.0.0.1", port, ssl=context, **options) as server:
         await server.serve_forever()
 
 
