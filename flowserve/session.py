@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from flowserve.errors import ClientDisconnected
@@ -235,27 +234,29 @@ class Session:
             self._turns = asyncio.Lock()
         self._slow += 1
         try:
-            async with self._turns:
-                self._check_open()
-                if len(message) < _THREAD_MARK or compress is False:
-                    return self.send(message, compress)
-                return await self._send_from_thread(message)
+            await self._turns.acquire()
+        except BaseException:
+            self._slow -= 1
+            raise
+        # From here on it runs to its end, whoever is cancelled: with context takeover the compressor's window will
+        # hold the message, so it has to go out.
+        sending = self._loop.create_task(self._send_in_turn(message, compress))
+        sending.add_done_callback(_retrieved)
+        return await asyncio.shield(sending)
+
+    async def _send_in_turn(self, message: str | bytes, compress: bool | None) -> bool:
+        try:
+            self._check_open()
+            if len(message) < _THREAD_MARK or compress is False:
+                return self.send(message, compress)
+            text = isinstance(message, str)
+            payload = message.encode("utf-8") if isinstance(message, str) else message
+            deflater = cast(Any, self.connection.deflate)
+            compressed = await self._loop.run_in_executor(None, deflater.compress, payload)
+            return self._send_compressed(text, compressed, len(payload))
         finally:
             self._slow -= 1
-
-    async def _send_from_thread(self, message: str | bytes) -> bool:
-        text = isinstance(message, str)
-        payload = message.encode("utf-8") if isinstance(message, str) else message
-        deflating = self._loop.run_in_executor(None, cast(Any, self.connection.deflate).compress, payload)
-        try:
-            compressed = await asyncio.shield(deflating)
-        except asyncio.CancelledError:
-            # With context takeover the compressor's window holds the message now: it has to go out.
-            compressed = await deflating
-            with suppress(ClientDisconnected):
-                self._send_compressed(text, compressed, len(payload))
-            raise
-        return self._send_compressed(text, compressed, len(payload))
+            cast(asyncio.Lock, self._turns).release()
 
     def _send_compressed(self, text: bool, payload: bytes, size: int) -> bool:
         self._check_open()
@@ -456,6 +457,12 @@ class Session:
             due = _earlier(due, self._active_at + self._idle_timeout)
         if due:
             self._set_deadline(due)
+
+
+def _retrieved(task: asyncio.Task[bool]) -> None:
+    """Who cancelled a send does not want to hear how it ended."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _earlier(due: float, other: float) -> float:

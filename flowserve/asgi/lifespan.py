@@ -17,8 +17,10 @@ class Lifespan:
         self._context = context
         self._mode = context.config.lifespan
         self._inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self._replies: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
+        self._phase = ""  # startup or shutdown, while its answer is awaited
+        self._reply: asyncio.Future[dict[str, Any]] | None = None
+        self._supported = False
 
     async def startup(self) -> None:
         """Send lifespan.startup and wait for the answer. Raises StartupFailed.
@@ -29,27 +31,25 @@ class Lifespan:
             return
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self._context.state}
         self._task = asyncio.get_running_loop().create_task(self._run(scope))
-        self._task.add_done_callback(lambda task: task.cancelled() or task.exception())  # looked at below, if at all
-        reply = await self._exchange("lifespan.startup")
+        self._task.add_done_callback(self._ended)
+        reply = await self._exchange("startup")
         if reply is None:
-            error = self._error()
             if self._mode == "on":
-                if error is not None:
-                    logger.error("Exception in the application's lifespan", exc_info=error)
+                self._log_error()
                 raise StartupFailed("the application ended its lifespan before startup was complete")
-            logger.debug("The application does not support lifespan events: %r", error)
+            logger.debug("The application does not support lifespan events: %r", self._error())
         elif reply["type"] == "lifespan.startup.failed":
             message = reply.get("message", "")
             raise StartupFailed("application startup failed" + (f": {message}" if message else ""))
+        else:
+            self._supported = True
 
     async def shutdown(self) -> None:
         """Send lifespan.shutdown and wait for the answer; a failure is logged."""
         if self._task is None or self._task.done():
             return
-        reply = await self._exchange("lifespan.shutdown")
-        if reply is None and (error := self._error()) is not None:
-            logger.error("Exception in the application's lifespan", exc_info=error)
-        elif reply is not None and reply["type"] == "lifespan.shutdown.failed":
+        reply = await self._exchange("shutdown")
+        if reply is not None and reply["type"] == "lifespan.shutdown.failed":
             logger.error("Application shutdown failed: %s", reply.get("message", ""))
 
     def cancel(self) -> None:
@@ -57,27 +57,37 @@ class Lifespan:
         if self._task is not None:
             self._task.cancel()
 
+    async def _run(self, scope: dict[str, Any]) -> None:
+        await self._context.app(scope, self._inbox.get, self._send)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        error = self._error()  # looked at in any case, so that asyncio does not complain of it
+        if error is not None and self._supported:
+            self._log_error()
+
     def _error(self) -> BaseException | None:
         task = self._task
         return task.exception() if task is not None and task.done() and not task.cancelled() else None
 
-    async def _run(self, scope: dict[str, Any]) -> None:
-        await self._context.app(scope, self._inbox.get, self._send)
+    def _log_error(self) -> None:
+        if (error := self._error()) is not None:
+            logger.error("Exception in the application's lifespan", exc_info=error)
 
-    async def _exchange(self, event: str) -> dict[str, Any] | None:
-        """Send `event`; return the application's answer, or None if it ended without one."""
+    async def _exchange(self, phase: str) -> dict[str, Any] | None:
+        """Send the event that begins `phase`; return the application's answer, or None if it ended without one."""
         assert self._task is not None
-        self._inbox.put_nowait({"type": event})
-        reply = asyncio.ensure_future(self._replies.get())
-        try:
-            await asyncio.wait({self._task, reply}, return_when=asyncio.FIRST_COMPLETED)
-            return reply.result() if reply.done() else None
-        finally:
-            reply.cancel()
+        self._phase = phase
+        self._reply = asyncio.get_running_loop().create_future()
+        self._inbox.put_nowait({"type": f"lifespan.{phase}"})
+        waited: set[asyncio.Future[Any]] = {self._task, self._reply}
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        return self._reply.result() if self._reply.done() else None
 
     async def _send(self, message: dict[str, Any]) -> None:
-        known = ("lifespan.startup.complete", "lifespan.startup.failed", "lifespan.shutdown.complete",
-                 "lifespan.shutdown.failed")  # fmt: skip
-        if message["type"] not in known:
-            raise ASGIMisuse(f"unexpected message {message['type']!r} in the lifespan")
-        self._replies.put_nowait(message)
+        kind = message["type"]
+        if self._reply is None or self._reply.done() or kind not in (
+            f"lifespan.{self._phase}.complete",
+            f"lifespan.{self._phase}.failed",
+        ):  # fmt: skip
+            raise ASGIMisuse(f"unexpected {kind!r} in the lifespan")
+        self._reply.set_result(message)

@@ -97,7 +97,7 @@ async def wsproto(url: str) -> AsyncIterator[Talk]:
                 elif isinstance(event, events.TextMessage | events.BytesMessage):
                     parts.append(event.data)
                     if event.message_finished:
-                        yield (b"" if isinstance(event, events.BytesMessage) else "").join(parts)  # type: ignore[attr-defined]
+                        yield (b"" if isinstance(event, events.BytesMessage) else "").join(parts)
                         parts.clear()
                 else:
                     raise ConnectionError(str(event))

@@ -35,7 +35,7 @@ async def main(mode: str, port: int, tls: list[str]) -> None:
         context.load_cert_chain(*tls)
     handler = echo if mode == "echo" else room
     deflate = "deflate" if os.environ.get("BENCHMARK_DEFLATE") else None
-    options = {"compression": deflate, "max_size": 2**24, "backlog": 2048}
+    options: dict[str, Any] = {"compression": deflate, "max_size": 2**24, "backlog": 2048}
     async with serve(handler, "127.0.0.1", port, ssl=context, **options) as server:
         await server.serve_forever()
 
