@@ -40,8 +40,8 @@ class Connection:
     """The wire side of one WebSocket.
 
     In: `feed(data)`; then `take()` gives the complete messages, and `ended` says that none will follow, with
-    `close_code` and
-    `close_reason` saying why. Out: `send_*`, `ping`, `close`; then `take_output()` gives the bytes to write.
+    `close_code` and `close_reason` saying why. Out: `send_*`, `ping`, `close`; then `take_output()` gives the bytes to
+    write.
 
     `state` is State.OPEN until this end's close frame is made, CLOSING until the peer's has come too, then CLOSED.
     `waiting` and `waiting_size` count the messages that `take()` would give, and their length (characters or bytes).
