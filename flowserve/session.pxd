@@ -5,7 +5,6 @@ from flowserve.websocket.connection cimport Connection
 cdef int _OPEN, _CLOSED
 cdef Py_ssize_t _READ_MARK, _WRITE_MARK, _JOIN_MARK
 cdef double _GRACE
-cdef Py_ssize_t _THREAD_MARK
 
 cdef class Outbox:
     cdef object _loop
@@ -25,8 +24,7 @@ cdef class Session:
     cdef Outbox _outbox
     cdef list _waiters
     cdef object _waiter
-    cdef object _turns
-    cdef Py_ssize_t _slow
+    cdef object _slow
     cdef bint _lost, _listed, _reading, _active, _suspect
     cdef Py_ssize_t _max_queue
     cdef unsigned int _pings
@@ -45,7 +43,8 @@ cdef class Session:
     cpdef bint send_binary(self, bytes data, compress=*) except -1
     cpdef bint send(self, message, compress=*) except -1
     cpdef bint takes_long(self, message, compress) except -1
-    cdef bint _send_compressed(self, bint text, bytes payload, long long size) except -1
+    cpdef send_slowly(self, message, compress=*)
+    cpdef bint send_compressed(self, bint text, bytes payload, long long size) except -1
     @cython.locals(connection=Connection)
     cpdef close(self, int code, str reason=*)
     @cython.locals(connection=Connection, pieces=list, size=Py_ssize_t)

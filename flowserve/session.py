@@ -7,15 +7,17 @@ leave it leaves to its Stream.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from flowserve.errors import ClientDisconnected
+from flowserve.slowsends import THREAD_MARK, SlowSends
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import CloseCode, State
 
 if TYPE_CHECKING:
+    import asyncio
+
     from flowserve.context import Context
     from flowserve.stream import Stream
 
@@ -24,7 +26,6 @@ _CLOSED = int(State.CLOSED)
 
 _READ_MARK = 65536  # bytes of complete messages: above it reading stops, at half of it it goes on
 _WRITE_MARK = 65536  # bytes sent in one turn of the event loop: from here on they don't wait for its end
-_THREAD_MARK = 65536  # characters or bytes: from here on a message is compressed in a thread
 _GRACE = 0.1  # seconds
 _JOIN_MARK = 65536  # bytes: below it one write of joined pieces is cheaper than several
 
@@ -84,7 +85,6 @@ class Session:
         "_reading",
         "_slow",
         "_suspect",
-        "_turns",
         "_waiter",
         "_waiters",
         "connection",
@@ -109,8 +109,7 @@ class Session:
         self._outbox = context.outbox
         self._waiter: asyncio.Future[None] | None = None  # in wait(): nearly always one at most
         self._waiters: list[asyncio.Future[None]] | None = None  # the others
-        self._slow = 0  # messages in send_slowly()
-        self._turns: asyncio.Lock | None = None  # theirs
+        self._slow: SlowSends | None = None
         self._lost = False
         self._listed = False
         self._reading = True
@@ -222,43 +221,16 @@ class Session:
         """Whether to `await send_slowly()` instead: it takes long to compress, or stands behind one that does."""
         if self.connection.deflate is None:
             return False
-        return self._slow > 0 or (len(message) >= _THREAD_MARK and compress is not False)
+        return (self._slow is not None and self._slow.busy) or (len(message) >= THREAD_MARK and compress is not False)
 
-    async def send_slowly(self, message: str | bytes, compress: bool | None = None) -> bool:
-        """Send a message behind those that are being compressed, and compress it in a thread if it is long.
+    def send_slowly(self, message: str | bytes, compress: bool | None = None) -> Awaitable[bool]:
+        """Send a message that takes long to compress, or stands behind one; see `SlowSends.send`."""
+        if self._slow is None:
+            self._slow = SlowSends(self, self._loop)
+        return self._slow.send(message, compress)
 
-        The event loop goes on meanwhile, and messages leave in the order of the calls. Returns and raises as
-        `send_text` does. A cancelled call sends its message whole or not at all.
-        """
-        if self._turns is None:
-            self._turns = asyncio.Lock()
-        self._slow += 1
-        try:
-            await self._turns.acquire()
-        except BaseException:
-            self._slow -= 1
-            raise
-        # From here on it runs to its end, whoever is cancelled: with context takeover the compressor's window will
-        # hold the message, so it has to go out.
-        sending = self._loop.create_task(self._send_in_turn(message, compress))
-        sending.add_done_callback(_retrieved)
-        return await asyncio.shield(sending)
-
-    async def _send_in_turn(self, message: str | bytes, compress: bool | None) -> bool:
-        try:
-            self._check_open()
-            if len(message) < _THREAD_MARK or compress is False:
-                return self.send(message, compress)
-            text = isinstance(message, str)
-            payload = message.encode("utf-8") if isinstance(message, str) else message
-            deflater = cast(Any, self.connection.deflate)
-            compressed = await self._loop.run_in_executor(None, deflater.compress, payload)
-            return self._send_compressed(text, compressed, len(payload))
-        finally:
-            self._slow -= 1
-            cast(asyncio.Lock, self._turns).release()
-
-    def _send_compressed(self, text: bool, payload: bytes, size: int) -> bool:
+    def send_compressed(self, text: bool, payload: bytes, size: int) -> bool:
+        """Send a message that the connection's codec has compressed already; it had `size` bytes before."""
         self._check_open()
         self.connection.send_compressed(text, payload, size)
         return self._sent()
@@ -376,6 +348,7 @@ class Session:
     def connection_lost(self, exc: Exception | None) -> None:
         """The transport is gone."""
         self._lost = True
+        self._slow = None
         self.context.live.discard(self)
         self.context.timers.cancel(self)
         self.stream.lost()
@@ -417,7 +390,7 @@ class Session:
 
     def _ping(self, now: float) -> None:
         self._pings += 1
-        self._ping_sent = now
+        self._ping_sent = self._loop.time()
         self._ping_due = now + self._ping_interval
         if not self._pong_due_from:  # else an older ping is still unanswered
             self._pong_due_from = now
@@ -457,12 +430,6 @@ class Session:
             due = _earlier(due, self._active_at + self._idle_timeout)
         if due:
             self._set_deadline(due)
-
-
-def _retrieved(task: asyncio.Task[bool]) -> None:
-    """Who cancelled a send does not want to hear how it ended."""
-    if not task.cancelled():
-        task.exception()
 
 
 def _earlier(due: float, other: float) -> float:

@@ -27,6 +27,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "metrics": set(),
     "config": {"errors", "options"},
     "options": {"errors"},
+    "slowsends": set(),
     "logs": {"config"},
     "loader": {"config", "errors"},
     "context": {"config", "errors", "logs", "metrics", "timers"},
@@ -34,7 +35,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "websocket": {"errors"},
     "http": {"errors"},
     # Upward from there.
-    "session": {"config", "context", "errors", "logs", "metrics", "stream", "timers", "websocket"},
+    "session": {"config", "context", "errors", "logs", "metrics", "slowsends", "stream", "timers", "websocket"},
     "asgi": {"config", "context", "errors", "http", "logs", "metrics", "session", "stream", "timers", "websocket"},
     "server": {"asgi", "http", "session", "websocket", *LEAVES},
     "client": {"http", "session", "websocket", *LEAVES} - {"loader"},

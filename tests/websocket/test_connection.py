@@ -986,10 +986,11 @@ def test_what_stays_is_bounded_by_the_limit(data: bytes, cuts: list[int]) -> Non
     assert held_after(feed, max_size=500, max_frames=8) < 16 * KIB
 
 
-def test_nothing_stays_behind_an_error() -> None:
+@pytest.mark.parametrize("end", [b"\xf1\x80\0\0\0\0" + frame(2, length=1 << 40), frame(8, b"\x03\xe8")])
+def test_nothing_stays_behind_an_end(end: bytes) -> None:
     def feed(conn: Connection) -> None:
         conn.feed(frame(2, bytes(100_000), fin=False))
-        conn.feed(b"\xf1\x80\0\0\0\0" + frame(2, length=1 << 40))
+        conn.feed(end)
         for _ in range(100):
             conn.feed(bytes(10_000))
 

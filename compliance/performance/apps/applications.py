@@ -37,6 +37,7 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
             if message["type"] != "websocket.receive":
                 return
             await send({"type": "websocket.send", "text": message["text"]})
+            del message  # else an idle connection's memory would count what the application holds
     else:
         await lifespan(receive, send)
 

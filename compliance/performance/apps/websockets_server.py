@@ -17,6 +17,7 @@ members: list[Any] = []
 async def echo(connection: Any) -> None:
     async for message in connection:
         await connection.send(message)
+        del message  # as in applications.py
 
 
 async def room(connection: Any) -> None:
