@@ -122,7 +122,7 @@ class Config:
     ws_deflate_threshold: int = option(256, size(0), COMPRESSION, "Messages shorter than this are not compressed.")
 
     limit_concurrency: int | None = option(
-        None, optional(number(1), *_OFF), LIMITS, "Most connections, WebSockets included; more get 503."
+        None, optional(number(1), *_OFF), LIMITS, "Most requests in progress and open WebSockets; more get 503."
     )
     timeout_keep_alive: float = option(5.0, duration(zero=True), LIMITS, "Close an HTTP connection idle for this long.")
     timeout_header: float = option(

@@ -218,9 +218,10 @@ class Session:
         return self.send_binary(message, compress)
 
     def takes_long(self, message: str | bytes, compress: bool | None) -> bool:
-        """Whether to `await send_slowly()` instead: it takes long to compress, or stands behind one that does."""
-        if self.connection.deflate is None:
-            return False
+        """Whether to `await send_slowly()` instead: it takes long to compress, or stands behind one that does.
+
+        Only to be asked where permessage-deflate was agreed on.
+        """
         return (self._slow is not None and self._slow.busy) or (len(message) >= THREAD_MARK and compress is not False)
 
     def send_slowly(self, message: str | bytes, compress: bool | None = None) -> Awaitable[bool]:

@@ -78,6 +78,13 @@ class Timers:
             self._handle.cancel()
         self._handle = self._loop.call_at(self._ticks[0] * _RESOLUTION, self._fire)
 
+    def _call(self, item: Timed, now: float) -> None:
+        try:
+            item.on_deadline(now)
+        except Exception as error:  # one connection's fault must not stop the deadlines of all others
+            message = f"Exception in on_deadline() of {item!r}"
+            self._loop.call_exception_handler({"message": message, "exception": error})
+
     def _fire(self) -> None:
         self._handle = None
         now = self._loop.time() + _RESOLUTION / 2  # event loops may be early by their clock's resolution
@@ -90,7 +97,7 @@ class Timers:
                 if item.deadline > now:
                     self.set(item, item.deadline)
                 else:
-                    item.on_deadline(now)
+                    self._call(item, now)
             del self._buckets[self._fired]
         if self._ticks and self._handle is None:
             self._arm()

@@ -452,10 +452,8 @@ def read(wire: bytes) -> list[str | bytes]:
 
 
 def test_what_takes_long(make: Make) -> None:
-    plain, _ = make()
     session, _ = make(deflate=deflate())
     long = "x" * 200 * KIB
-    assert not plain.takes_long(long, None)
     assert session.takes_long(long, None)
     assert session.takes_long(long.encode(), True)
     assert not session.takes_long(long, False)
@@ -737,7 +735,9 @@ def test_latency(loop: ClockLoop, make: Make) -> None:
         loop.jump(seconds)
         session.data_received(frame(10, number.to_bytes(4, "big")))
         assert session.latency == pytest.approx(seconds, abs=1e-6)
-    session.data_received(frame(10, b"unasked") + frame(10) + frame(10, b"\0\0\0\1"))
+    loop.jump(2)
+    for unasked in (b"", b"unasked", b"\0\0\0\1"):
+        session.data_received(frame(10, unasked))
     assert session.latency == pytest.approx(1.5, abs=1e-6)
 
 

@@ -104,15 +104,17 @@ def test_a_deadline_in_the_past_is_due_at_once(loop: ClockLoop, timers: Timers) 
     assert item.calls == [START]
 
 
-def test_now_is_the_time_of_the_event_loop(loop: ClockLoop, timers: Timers) -> None:
-    """What is measured from it, such as a round trip, is compared with the event loop's time later."""
-    items = [Item() for _ in range(3)]
+def test_now_is_never_before_the_deadline(loop: ClockLoop, timers: Timers) -> None:
+    """Though event loops may be early by their clock's resolution; else it is the event loop's time."""
+    items = [Item() for _ in range(200)]
     for i, item in enumerate(items):
-        timers.set(item, START + 1 + i)
-    loop.walk(START + 1.5)
+        timers.set(item, START + 1 + i * 0.013)
+    loop.walk(START + 2)
     loop.jump(START + 10)
     for item in items:
-        assert item.told == pytest.approx(item.calls, abs=1e-6)
+        assert len(item.told) == 1
+        assert item.told[0] >= item.deadline
+        assert item.calls[0] <= item.told[0] <= item.calls[0] + TICK / 2 + 1e-6
 
 
 def test_in_order_of_their_deadlines(loop: ClockLoop, timers: Timers) -> None:

@@ -19,7 +19,6 @@ from compliance._servers import cpu_seconds, memory_kib
 from compliance.performance.cases import CASES
 from compliance.performance.clients import (
     MAX_READ,
-    RSV1,
     Client,
     Deflated,
     Echo,
@@ -29,11 +28,8 @@ from compliance.performance.clients import (
     Room,
     Run,
     Visit,
-    deflated,
-    frame,
-    text,
-    updates,
 )
+from compliance.performance.messages import RSV1, deflated, frame, text, updates
 
 
 async def open_many(run: Run, number: int, factory: Callable[[], Client], at_once: int = 50) -> list[Any]:

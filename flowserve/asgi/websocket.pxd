@@ -23,6 +23,6 @@ cdef class WebSocketCycle:
     cdef _wake(self)
     cdef str _target(self)
 
-cdef _payload(message)
+cdef _payload(dict message)
 cdef dict _disconnect(int code, str reason)
 cdef _check_close(code, reason)

@@ -104,12 +104,15 @@ class WebSocketCycle:
         session = self._session
         if session is not None:
             if kind == "websocket.send":
-                payload = _payload(message)
-                compress = message.get("compress")
-                if session.takes_long(payload, compress):
-                    drain = await session.send_slowly(payload, compress)
+                payload = _payload(message if isinstance(message, dict) else dict(message))
+                if session.connection.deflate is None:
+                    drain = session.send(payload)
                 else:
-                    drain = session.send(payload, compress)
+                    compress = message.get("compress")
+                    if session.takes_long(payload, compress):
+                        drain = await session.send_slowly(payload, compress)
+                    else:
+                        drain = session.send(payload, compress)
                 if drain:
                     await session.drain()
             elif kind == "websocket.close":
@@ -260,7 +263,7 @@ def _payload(message: dict[str, Any]) -> str | bytes:
         return as_bytes(data, "bytes")
     if not isinstance(text, str):
         raise ASGIMisuse(f"'text' must be str, not {type(text).__name__}")
-    return str(text)
+    return text
 
 
 def _disconnect(code: int, reason: str) -> dict[str, Any]:
@@ -273,3 +276,7 @@ def _check_close(code: Any, reason: Any) -> None:
         raise ASGIMisuse(f"{code!r} is not a code that a close frame may carry (RFC 6455 section 7.4)")
     if not isinstance(reason, str):
         raise ASGIMisuse(f"'reason' must be str, not {type(reason).__name__}")
+    try:
+        reason.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ASGIMisuse("'reason' has a lone surrogate, which UTF-8 can't carry") from None

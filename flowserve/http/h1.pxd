@@ -18,7 +18,7 @@ cdef class RequestParser:
     cdef bytes _feed_body(self, bytes data)
     cdef _too_large(self)
     cdef _refuse(self, int status, str detail)
-    cdef bytes _origin_form(self)
+    cdef bytes _origin_form(self, str method)
     @cython.locals(hosts=int)
     cdef _frame(self, Request request)
 

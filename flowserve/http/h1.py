@@ -190,15 +190,17 @@ class RequestParser:
             self._refuse(501, "CONNECT is not supported")
         if b"#" in self._target:
             self._refuse(400, "Bad request: fragment in the request target")
-        request = Request(method, self._origin_form(), version, self._headers)
+        request = Request(method, self._origin_form(method), version, self._headers)
         request.keep_alive = parser.should_keep_alive()
         self._frame(request)
         self._request = request
 
-    def _origin_form(self) -> bytes:
+    def _origin_form(self, method: str) -> bytes:
         """The target without scheme and authority; these replace the Host field (RFC 9112 section 3.2.2)."""
         match = None if self._target.startswith(b"/") else _ABSOLUTE.match(self._target)
         if match is None:
+            if not self._target.startswith(b"/") and (self._target != b"*" or method != "OPTIONS"):
+                self._refuse(400, "Bad request: invalid request target")
             return self._target
         host = match[1]
         if not _HOST.fullmatch(host) or host.startswith(b":") or not host:

@@ -175,12 +175,13 @@ class Server:
         self._forced = forced
 
     def _close_sockets(self) -> None:
+        for sock in self.sockets:
+            if self._own_sockets:
+                remove_path(sock)  # while it still knows its name
         for server in self._servers:
             server.close()
         self._servers.clear()
         for sock in self.sockets:
-            if self._own_sockets and sock.fileno() >= 0:
-                remove_path(sock)
             sock.close()
 
     # Signals

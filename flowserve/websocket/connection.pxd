@@ -7,7 +7,7 @@ cdef Py_ssize_t _PONG_MARK, _COPY_MARK
 
 cdef class Connection:
     cdef FrameDecoder _decoder
-    cdef object _deflate
+    cdef readonly object deflate
     cdef bytes _answer, _pong, _tail
     cdef list _inbox, _ready, _outbox
     cdef bytearray _parts

@@ -51,7 +51,6 @@ class Connection:
         "_answer",
         "_compressed",
         "_decoder",
-        "_deflate",
         "_frames",
         "_inbox",
         "_masks",
@@ -68,6 +67,7 @@ class Connection:
         "bytes_out",
         "close_code",
         "close_reason",
+        "deflate",
         "ended",
         "messages_in",
         "messages_out",
@@ -82,7 +82,7 @@ class Connection:
     def __init__(self, role: int, max_size: int, max_frames: int, deflate: PerMessageDeflate | None = None) -> None:
         """`max_size` bounds a message in bytes (after inflation), `max_frames` the frames it is made of."""
         self._decoder = FrameDecoder(role, deflate is not None)
-        self._deflate = deflate
+        self.deflate = deflate  # what permessage-deflate was agreed on; None without it
         self._masks = role == Role.CLIENT
         self._max_size = max_size
         self._max_frames = max_frames
@@ -219,8 +219,8 @@ class Connection:
             self._begin()
         payload = decoder.payload()
         done = decoder.last and decoder.fin
-        if self._deflate is not None and self._compressed:
-            payload = self._deflate.inflate(payload, self._max_size - self._size, done)
+        if self.deflate is not None and self._compressed:
+            payload = self.deflate.inflate(payload, self._max_size - self._size, done)
         self._size += len(payload)
         if self._opcode == _TEXT:
             self._check_text(payload, done)
@@ -280,11 +280,6 @@ class Connection:
 
     # Out
 
-    @property
-    def deflate(self) -> PerMessageDeflate | None:
-        """What permessage-deflate was agreed on; None without it."""
-        return self._deflate
-
     def send_text(self, text: str, compress: bool | None = None) -> None:
         """Send a text message. UnicodeEncodeError for a lone surrogate.
 
@@ -338,8 +333,8 @@ class Connection:
     def _send(self, opcode: int, payload: bytes, compress: bool | None) -> None:
         self.messages_out += 1
         self.bytes_out += len(payload)
-        if self._deflate is not None and (self._deflate.worthwhile(payload) if compress is None else compress):
-            self._put_message(opcode, self._deflate.compress(payload), True)
+        if self.deflate is not None and (self.deflate.worthwhile(payload) if compress is None else compress):
+            self._put_message(opcode, self.deflate.compress(payload), True)
         else:
             self._put_message(opcode, payload, False)
 

@@ -10,6 +10,11 @@ from collections.abc import Iterable, Sequence
 from flowserve.errors import ASGIMisuse, HandshakeError
 from flowserve.websocket.constants import GUID
 
+_SERVERS_OWN = frozenset(
+    (b"sec-websocket-protocol", b"sec-websocket-extensions", b"content-length", b"transfer-encoding")
+)
+"""Not for an application to put into the 101: the handshake's, and what frames a body (RFC 9110 section 8.6)."""
+
 Headers = Iterable[tuple[bytes, bytes]]
 
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
@@ -61,7 +66,7 @@ def response_fields(
         fields.append((b"sec-websocket-protocol", subprotocol.encode("ascii")))
     if extensions is not None:
         fields.append((b"sec-websocket-extensions", extensions))
-    reserved = {name for name, _ in fields} | {b"sec-websocket-protocol", b"sec-websocket-extensions"}
+    reserved = {name for name, _ in fields} | _SERVERS_OWN
     for name, value in extra:
         if name.lower() in reserved:
             raise ASGIMisuse(f"the server sends {name.decode('latin-1')!r}; a subprotocol has its own key")
@@ -79,6 +84,8 @@ def _subprotocols(values: list[bytes]) -> list[str]:
     for value in values:
         for member in value.split(b","):
             name = member.strip(b" \t")
+            if not name:
+                continue  # RFC 9110 section 5.6.1: empty members are to be ignored
             if not _TOKEN.fullmatch(name):
                 raise HandshakeError(400, "Sec-WebSocket-Protocol must be a list of tokens")
             found[name.decode("ascii")] = None

@@ -172,6 +172,9 @@ async def test_uds(serve, stage, connect, tmp_path):
     await act.accept()
     assert (await client.head()).status == 101
     assert (await act.receive())["text"] == "hello"
+    await act.close()
+    await server.server.shutdown()
+    assert not os.path.exists(path)  # noqa: ASYNC240
 
 
 @posix

@@ -125,6 +125,7 @@ def test_upgrade_and_connection_must_be_there(changed: dict[str, bytes | None]) 
         b"=",
         b"abc",
         b"AAAAAAAAAAAAAAAAAAAA",  # 15 bytes
+        b"AAAAAAAAAAAAAAAAAAAAA==",  # no whole number of bytes
         b"AAAAAAAAAAAAAAAAAAAAAAA=",  # 17 bytes
         b"AAAAAAAAAAAAAAAAAAAAAA",  # no padding
         b"AAAAAAAAAAAAAAAAAAAAAAAA",  # 18 bytes
