@@ -1,5 +1,5 @@
-"""Which of the two speeds runs: the compiled modules, or the same files as plain Python. A leaf, imported before all
-else."""
+"""Which of the two speeds runs: the compiled modules, or the same files as plain Python. Imported before all else, so it
+looks at those modules only when it is asked."""
 
 from __future__ import annotations
 
