@@ -1,5 +1,7 @@
-"""Which of the two speeds runs: the compiled modules, or the same files as plain Python. Imported before all else, so it
-looks at those modules only when it is asked."""
+"""Which of the two speeds runs: the compiled modules, or the same files as plain Python.
+
+Imported before all else, so it looks at those modules only when it is asked.
+"""
 
 from __future__ import annotations
 
