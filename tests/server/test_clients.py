@@ -42,11 +42,13 @@ def need_program(name: str) -> str:
 
 async def run(*command: str, stdin: bytes | None = None) -> bytes:
     """The standard output of a program that must succeed."""
+    # A pipe only for a program that reads it: writing to one that has ended already is an error.
+    source = subprocess.DEVNULL if stdin is None else subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        *command, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     try:
-        out, err = await within(process.communicate(stdin or b""), 30)
+        out, err = await within(process.communicate(stdin), 30)
     finally:
         if process.returncode is None:
             process.kill()
