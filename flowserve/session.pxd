@@ -52,7 +52,7 @@ cdef class Session:
     cdef int _check_open(self) except -1
     cdef bint _sent(self) except -1
 
-    cdef _answer(self)
+    cpdef _answer(self)
     cdef _closing(self)
     cdef _set_deadline(self, double deadline)
 

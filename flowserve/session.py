@@ -8,6 +8,7 @@ leave it leaves to its Stream.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from flowserve.errors import ClientDisconnected
@@ -243,9 +244,13 @@ class Session:
             raise ClientDisconnected("the client has left")
 
     def close(self, code: int, reason: str = "") -> None:
-        """Begin the closing handshake, or answer the peer's; nothing if that was done. Whoever waits is woken."""
+        """Begin the closing handshake, or answer the peer's, behind what was sent; nothing if that was done. Whoever
+        waits is woken."""
         connection = self.connection
         if connection.state == _OPEN and not self._lost:
+            if self._slow is not None and self._slow.busy:
+                self._slow.then(partial(self.close, code, reason))
+                return
             connection.close(code, reason)
             self._closing()
             self._wake()
@@ -292,8 +297,11 @@ class Session:
     # The end
 
     def _answer(self) -> None:
-        """The peer's end has come to the front of the line: answer it."""
+        """The peer's end has come to the front of the line: answer it behind what was sent."""
         if self.connection.state == _OPEN and not self._lost:
+            if self._slow is not None and self._slow.busy:
+                self._slow.then(self._answer)
+                return
             self.connection.answer_end()
             self._closing()
 

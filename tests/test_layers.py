@@ -27,7 +27,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "metrics": set(),
     "config": {"errors", "options"},
     "options": {"errors"},
-    "slowsends": set(),
+    "slowsends": {"errors"},
     "logs": {"config"},
     "loader": {"config", "errors"},
     "context": {"config", "errors", "logs", "metrics", "timers"},

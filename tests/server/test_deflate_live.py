@@ -445,6 +445,71 @@ async def test_a_send_cancelled_while_it_waits_for_its_turn(live: Any, gate: Gat
     assert second.cancelled()
 
 
+async def the_end_of(client: Any, codec: Codec) -> tuple[int | None, str]:
+    """The close frame, behind the messages that were sent before it."""
+    assert await codec.message(client) == large()
+    assert await codec.message(client) == "behind it " * 100
+    return await client.close_frame()
+
+
+@both_contexts
+async def test_a_close_stands_behind_what_is_compressed(live: Any, gate: Gate, context: str) -> None:
+    client, act = await live(context=context)
+    sending = [asyncio.ensure_future(act.send_text(text)) for text in (large(), "behind it " * 100)]
+    await gate.reached()
+    await act.send({"type": "websocket.close", "code": 4000, "reason": "done"})
+    with pytest.raises(ClientDisconnected):
+        await act.send_text("too late")
+    await client.send_frame(PING)
+    assert await client.frame() == Frame(PONG), "nothing may overtake the message"
+    gate.open.set()
+    assert await the_end_of(client, Codec(context == "takeover")) == (4000, "done")
+    await within(asyncio.gather(*sending))
+
+
+async def test_an_application_that_returns_while_its_message_is_compressed(live: Any, gate: Gate) -> None:
+    client, act = await live()
+    sending = [asyncio.ensure_future(act.send_text(text)) for text in (large(), "behind it " * 100)]
+    await gate.reached()
+    act.leave()
+    await client.send_frame(PING)
+    assert await client.frame() == Frame(PONG)
+    gate.open.set()
+    assert await the_end_of(client, Codec(False)) == (1000, "")
+    await within(asyncio.gather(*sending))
+
+
+async def test_a_shutdown_while_a_message_is_compressed(serve: Any, stage: Stage, open_ws: Any, gate: Gate) -> None:
+    server = await serve(stage)
+    client, act = await joined(server, stage, open_ws, OFFER)
+    sending = [asyncio.ensure_future(act.send_text(text)) for text in (large(), "behind it " * 100)]
+    await gate.reached()
+    stopping = asyncio.ensure_future(server.server.shutdown())
+    await client.send_frame(PING)
+    assert await client.frame() == Frame(PONG)
+    gate.open.set()
+    code, _ = await the_end_of(client, Codec(False))
+    assert code == 1012
+    await client.send_close(1012)
+    await within(asyncio.gather(*sending))
+    act.leave()
+    await within(stopping)
+
+
+async def test_the_answer_to_a_close_stands_behind_what_is_compressed(live: Any, gate: Gate) -> None:
+    """RFC 6455 section 5.5.1: the close frame may wait until the current message is sent."""
+    client, act = await live()
+    sending = [asyncio.ensure_future(act.send_text(text)) for text in (large(), "behind it " * 100)]
+    await gate.reached()
+    await client.send_close(4001, "bye")
+    assert await act.receive() == {"type": "websocket.disconnect", "code": 4001, "reason": "bye"}
+    gate.open.set()
+    assert await the_end_of(client, Codec(False)) == (4001, "")
+    await within(
+        asyncio.gather(*sending, return_exceptions=True)
+    )  # whether the client was still there for their drain is all the same
+
+
 async def test_the_client_leaves_while_its_message_is_compressed(live: Any, gate: Gate) -> None:
     client, act = await live()
     sending = asyncio.ensure_future(act.raw_send({"type": "websocket.send", "text": large()}))
