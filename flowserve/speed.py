@@ -14,6 +14,8 @@ from importlib.machinery import SOURCE_SUFFIXES, FileFinder, ModuleSpec, SourceF
 from types import ModuleType
 
 HOT = (
+    "flowserve.timers",
+    "flowserve.context",
     "flowserve.websocket.mask",
     "flowserve.websocket.frames",
     "flowserve.websocket.connection",
@@ -21,6 +23,7 @@ HOT = (
     "flowserve.session",
     "flowserve.http.messages",
     "flowserve.http.h1",
+    "flowserve.asgi.scope",
     "flowserve.asgi.http",
     "flowserve.asgi.websocket",
     "flowserve.server.h1",

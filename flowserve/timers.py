@@ -1,10 +1,10 @@
+# cython: language_level=3, annotation_typing=False
 """One timer for all connections of a worker: they stand in order of their next deadline."""
 
 from __future__ import annotations
 
 import asyncio
 import heapq
-from math import ceil
 from typing import Protocol
 
 _RESOLUTION = 0.05
@@ -43,7 +43,9 @@ class Timers:
     def set(self, item: Timed, deadline: float) -> None:
         """Have `item.on_deadline(now)` called at `deadline` (the event loop's time), or up to a tick later."""
         item.deadline = deadline
-        tick = max(ceil(deadline / _RESOLUTION), self._fired + 1)
+        tick = int(deadline / _RESOLUTION) + 1
+        if tick <= self._fired:
+            tick = self._fired + 1
         if item.tick and item.tick <= tick:
             return
         self.cancel(item)

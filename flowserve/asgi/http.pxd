@@ -1,11 +1,14 @@
 cimport cython
 
+from flowserve.asgi.scope cimport http_scope
+from flowserve.context cimport Context
 from flowserve.http.messages cimport Request
 
 cdef class HTTPCycle:
     cdef bytearray _body
     cdef bint _body_complete, _body_taken, _complete, _disconnected, _expects_continue, _half_closed, _started
-    cdef object _context, _stream, _start, _status
+    cdef Context _context
+    cdef object _stream, _start, _status
     cdef Request _request
     cdef double _started_at
     cdef list _waiters

@@ -65,7 +65,7 @@ class HTTPCycle:
     def run(self) -> None:
         """Call the application."""
         scope = http_scope(self._request, self._stream.peer, self._context)
-        self._context.call_app(scope, self.receive, self.send, self._app_done)
+        self._context.call_app(self, scope)
 
     # What the stream tells
 
@@ -179,8 +179,8 @@ class HTTPCycle:
             peer = str(self._stream.peer)
             logs.access_http(peer, request.method, target, request.http_version, self._status, seconds)
 
-    def _app_done(self, task: asyncio.Task[Any]) -> None:
-        failed = self._context.app_done(task)
+    def app_done(self, failed: bool) -> None:
+        """The application has returned, or raised (`failed`)."""
         if self._complete or self._disconnected:
             return
         if self._half_closed:

@@ -1,3 +1,4 @@
+# cython: language_level=3, annotation_typing=False
 """A request and its peer as an ASGI connection scope (ASGI specification, HTTP & WebSocket message format, version
 2.5)."""
 
@@ -17,12 +18,14 @@ _NOT_COMPRESSING: dict[str, dict[str, Any]] = {"websocket.http.response": {}}
 _COMPRESSING: dict[str, dict[str, Any]] = {"websocket.http.response": {}, "flowserve.compress": {}}
 
 
-def build_scope(request: Request, peer: Peer, context: Context) -> dict[str, Any]:
+def build_scope(kind: str, scheme: str, request: Request, peer: Peer, context: Context) -> dict[str, Any]:
     """Return the keys that HTTP and WebSocket scopes have in common.
 
     `path` begins with `root_path`, as in WSGI SCRIPT_NAME + PATH_INFO; `raw_path` is what the client sent.
     """
     return {
+        "type": kind,
+        "scheme": scheme,
         "asgi": ASGI.copy(),
         "http_version": request.http_version,
         "server": peer.server,
@@ -38,10 +41,8 @@ def build_scope(request: Request, peer: Peer, context: Context) -> dict[str, Any
 
 def http_scope(request: Request, peer: Peer, context: Context) -> dict[str, Any]:
     """Return the scope of an HTTP request."""
-    scope = build_scope(request, peer, context)
-    scope["type"] = "http"
+    scope = build_scope("http", "https" if peer.secure else "http", request, peer, context)
     scope["method"] = request.method
-    scope["scheme"] = "https" if peer.secure else "http"
     return scope
 
 
@@ -52,9 +53,7 @@ def websocket_scope(request: Request, subprotocols: list[str], peer: Peer, conte
     websocket.send may have the key 'compress', True or False, to have that message compressed or not whatever its
     length.
     """
-    scope = build_scope(request, peer, context)
-    scope["type"] = "websocket"
-    scope["scheme"] = "wss" if peer.secure else "ws"
+    scope = build_scope("websocket", "wss" if peer.secure else "ws", request, peer, context)
     scope["subprotocols"] = subprotocols
     extensions = _COMPRESSING if context.config.ws_per_message_deflate else _NOT_COMPRESSING
     scope["extensions"] = extensions.copy()

@@ -1,11 +1,15 @@
 cimport cython
 
+from flowserve.asgi.http cimport as_bytes
+from flowserve.asgi.scope cimport websocket_scope
+from flowserve.context cimport Context
 from flowserve.session cimport Session
 
 cdef int _CONNECTING, _ACCEPTED, _DENYING, _DONE
 
 cdef class WebSocketCycle:
-    cdef object _context, _deny_start, _peer, _raw_target, _request, _stream, _waiters
+    cdef Context _context
+    cdef object _deny_start, _peer, _raw_target, _request, _stream, _waiters
     cdef Session _session
     cdef int _state, _deny_status
     cdef bint _greeted

@@ -70,7 +70,7 @@ class WebSocketCycle:
         context = self._context
         scope = websocket_scope(cast(Any, self._request), subprotocols, self._peer, context)
         context.timers.set(self, context.loop.time() + context.config.timeout_handshake)
-        context.call_app(scope, self.receive, self.send, self._app_done)
+        context.call_app(self, scope)
 
     # What the application calls
 
@@ -223,8 +223,8 @@ class WebSocketCycle:
 
     # The end
 
-    def _app_done(self, task: asyncio.Task[Any]) -> None:
-        failed = self._context.app_done(task)
+    def app_done(self, failed: bool) -> None:
+        """The application has returned, or raised (`failed`)."""
         if self._session is not None:
             self._session.close(1011 if failed else 1000)
         elif self._state == _DENYING and self._deny_start is None:

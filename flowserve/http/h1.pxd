@@ -9,9 +9,11 @@ cdef class RequestParser:
     cdef list _headers, _framing
     cdef Py_ssize_t _max_size, _max_count, _size
     cdef object _remaining
+    cdef bint _is_11
 
     cdef _reset(self)
     cpdef bytes feed(self, bytes data)
+    @cython.locals(end=Py_ssize_t)
     cdef bytes _feed_head(self, bytes data)
     @cython.locals(joined=bytes, found=Py_ssize_t)
     cdef Py_ssize_t _head_end(self, bytes data) except -1
@@ -34,4 +36,5 @@ cdef class ResponseEncoder:
     cpdef bytes body(self, bytes data, bint more)
 
 cpdef list checked_fields(fields)
+cpdef bytes status_line(status)
 cdef bytes _checked_name(name)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import http
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Protocol, cast
 
 import httptools
@@ -35,7 +36,15 @@ _FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding", b"expect
 _HOST = re.compile(
     rb"(?:\[[0-9A-Za-z:.]+\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"  # RFC 3986 section 3.2.2
 )
+_MAX_HOST = 261
+"""Bytes: a name of 255 (RFC 1035 section 2.3.4), a colon, a port."""
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
+
+
+@lru_cache(maxsize=256)
+def _is_host(value: bytes) -> bool:
+    """Whether a Host field may have this value (RFC 9110 section 7.2). Clients send few different ones."""
+    return _HOST.fullmatch(value) is not None
 
 
 class RequestHandler(Protocol):
@@ -60,6 +69,7 @@ class RequestParser:
         "_framing",
         "_handler",
         "_headers",
+        "_is_11",
         "_max_count",
         "_max_size",
         "_parser",
@@ -84,6 +94,7 @@ class RequestParser:
         self._headers: Headers = []
         self._framing: Headers = []
         self._size = 0  # of the head so far
+        self._is_11 = False  # HTTP/1.1, as its first line says; False if it came in pieces
         self._tail = b""  # the last bytes of an unfinished head
         self._remaining = 0  # bytes of body still to come
         self._chunks: ChunkedDecoder | None = None
@@ -114,11 +125,13 @@ class RequestParser:
 
     def _feed_head(self, data: bytes) -> bytes:
         end = self._head_end(data)
+        if not self._size:
+            self._is_11 = data.find(b" HTTP/1.1\r\n") + 9 == data.find(b"\r\n")
         self._size += min(end, len(data))
         try:
             if self._parser is None:
                 self._parser = httptools.HttpRequestParser(self)
-            self._parser.feed_data(data[:end])
+            self._parser.feed_data(data if end >= len(data) else data[:end])
         except httptools.HttpParserUpgrade:
             self._parser = None  # it takes no more
         except httptools.HttpParserCallbackError:
@@ -133,7 +146,7 @@ class RequestParser:
             if self._request.has_body:
                 self._parser = None  # its place is in the body, which it does not see
             self._handler.on_request(self._request)
-        return data[end:]
+        return data[end:] if end < len(data) else b""
 
     def _head_end(self, data: bytes) -> int:
         """Where in `data` the head ends: what is behind it is looked at when the head has been understood."""
@@ -182,7 +195,7 @@ class RequestParser:
 
     def on_headers_complete(self) -> None:
         parser = cast(httptools.HttpRequestParser, self._parser)
-        version = parser.get_http_version()
+        version = "1.1" if self._is_11 else parser.get_http_version()  # which takes longer than all else here
         method = parser.get_method().decode("ascii")
         if version not in ("1.1", "1.0"):
             self._refuse(505, "Only HTTP/1.0 and HTTP/1.1 are spoken here")
@@ -203,7 +216,7 @@ class RequestParser:
                 self._refuse(400, "Bad request: invalid request target")
             return self._target
         host = match[1]
-        if not _HOST.fullmatch(host) or host.startswith(b":") or not host:
+        if len(host) > _MAX_HOST or not _is_host(host) or host.startswith(b":") or not host:
             self._refuse(400, "Bad request: invalid host in the request target")
         given = [name for name, _ in self._framing].count(b"host")
         if given == 1:
@@ -218,7 +231,7 @@ class RequestParser:
         for name, value in self._framing:
             if name == b"host":
                 hosts += 1
-                if not _HOST.fullmatch(value):
+                if len(value) > _MAX_HOST or not _is_host(value):
                     self._refuse(400, "Bad request: invalid Host header")
             elif name == b"content-length":
                 self._remaining = int(value)
@@ -240,6 +253,8 @@ class RequestParser:
 
 _STATUS_LINES = {s.value: b"HTTP/1.1 %d %b\r\n" % (s.value, s.phrase.encode()) for s in http.HTTPStatus}
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_MAX_KEPT = 256
+"""Bytes of a field's value: longer ones, cookies mostly, are not kept as known to be good."""
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -293,7 +308,7 @@ class ResponseEncoder:
             self._expected = None if self._head_only else declared
         elif not bodyless:
             if length is not None and not (self._method == "HEAD" and not length):
-                lines.append(b"content-length: %d\r\n" % length)
+                lines.append(_length_line(length))
             elif not self._head_only:
                 self._chunked = self._version == "1.1"
                 if self._chunked:
@@ -310,7 +325,8 @@ class ResponseEncoder:
         if self._expected is not None and length is not None and length != self._expected:
             raise ASGIMisuse(f"the response body has {length} bytes, its content-length says {self._expected}")
         self.started = True
-        return status_line(status) + defaults + b"".join(lines) + b"\r\n"
+        lines.append(b"\r\n")
+        return b"".join([status_line(status), defaults, *lines])
 
     def body(self, data: bytes, more: bool) -> bytes:
         """Return the bytes for a part of the body. Raises ASGIMisuse when they don't fit the content-length."""
@@ -326,6 +342,11 @@ class ResponseEncoder:
             return data
         chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
         return chunk if more else chunk + b"0\r\n\r\n"
+
+
+@lru_cache(maxsize=1024)
+def _length_line(length: int) -> bytes:
+    return b"content-length: %d\r\n" % length
 
 
 def status_line(status: int) -> bytes:
@@ -362,14 +383,24 @@ def checked_fields(fields: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, b
 
     Raises ASGIMisuse for what HTTP does not allow (RFC 9110 sections 5.1 and 5.5), so that it never reaches the wire.
     """
+    checked = []
     try:
-        checked = [(_NAMES.get(n) or _checked_name(n), value, b"%b: %b\r\n" % (n, value)) for n, value in fields]
+        for name, value in fields:
+            field = _checked_field if len(value) <= _MAX_KEPT else _checked_field.__wrapped__
+            checked.append(field(name, value))
     except (TypeError, ValueError, AttributeError):
         raise ASGIMisuse("headers must be pairs of bytes: (name, value)") from None
-    bad = _BAD_VALUE.search(b"".join([value for _, value, _ in checked]))
+    return checked
+
+
+@lru_cache(maxsize=512)
+def _checked_field(name: bytes, value: bytes) -> tuple[bytes, bytes, bytes]:
+    """One of `checked_fields()`. Applications send the same few again and again."""
+    lower = _NAMES.get(name) or _checked_name(name)
+    bad = _BAD_VALUE.search(value)
     if bad is not None:
         raise ASGIMisuse(f"a header's value has {bad[0]!r} in it, which HTTP does not allow")
-    return checked
+    return lower, value, b"%b: %b\r\n" % (name, value)
 
 
 def _checked_name(name: bytes) -> bytes:
@@ -384,5 +415,7 @@ def _content_length(value: bytes, declared: int | None) -> int:
     return int(value)
 
 
+@lru_cache(maxsize=64)
 def _without(lines: bytes, name: bytes) -> bytes:
-    return b"".join(line for line in lines.splitlines(keepends=True) if not line.lower().startswith(name + b":"))
+    """The server's own header lines, which change once a second, but those of that name."""
+    return b"".join([line for line in lines.splitlines(keepends=True) if not line.lower().startswith(name + b":")])

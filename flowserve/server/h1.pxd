@@ -1,6 +1,7 @@
 cimport cython
 
 from flowserve.asgi.http cimport HTTPCycle
+from flowserve.context cimport Context
 from flowserve.flow cimport Flow
 from flowserve.http.h1 cimport RequestParser, ResponseEncoder
 from flowserve.http.messages cimport Request
@@ -9,7 +10,8 @@ cdef Py_ssize_t _PENDING_MARK, _WRITE_MARK
 cdef double _LINGER, _STALL
 
 cdef class H1Connection:
-    cdef object _context, _cycle, _deflate, _handshake
+    cdef Context _context
+    cdef object _cycle, _deflate, _handshake
     cdef readonly object peer
     cdef Flow _flow
     cdef RequestParser _parser
@@ -42,5 +44,6 @@ cdef class H1Connection:
     cpdef pause_reading(self)
     cpdef resume_reading(self)
     cdef _agree_on_deflate(self)
+    @cython.locals(deadline=double)
     cdef _set_deadline(self, double seconds)
     cdef _forget(self)

@@ -329,8 +329,11 @@ class H1Connection:
         self._flow.abort()
 
     def _set_deadline(self, seconds: float) -> None:
-        timers = self._context.timers
-        timers.set(self, self._context.loop.time() + seconds)
+        deadline = self._context.loop.time() + seconds
+        if self.tick and deadline >= self.deadline:
+            self.deadline = deadline  # all that Timers would do, on each request's way
+        else:
+            self._context.timers.set(self, deadline)
 
     def _forget(self) -> None:
         self._parser.close()

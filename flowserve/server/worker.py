@@ -168,8 +168,7 @@ class Server:
             )
         for connection in list(context.live):
             connection.abort()
-        for task in list(context.tasks):
-            task.cancel()
+        context.cancel_calls()
         self._forced, forced = False, self._forced
         await self._wait(lambda: not context.live and not context.tasks, self._loop.time() + 1.0)
         self._forced = forced
