@@ -10,7 +10,7 @@ cdef class Connection:
     cdef readonly object deflate
     cdef bytes _answer, _pong, _tail
     cdef list _inbox, _ready, _outbox
-    cdef bytearray _parts
+    cdef object _parts
     cdef bint _masks, _compressed
     cdef int _opcode
     cdef long long _max_size, _size
@@ -37,9 +37,7 @@ cdef class Connection:
     @cython.locals(decoder=FrameDecoder)
     cdef _begin(self)
     @cython.locals(data=bytes, tail=bytes)
-    cdef _check_text(self, bytes payload, bint final)
-    @cython.locals(parts=bytearray, text=bint)
-    cdef _finish(self)
+    cdef str _decode(self, bytes payload, bint final)
     cdef _deliver(self, message, Py_ssize_t size)
     cdef _too_big(self)
 

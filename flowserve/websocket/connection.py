@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import codecs
 import os
+from io import BytesIO, StringIO
 from typing import TYPE_CHECKING
 
 from flowserve.errors import InvalidText, PayloadTooBig, ProtocolError
@@ -93,7 +94,7 @@ class Connection:
         self._compressed = False
         self._frames = 0
         self._size = 0
-        self._parts: bytearray | None = None
+        self._parts: StringIO | BytesIO | None = None
         self._tail = b""  # of a text message: the beginning of a character
         self._answer: bytes | None = None  # payload of the close frame that answers the end
         self._pong: bytes | None = None  # the mailbox
@@ -222,14 +223,14 @@ class Connection:
         if self.deflate is not None and self._compressed:
             payload = self.deflate.inflate(payload, self._max_size - self._size, done)
         self._size += len(payload)
-        if self._opcode == _TEXT:
-            self._check_text(payload, done)
+        text = self._opcode == _TEXT
         if self._parts is None:
-            self._parts = bytearray(payload)
-        else:
-            self._parts += payload
+            self._parts = StringIO() if text else BytesIO()
+        self._parts.write(self._decode(payload, done) if text else payload)  # type: ignore[arg-type]
         if done:
-            self._finish()
+            message, self._parts = self._parts.getvalue(), None
+            self._opcode = 0
+            self._deliver(message, self._size)
 
     def _begin(self) -> None:
         """A frame of a message begins: check what its header says before anything is buffered."""
@@ -249,23 +250,18 @@ class Connection:
         if not self._compressed and decoder.size > self._max_size - self._size:
             raise self._too_big()
 
-    def _check_text(self, payload: bytes, final: bool) -> None:
-        """Fail fast on what no continuation can make UTF-8 (RFC 6455 section 8.1)."""
+    def _decode(self, payload: bytes, final: bool) -> str:
+        """The characters that `payload` completes. Fails fast on what no continuation can make UTF-8 (RFC 6455 section
+        8.1)."""
         data = self._tail + payload if self._tail else payload
         try:
-            _, used = codecs.utf_8_decode(data, "strict", final)
+            text, used = codecs.utf_8_decode(data, "strict", final)
         except UnicodeDecodeError:
             raise _invalid_text() from None
         self._tail = tail = data[used:]
         if tail[:1] == b"\xed" and tail[1:] >= b"\xa0":  # a surrogate, of which Python waits for the last byte
             raise _invalid_text()
-
-    def _finish(self) -> None:
-        parts = self._parts
-        text = self._opcode == _TEXT
-        self._parts = None
-        self._opcode = 0
-        self._deliver(parts.decode("utf-8") if text else bytes(parts), self._size)  # type: ignore[union-attr, arg-type]
+        return text
 
     def _deliver(self, message: str | bytes, size: int) -> None:
         self.messages_in += 1
