@@ -8,35 +8,54 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from flowserve.errors import ConfigError
 from flowserve.options import (
     KIB,
     MIB,
+    Bind,
     Option,
+    addresses,
+    binds,
     choice,
+    close_code,
     duration,
     header_list,
+    hosts,
+    line_format,
     number,
     on_off,
     option,
     optional,
+    origins,
     path,
-    root_path,
+    paths,
+    patterns,
+    place,
     size,
     switch,
     text,
+    url_path,
+    worker_count,
 )
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 LISTENING = "Listening"
 APPLICATION = "Application"
+PROCESSES = "Processes"
+DRAINING = "Shutdown and draining"
 LOGGING = "Logging"
-HTTP = "HTTP"
+SIGHT = "Metrics and health"
 WEBSOCKET = "WebSocket"
 COMPRESSION = "WebSocket compression (permessage-deflate)"
-TLS = "TLS (https and wss)"
+HTTP = "HTTP"
 LIMITS = "Limits and timeouts"
+PROTECTION = "Protection"
+PROXIES = "Behind a proxy"
+TLS = "TLS (https and wss)"
 
 _OFF = ("off", "none")
 _SWITCH = switch()
@@ -57,10 +76,22 @@ class Config:
     app: str | Callable[..., Any]
     _: KW_ONLY
 
-    host: str = option("127.0.0.1", text(), LISTENING, "Address or name to listen on; 0.0.0.0 is every IPv4 interface.")
+    host: str = option(
+        "127.0.0.1",
+        text(),
+        LISTENING,
+        "Address or name to listen on; 0.0.0.0 is every IPv4 interface, :: every one of IPv6 and IPv4.",
+    )
     port: int = option(8000, number(0, 65535), LISTENING, "TCP port; 0 takes a free one.")
     uds: str | None = option(None, _FILE, LISTENING, "Listen on a UNIX domain socket instead.")
     fd: int | None = option(None, optional(number(0)), LISTENING, "Listen on a socket inherited as this descriptor.")
+    bind: tuple[Bind, ...] = option(
+        (),
+        binds(),
+        LISTENING,
+        "Listen here instead: host:port, [ipv6]:port, unix:PATH, unix:PATH,mode=660, fd:N, or systemd for the sockets"
+        " that it passes; may be given several times.",
+    )
     backlog: int = option(2048, number(1), LISTENING, "Connections that may wait to be accepted.")
 
     app_dir: str = option(
@@ -76,21 +107,71 @@ class Config:
     loop: str = option(
         "auto", choice("auto", "uvloop", "asyncio"), APPLICATION, "Event loop; auto: uvloop if it is there."
     )
-    root_path: str = option("", root_path(), APPLICATION, "Path under which a proxy serves the application.")
+    root_path: str = option("", url_path(prefix=True), APPLICATION, "Path under which a proxy serves the application.")
+
+    workers: int = option(1, worker_count(), PROCESSES, "Worker processes; auto: one for each CPU.")
+    timeout_worker_healthcheck: float = option(
+        30.0, duration(), PROCESSES, "Replace a worker whose event loop stands still for this long."
+    )
+    limit_max_requests: int | None = option(
+        None, optional(number(1), *_OFF), PROCESSES, "Replace a worker after so many requests and WebSockets."
+    )
+    limit_max_requests_jitter: int = option(
+        0, number(0), PROCESSES, "Add up to so many to --limit-max-requests, each worker its own."
+    )
+    workers_max_lifetime: float | None = option(None, _TIME_OR_OFF, PROCESSES, "Replace a worker after this time.")
+    workers_max_rss: int | None = option(
+        None, optional(size(), *_OFF), PROCESSES, "Replace a worker that takes more memory than this."
+    )
+    pid_file: str | None = option(None, _FILE, PROCESSES, "Write the process ID of the main process into this file.")
+    reload: bool = option(False, _SWITCH, PROCESSES, "Start anew when a file changes; for development.")
+    reload_dirs: tuple[str, ...] = option(
+        (), paths(), PROCESSES, "Folder to watch, by default the current one; may be repeated.", word="reload-dir"
+    )
+    reload_includes: tuple[str, ...] = option(
+        ("*.py",), patterns(), PROCESSES, "Names of files to watch; may be repeated.", word="reload-include"
+    )
+    reload_excludes: tuple[str, ...] = option(
+        (".*", "__pycache__"),
+        patterns(),
+        PROCESSES,
+        "Names of files and folders not to watch; may be repeated.",
+        word="reload-exclude",
+    )
+
+    timeout_graceful_shutdown: float = option(
+        30.0, duration(zero=True), DRAINING, "Time that open requests and WebSockets get at shutdown."
+    )
+    timeout_drain: float = option(
+        0.0,
+        duration(zero=True),
+        DRAINING,
+        "Time before that over which WebSockets are closed one by one; 0 closes all at once.",
+    )
+    ws_shutdown_code: int = option(1012, close_code(), DRAINING, "Close code that they get.")
+    ws_shutdown_reason: str = option(
+        "the server is shutting down", text(empty=True), DRAINING, "Close reason that they get."
+    )
 
     log_level: str = option("info", _LEVEL, LOGGING, "Least level that is logged; trace shows every ASGI message.")
     access_log: bool = option(True, _SWITCH, LOGGING, "A line for each request and each WebSocket's begin and end.")
     use_colors: bool | None = option(
         None, optional(_SWITCH, "auto"), LOGGING, "Colours in the log; auto: on a terminal."
     )
-
-    headers: tuple[tuple[str, str], ...] = option(
-        (), header_list(), HTTP, "Add a header to every response; may be given several times.", word="header"
+    log_format: Literal["human", "json"] = option(
+        "human", choice("human", "json"), LOGGING, "json: an object a line, for machines."
     )
-    server_header: bool = option(True, _SWITCH, HTTP, "Send the server header.")
-    date_header: bool = option(True, _SWITCH, HTTP, "Send the date header.")
-    h1_max_header_size: int = option(64 * KIB, size(), HTTP, "Largest head of a request; a larger one gets 431.")
-    h1_max_header_count: int = option(128, number(1), HTTP, "Most header fields of a request; more get 431.")
+    access_log_format: str | None = option(
+        None, optional(line_format()), LOGGING, "Access lines in this format; see the README for its fields."
+    )
+    log_config: str | None = option(None, _FILE, LOGGING, "Configure logging by this file: JSON, YAML or INI.")
+
+    metrics: Bind | None = option(  # noqa: RUF009  (a field, as the others)
+        None, optional(place()), SIGHT, "Serve Prometheus metrics of all workers here; or unix:PATH."
+    )
+    health_path: str | None = option(
+        None, optional(url_path()), SIGHT, "Path that answers 200, and 503 while draining, without APP."
+    )
 
     ws_max_size: int = option(16 * MIB, size(), WEBSOCKET, "Largest message from a client; a larger one ends in 1009.")
     ws_max_queue: int = option(32, number(1), WEBSOCKET, "Messages that may wait for APP before reading stops.")
@@ -103,6 +184,27 @@ class Config:
         None, _TIME_OR_OFF, WEBSOCKET, "Close a WebSocket that is silent for this long."
     )
     ws_close_timeout: float = option(10.0, duration(), WEBSOCKET, "Longest wait for the client's answer to a close.")
+
+    ws_max_connections: int | None = option(
+        None, optional(number(1), *_OFF), WEBSOCKET, "Most WebSockets open at a time, in each worker; more get 503."
+    )
+    ws_max_lifetime: float | None = option(
+        None, _TIME_OR_OFF, WEBSOCKET, "Close a WebSocket after this time (1001), whatever it does."
+    )
+    ws_send_timeout: float | None = option(
+        None, _TIME_OR_OFF, WEBSOCKET, "End a WebSocket whose client takes nothing of what is sent for this long."
+    )
+    ws_slow_consumer: Literal["wait", "close", "drop"] = option(
+        "wait",
+        choice("wait", "close", "drop"),
+        WEBSOCKET,
+        "What a client gets that reads too slowly: wait: APP's send waits; close: it is closed; drop: it misses"
+        " messages.",
+    )
+    ws_slow_consumer_mark: int = option(
+        MIB, size(), WEBSOCKET, "Bytes that may wait for a client before it counts as too slow (close, drop)."
+    )
+    ws_slow_consumer_code: int = option(1013, close_code(), WEBSOCKET, "Close code of a slow client; 1008 or 1013.")
 
     ws_per_message_deflate: bool = option(True, on_off(), COMPRESSION, "Compress messages where the client can, too.")
     ws_deflate_context: Literal["shared", "takeover"] = option(
@@ -121,6 +223,14 @@ class Config:
     ws_deflate_mem_level: int = option(8, number(1, 9), COMPRESSION, "Memory for compressing, from 1 to 9.")
     ws_deflate_threshold: int = option(256, size(0), COMPRESSION, "Messages shorter than this are not compressed.")
 
+    headers: tuple[tuple[str, str], ...] = option(
+        (), header_list(), HTTP, "Add a header to every response; may be given several times.", word="header"
+    )
+    server_header: bool = option(True, _SWITCH, HTTP, "Send the server header.")
+    date_header: bool = option(True, _SWITCH, HTTP, "Send the date header.")
+    h1_max_header_size: int = option(64 * KIB, size(), HTTP, "Largest head of a request; a larger one gets 431.")
+    h1_max_header_count: int = option(128, number(1), HTTP, "Most header fields of a request; more get 431.")
+
     limit_concurrency: int | None = option(
         None, optional(number(1), *_OFF), LIMITS, "Most requests in progress and open WebSockets; more get 503."
     )
@@ -129,8 +239,34 @@ class Config:
         30.0, duration(), LIMITS, "Time a client has to send the head of a request; then 408."
     )
     timeout_handshake: float = option(30.0, duration(), LIMITS, "Time APP has to accept or deny a WebSocket.")
-    timeout_graceful_shutdown: float = option(
-        30.0, duration(zero=True), LIMITS, "Time that open requests and WebSockets get at shutdown."
+    limit_connections_per_address: int | None = option(
+        None,
+        optional(number(1), *_OFF),
+        LIMITS,
+        "Most connections of one client address, in each worker; more are closed at once.",
+    )
+
+    allowed_hosts: tuple[str, ...] = option(
+        (), hosts(), PROTECTION, "Hosts that are served, as example.com or *.example.com; others get 400."
+    )
+    ws_allowed_origins: tuple[str, ...] = option(
+        (),
+        origins(),
+        PROTECTION,
+        "Origins of pages that may open WebSockets, as https://example.com or https://*.example.com; others get 403.",
+    )
+
+    proxy_headers: bool = option(
+        True, _SWITCH, PROXIES, "Take client and scheme from X-Forwarded-* or Forwarded, where the peer is trusted."
+    )
+    forwarded_allow_ips: tuple[str, ...] = option(
+        ("127.0.0.1", "::1", "unix"),
+        addresses(),
+        PROXIES,
+        "Trusted proxies: addresses, networks, unix for UNIX sockets, * for all; with commas between them.",
+    )
+    proxy_protocol: bool = option(
+        False, _SWITCH, PROXIES, "Trusted proxies begin each connection with a PROXY header, version 1 or 2."
     )
 
     ssl_certfile: str | None = option(None, _FILE, TLS, "Certificate and its chain (PEM); turns TLS on.")
@@ -141,6 +277,19 @@ class Config:
     ssl_ciphers: str | None = option(
         None, optional(text()), TLS, "Ciphers (OpenSSL's notation); by default Python's own."
     )
+    ssl_version_min: Literal["TLSv1.2", "TLSv1.3"] = option(
+        "TLSv1.2",
+        choice(
+            "TLSv1.2", "TLSv1.3", also={"1.2": "TLSv1.2", "1.3": "TLSv1.3", "tlsv1.2": "TLSv1.2", "tlsv1.3": "TLSv1.3"}
+        ),
+        TLS,
+        "Oldest version that clients may speak.",
+    )
+    ssl_handshake_timeout: float = option(10.0, duration(), TLS, "Time a client has for the TLS handshake.")
+    ssl_reload: bool = option(False, _SWITCH, TLS, "Load certificate and key anew when their files change.")
+    ssl_context_factory: Callable[[Config, Callable[[], SSLContext]], SSLContext] | None = None
+    """Not on the command line: called with this Config and a function that makes the context that the options above
+    describe; returns the context to use."""
 
     def __post_init__(self) -> None:
         for each in OPTIONS.values():
@@ -150,13 +299,42 @@ class Config:
     @property
     def ssl(self) -> bool:
         """Whether connections speak TLS."""
-        return self.ssl_certfile is not None
+        return self.ssl_certfile is not None or self.ssl_context_factory is not None
+
+
+_TLS_ONLY = (
+    "ssl_keyfile",
+    "ssl_keyfile_password",
+    "ssl_ca_certs",
+    "ssl_cert_reqs",
+    "ssl_ciphers",
+    "ssl_version_min",
+    "ssl_handshake_timeout",
+    "ssl_reload",
+)
 
 
 def _check_combinations(config: Config) -> None:
-    if config.uds is not None and config.fd is not None:
-        raise ConfigError("--uds and --fd exclude each other; give one of them")
-    for name in ("ssl_keyfile", "ssl_keyfile_password", "ssl_ca_certs", "ssl_cert_reqs", "ssl_ciphers"):
+    if sum((config.uds is not None, config.fd is not None, bool(config.bind))) > 1:
+        raise ConfigError("--uds, --fd and --bind exclude each other; give one of them (--bind may be repeated)")
+    if config.reload and config.workers > 1:
+        raise ConfigError("--reload and --workers exclude each other; reload is for development, with one worker")
+    if (config.workers > 1 or config.reload) and not isinstance(config.app, str):
+        raise ConfigError("workers and reload load the application anew: name it as 'module:attribute'")
+    if config.proxy_protocol and not config.forwarded_allow_ips:
+        raise ConfigError("--proxy-protocol: no proxy is trusted; name yours in --forwarded-allow-ips")
+    everybody = config.proxy_headers and not config.proxy_protocol and "*" in config.forwarded_allow_ips
+    if config.limit_connections_per_address is not None and everybody:
+        raise ConfigError(
+            "--limit-connections-per-address: with --forwarded-allow-ips '*' every client counts as a proxy, and those"
+            " are not limited; name the proxies"
+        )
+    if len(config.ws_shutdown_reason.encode()) > 123:
+        raise ConfigError("--ws-shutdown-reason: a close frame holds 123 bytes at most (RFC 6455 section 5.5)")
+    if config.log_config is not None and (config.log_format != "human" or config.access_log_format is not None):
+        which = "--log-format" if config.log_format != "human" else "--access-log-format"
+        raise ConfigError(f"--log-config and {which} exclude each other; say the format in the file")
+    for name in _TLS_ONLY:
         # never plain text where TLS was meant
         if not config.ssl and getattr(config, name) != OPTIONS[name].default:
             raise ConfigError(f"{OPTIONS[name].flag}: TLS needs a certificate too; give --ssl-certfile")
@@ -167,7 +345,7 @@ def _check_combinations(config: Config) -> None:
 def _option_of(field: dataclasses.Field[Any]) -> Option:
     meta = field.metadata
     word = meta["word"] or field.name.replace("_", "-")
-    return Option(field.name, field.default, meta["help"], meta["group"], meta["kind"], word)
+    return Option(field.name, field.default, meta["help"], meta["group"], meta["kind"], word, secret=not field.repr)
 
 
 OPTIONS: dict[str, Option] = {field.name: _option_of(field) for field in dataclasses.fields(Config) if field.metadata}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import math
 import os
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+from flowserve.accesslog import LineFormat
 from flowserve.errors import ConfigError
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -19,6 +22,7 @@ _SIZE_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": KIB,
 _SIZE_SHOWN = ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 _TIME_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _WITH_UNIT = re.compile(r"\s*(\d{1,20}(?:\.\d{1,20})?)\s*([A-Za-z]*)\s*", re.ASCII)
+_LONGEST = 1e9  # seconds, some 30 years
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
 _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 section 5.5
 
@@ -48,6 +52,7 @@ class Option:
     group: str
     kind: Kind
     word: str
+    secret: bool = False  # not to be shown
 
     @property
     def flag(self) -> str:
@@ -138,8 +143,10 @@ def duration(*, zero: bool = False) -> Kind:
             if match and unit:
                 # 500ms is 0.5 exactly; 500 * 0.001 need not be
                 amount = float(match[1]) / 1000 if unit == 0.001 else float(match[1]) * unit
-        if not isinstance(amount, (int, float)) or isinstance(amount, bool) or not math.isfinite(amount):
+        if not isinstance(amount, (int, float)) or isinstance(amount, bool) or not abs(amount) < math.inf:
             raise ValueError(f"{value!r} is not a duration; write a number of seconds or e.g. 20s, 500ms, 2m")
+        if amount > _LONGEST:
+            raise ValueError(f"{value!r} is too long; the most is {_LONGEST:.0f} seconds")
         if amount < 0 or (amount == 0 and not zero):
             raise ValueError(f"{value!r} is too short; write a duration {'of 0 or more' if zero else 'above 0'}")
         return float(amount)
@@ -178,10 +185,13 @@ def on_off() -> Kind:
 
 
 def optional(kind: Kind, *words: str) -> Kind:
-    """`kind` or None. `words` are the texts that mean None, the first of them shown; without any, None is 'not set'."""
+    """`kind` or None. `words` are the texts that mean None, the first of them shown; without any, None is 'not set'.
+    Where off is among them, so does False, as a file may have it."""
 
     def parse(value: Any) -> Any:
         if value is None or (isinstance(value, str) and value.strip().lower() in words):
+            return None
+        if value is False and "off" in words:
             return None
         try:
             return kind.parse(value)
@@ -192,6 +202,18 @@ def optional(kind: Kind, *words: str) -> Kind:
         return kind.show(value) if value is not None else words[0] if words else ""
 
     return dataclasses.replace(kind, parse=parse, show=show)
+
+
+def line_format() -> Kind:
+    """A format for access lines."""
+    plain = text()
+
+    def parse(value: Any) -> str:
+        found = str(plain.parse(value))
+        LineFormat(found)
+        return found
+
+    return Kind(parse, str, "FORMAT")
 
 
 def header_list() -> Kind:
@@ -238,13 +260,189 @@ def _show_duration(value: float) -> str:
     return f"{value * 1000:g}ms" if 0 < value < 1 else f"{value}".removesuffix(".0") + "s"
 
 
-def root_path() -> Kind:
-    plain = text(empty=True)
+def url_path(*, prefix: bool = False) -> Kind:
+    """The path of a URL; a `prefix` of other paths may be empty, and loses its last slash, as they bring their own."""
+    plain = text(empty=prefix)
 
     def parse(value: Any) -> str:
         found = str(plain.parse(value))
         if found and not found.startswith("/"):
             raise ValueError(f"{value!r} must start with a slash, e.g. {'/' + found!r}")
-        return found.rstrip("/")  # the path that follows brings its own slash
+        if not prefix and ("?" in found or "#" in found):
+            raise ValueError(f"{value!r} must be a path only, without '?' and '#'")
+        return found.rstrip("/") if prefix else found
 
     return Kind(parse, str, "PATH")
+
+
+class Bind(NamedTuple):
+    """Where to listen: exactly one of `host` (with `port`), `path` (with `mode`), `fd` and `systemd` is set."""
+
+    host: str | None = None
+    port: int = 0
+    path: str | None = None
+    mode: int = 0o666
+    fd: int | None = None
+    systemd: bool = False
+
+    def __str__(self) -> str:
+        if self.host is not None:
+            return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        if self.path is not None:
+            return f"unix:{self.path}" + (f",mode={self.mode:o}" if self.mode != 0o666 else "")
+        return f"fd:{self.fd}" if self.fd is not None else "systemd"
+
+
+_HOST_AND_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|([^\[\]:/\s]*)):(\d{1,5})", re.ASCII)
+_UNIX = re.compile(r"unix:(.+?)(?:,mode=([0-7]{3,4}))?", re.DOTALL)
+_DESCRIPTOR = re.compile(r"fd:(?://)?(\d{1,9})", re.ASCII)
+
+
+def _bind(value: Any) -> Bind:
+    if isinstance(value, Bind):
+        return value
+    if value == "systemd":
+        return Bind(systemd=True)
+    if match := _DESCRIPTOR.fullmatch(value):
+        return Bind(fd=int(match[1]))
+    if match := _UNIX.fullmatch(value):
+        if ",mode=" in match[1]:
+            raise ValueError(f"{value!r} has no mode of three or four octal digits; write e.g. mode=660")
+        return Bind(path=match[1], mode=int(match[2], 8) if match[2] else 0o666)
+    match = _HOST_AND_PORT.fullmatch(value)
+    if not match or int(match[3]) > 65535:
+        raise ValueError(
+            f"{value!r} is no place to listen; write host:port, [ipv6]:port, unix:PATH,mode=660, fd:N or systemd"
+        )
+    return Bind(host=match[1] or match[2] or "0.0.0.0", port=int(match[3]))
+
+
+def _address(value: str) -> str:
+    if value in ("*", "unix"):
+        return value
+    try:
+        if "%" in value:
+            raise ValueError("a zone says something on one machine only")
+        network = ipaddress.ip_network(value, strict=False)
+        return str(network if network.num_addresses > 1 else network.network_address)
+    except ValueError:
+        raise ValueError(
+            f"{value!r} is neither an address nor a network; write e.g. 10.0.0.1, 10.0.0.0/8, unix or *"
+        ) from None
+
+
+_HOST = re.compile(r"\*|(?:\*\.)?(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?::\d{1,5})?")
+_ORIGIN = re.compile(
+    r"\*|null|[a-z][a-z0-9+.-]*://(?:\*\.)?(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?::\d{1,5})?"
+)
+
+
+def _host(value: str) -> str:
+    value = value.lower()
+    if not _HOST.fullmatch(value):
+        raise ValueError(f"{value!r} is not a host; write e.g. example.com, *.example.com or localhost:8000")
+    return value
+
+
+def _origin(value: str) -> str:
+    value = value.lower()
+    if not _ORIGIN.fullmatch(value):
+        raise ValueError(f"{value!r} is not an origin; write e.g. https://example.com or https://*.example.com")
+    return value
+
+
+def _several(one: Callable[[Any], Any], metavar: str, between: str | None = r"[,\s]+", shown: str = ",") -> Kind:
+    """A list: in one text the entries stand with `between` (a pattern) between them, on the command line also in
+    repetitions of the option."""
+
+    def parse(value: Any) -> tuple[Any, ...]:
+        entries = [value] if isinstance(value, (str, Bind)) else value
+        if not isinstance(entries, (list, tuple)):
+            raise ValueError(f"a list is wanted, not {type(value).__name__}")
+        for each in entries:
+            if not isinstance(each, (str, Bind, os.PathLike)):
+                raise ValueError(f"{each!r} can't stand in the list, which is one of texts")
+        if between is not None and (isinstance(value, str) or between == r"[,\s]+"):
+            entries = [
+                part for each in entries for part in (re.split(between, each) if isinstance(each, str) else [each])
+            ]
+        return tuple(dict.fromkeys(one(each) for each in entries if each != ""))
+
+    return Kind(parse, lambda value: shown.join(map(str, value)), metavar, repeat=True)
+
+
+def _text_entry(value: Any) -> str:
+    return str(text().parse(os.fspath(value) if isinstance(value, os.PathLike) else value))
+
+
+def binds() -> Kind:
+    """Where to listen, several times."""
+    return _several(_bind, "ADDRESS", r"\s+", " ")
+
+
+def place() -> Kind:
+    """One place to listen, that this process opens itself."""
+
+    def parse(value: Any) -> Bind:
+        with suppress(ValueError):
+            found = _bind(value) if isinstance(value, (str, Bind)) else Bind()
+            if found.host is not None or found.path is not None:
+                return found
+        raise ValueError(f"{str(value)!r} is no place to listen; write host:port, [ipv6]:port or unix:PATH,mode=660")
+
+    return Kind(parse, str, "HOST:PORT")
+
+
+def addresses() -> Kind:
+    """IP addresses and networks, `unix` and `*`."""
+    return _several(_address, "ADDRESSES")
+
+
+def hosts() -> Kind:
+    """Names of hosts, with a port or without, `*.` for any subdomain, `*` for all."""
+    return _several(_host, "HOSTS")
+
+
+def origins() -> Kind:
+    """Origins (RFC 6454), `*.` for any subdomain, `*` for all."""
+    return _several(_origin, "ORIGINS")
+
+
+def paths() -> Kind:
+    """Files or folders."""
+    return _several(_text_entry, "PATH", re.escape(os.pathsep), os.pathsep)
+
+
+def patterns() -> Kind:
+    """Patterns of file names."""
+    return _several(_text_entry, "PATTERN")
+
+
+def worker_count() -> Kind:
+    """A number of processes; auto is the number of CPUs that this process may use."""
+    plain = number(1)
+
+    def parse(value: Any) -> int:
+        if isinstance(value, str) and value.strip().lower() == "auto":
+            return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        try:
+            return int(plain.parse(value))
+        except ValueError as error:
+            raise ValueError(f"{error}, or auto") from None
+
+    return Kind(parse, str, "NUMBER")
+
+
+def close_code() -> Kind:
+    """A code that a server may close a WebSocket with (RFC 6455 section 7.4)."""
+    plain = number(1000, 4999, "CODE")
+
+    def parse(value: Any) -> int:
+        code = int(plain.parse(value))
+        if code < 3000 and code not in (1000, 1001, 1008, 1011, 1012, 1013):
+            raise ValueError(
+                f"{code} is not a code to close with; write 1000, 1001, 1008, 1011 to 1013 or 3000 to 4999"
+            )
+        return code
+
+    return dataclasses.replace(plain, parse=parse)

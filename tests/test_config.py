@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
+import re
 import ssl
 import sys
 
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from flowserve.config import OPTIONS, Config, duration, size
 from flowserve.errors import ConfigError
+from flowserve.options import Bind
 
 DEFAULTS = {
     "host": "127.0.0.1",
@@ -78,7 +81,7 @@ def test_each_default_passes_its_own_check():
 
 
 def test_the_table_of_options_is_made_from_the_fields():
-    assert set(OPTIONS) == {field.name for field in dataclasses.fields(Config)} - {"app"}
+    assert set(OPTIONS) == {field.name for field in dataclasses.fields(Config)} - {"app", "ssl_context_factory"}
     assert len({option.env for option in OPTIONS.values()}) == len(OPTIONS)
     assert (OPTIONS["ws_max_size"].flag, OPTIONS["ws_max_size"].env) == ("--ws-max-size", "FLOWSERVE_WS_MAX_SIZE")
     assert (OPTIONS["headers"].flag, OPTIONS["headers"].env) == ("--header", "FLOWSERVE_HEADER")
@@ -193,11 +196,15 @@ def test_durations_out_of_range():
         Config("a:b", timeout_header="0s")
     with pytest.raises(ConfigError, match=r"^--timeout-keep-alive: -1 is too short; write a duration of 0 or more$"):
         Config("a:b", timeout_keep_alive=-1)
+    with pytest.raises(
+        ConfigError, match=r"^--timeout-header: '9999999h' is too long; the most is 1000000000 seconds$"
+    ):
+        Config("a:b", timeout_header="9999999h")
     assert Config("a:b", timeout_keep_alive=0, timeout_graceful_shutdown="0").timeout_keep_alive == 0.0
 
 
 @pytest.mark.parametrize("name", ["ws_ping_interval", "ws_ping_timeout", "ws_idle_timeout", "limit_concurrency"])
-@pytest.mark.parametrize("off", [None, "off", "none", "None", " OFF "])
+@pytest.mark.parametrize("off", [None, "off", "none", "None", " OFF ", False])
 def test_what_can_be_off(name, off):
     assert getattr(Config("a:b", **{name: off}), name) is None
 
@@ -231,6 +238,27 @@ def test_any_text_is_a_value_or_a_refusal_of_one_line(text):
     for flag, message in refusals:
         assert message.startswith(flag + ": ")
         assert len(message.splitlines()) == 1
+
+
+def files_values():
+    """What TOML can hold."""
+    scalars = st.one_of(
+        st.booleans(), st.integers(), st.just(10**400), st.floats(), st.text(), st.datetimes(), st.dates(), st.times()
+    )
+    return st.recursive(
+        scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)
+    )
+
+
+@given(files_values())
+def test_whatever_a_file_holds_is_a_value_or_a_refusal_of_one_line(value):
+    refusals = []
+    for option in OPTIONS.values():
+        try:
+            option.convert(value)
+        except ConfigError as error:
+            refusals.append(str(error))
+    assert all(len(message.splitlines()) == 1 for message in refusals)
 
 
 @pytest.mark.parametrize(
@@ -379,6 +407,143 @@ def test_text():
         Config("a:b", host=b"localhost")
 
 
+def test_one_place_to_listen():
+    assert Config("a:b", metrics=":9100").metrics == Bind(host="0.0.0.0", port=9100)
+    assert Config("a:b", metrics="[::1]:9100").metrics == Bind(host="::1", port=9100)
+    assert Config("a:b", metrics="unix:/m.sock,mode=600").metrics == Bind(path="/m.sock", mode=0o600)
+    assert Config("a:b", metrics=Bind(host="a", port=1)).metrics == Bind(host="a", port=1)
+    assert Config("a:b").metrics is None
+    for wrong in ("9100", "fd:3", "systemd", "127.0.0.1:99999", "a:1 b:2", "unix:", "", 9100, Bind(fd=3)):
+        with pytest.raises(ConfigError, match=r"^--metrics: .* is no place to listen; write host:port, "):
+            Config("a:b", metrics=wrong)
+
+
+def test_places_to_listen():
+    text = "127.0.0.1:80 [::1]:81 :82 localhost:0 unix:/a.sock unix:b,mode=660 fd:3 fd://4 systemd [fe80::1%br-a.5]:83"
+    places = (
+        Bind(host="127.0.0.1", port=80),
+        Bind(host="::1", port=81),
+        Bind(host="0.0.0.0", port=82),
+        Bind(host="localhost"),
+        Bind(path="/a.sock"),
+        Bind(path="b", mode=0o660),
+        Bind(fd=3),
+        Bind(fd=4),
+        Bind(systemd=True),
+        Bind(host="fe80::1%br-a.5", port=83),
+    )
+    assert Config("a:b", bind=text).bind == places
+    assert Config("a:b", bind=text.split()).bind == Config("a:b", bind=places).bind == places
+    assert Config("a:b", bind=places[0]).bind == places[:1]
+    assert Config("a:b", bind=["unix:a b"]).bind == (Bind(path="a b"),)
+    assert Config("a:b", bind=OPTIONS["bind"].kind.show(places)).bind == places
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["80", "localhost", "a:b", "a:65536", "::1:80", "[::1]", "a b:80", "unix:", "fd:", "fd:x", "fd:-1", "tcp:1:2"],
+)
+def test_wrong_places_to_listen(wrong):
+    with pytest.raises(ConfigError, match=r"^--bind: .* is no place to listen; write host:port, "):
+        Config("a:b", bind=[wrong])
+
+
+@pytest.mark.parametrize("mode", ["", "6", "999", "0x1b0", "u=rw", "00660"])
+def test_wrong_mode_of_a_unix_path(mode):
+    with pytest.raises(ConfigError, match=r"^--bind: 'unix:a,mode=.*' has no mode of three or four octal digits"):
+        Config("a:b", bind=f"unix:a,mode={mode}")
+
+
+def test_trusted_addresses():
+    given = "10.0.0.1, 10.1.2.3/8 ::1 2001:db8::/32,192.168.0.0/32 unix *"
+    expected = ("10.0.0.1", "10.0.0.0/8", "::1", "2001:db8::/32", "192.168.0.0", "unix", "*")
+    assert Config("a:b", forwarded_allow_ips=given).forwarded_allow_ips == expected
+    assert Config("a:b", forwarded_allow_ips=["10.0.0.1,::1", "unix"]).forwarded_allow_ips == (
+        "10.0.0.1",
+        "::1",
+        "unix",
+    )
+    for wrong in ("localhost", "10.0.0", "10.0.0.1/33", "10.0.0.1:80", "[::1]"):
+        with pytest.raises(ConfigError, match=r"^--forwarded-allow-ips: .* is neither an address nor a network; "):
+            Config("a:b", forwarded_allow_ips=wrong)
+
+
+def test_hosts_and_origins():
+    hosts = "Example.com,*.example.com localhost:8000 [::1]:80 *"
+    expected = ("example.com", "*.example.com", "localhost:8000", "[::1]:80", "*")
+    assert Config("a:b", allowed_hosts=hosts).allowed_hosts == expected
+    for wrong in ("https://example.com", "*example.com", "a.*.com", "a/b", "a..b", ".a"):
+        with pytest.raises(ConfigError, match=r"^--allowed-hosts: .* is not a host; "):
+            Config("a:b", allowed_hosts=wrong)
+    origins = ["https://Example.com", "https://*.example.com:8443", "http://[::1]:80", "null", "*"]
+    assert Config("a:b", ws_allowed_origins=origins).ws_allowed_origins == tuple(map(str.lower, origins))
+    for wrong in ("example.com", "https://", "https://a/b", "https://*a.com", "https://a.com/"):
+        with pytest.raises(ConfigError, match=r"^--ws-allowed-origins: .* is not an origin; "):
+            Config("a:b", ws_allowed_origins=wrong)
+
+
+def test_lists_of_paths_and_patterns(tmp_path):
+    assert Config("a:b", reload_dirs=f"a{os.pathsep}b c").reload_dirs == ("a", "b c")
+    assert Config("a:b", reload_dirs=[tmp_path, f"a{os.pathsep}b"]).reload_dirs == (str(tmp_path), f"a{os.pathsep}b")
+    assert Config("a:b", reload_includes="*.py,*.html *.css").reload_includes == ("*.py", "*.html", "*.css")
+
+
+def test_numbers_of_workers():
+    assert Config("a:b", workers="2").workers == 2
+    assert Config("a:b", workers=" Auto ").workers >= 1
+    for wrong in ("0", 0, "many", 1.5, True):
+        with pytest.raises(ConfigError, match=r"^--workers: .* is not a whole number of at least 1, or auto$"):
+            Config("a:b", workers=wrong)
+
+
+@pytest.mark.parametrize("name", ["ws_shutdown_code", "ws_slow_consumer_code"])
+def test_close_codes(name):
+    for code in (1000, 1001, 1008, "1011", 1012, 1013, 3000, 4999):
+        assert getattr(Config("a:b", **{name: code}), name) == int(code)
+    for wrong in (999, 1002, 1005, 1006, 1014, 1015, 2999, 5000, "gone"):
+        with pytest.raises(ConfigError, match=rf"^{OPTIONS[name].flag}: .*{wrong}.* is not a "):
+            Config("a:b", **{name: wrong})
+
+
+def test_formats_of_access_lines():
+    text = '%(client)s "%(method)s %(target)s" %(status)s %(duration).3f'
+    assert Config("a:b", access_log_format=text).access_log_format == text
+    with pytest.raises(ConfigError, match=r"^--access-log-format: there is no field 'h'; the fields are time, "):
+        Config("a:b", access_log_format="%(h)s")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"reload": True, "workers": 2}, "--reload and --workers exclude each other"),
+        ({"log_config": "l.json", "log_format": "json"}, "--log-config and --log-format exclude each other"),
+        (
+            {"log_config": "l.json", "access_log_format": "%(kind)s"},
+            "--log-config and --access-log-format exclude each other",
+        ),
+        ({"ws_shutdown_reason": "\u20ac" * 42}, "--ws-shutdown-reason: a close frame holds 123 bytes at most"),
+        ({"uds": "a", "bind": "b:1"}, "--uds, --fd and --bind exclude each other"),
+        ({"ssl_reload": True}, "--ssl-reload: TLS needs a certificate too"),
+    ],
+)
+def test_combinations_that_make_no_sense(options, says):
+    with pytest.raises(ConfigError, match=f"^{re.escape(says)}"):
+        Config("a:b", **options)
+
+
+def test_several_processes_need_the_name_of_the_application():
+    async def app(scope, receive, send):
+        pass
+
+    for options in ({"workers": 2}, {"reload": True}):
+        with pytest.raises(ConfigError, match="name it as 'module:attribute'"):
+            Config(app, **options)
+
+
+def test_secrets_are_known():
+    assert [option.name for option in OPTIONS.values() if option.secret] == ["ssl_keyfile_password"]
+
+
 def test_a_password_stays_out_of_repr():
     config = Config("a:b", ssl_certfile="c.pem", ssl_keyfile_password="hunter2")
     assert config.ssl_keyfile_password == "hunter2"
@@ -386,7 +551,7 @@ def test_a_password_stays_out_of_repr():
 
 
 def test_uds_and_fd_exclude_each_other():
-    with pytest.raises(ConfigError, match="--uds and --fd exclude each other"):
+    with pytest.raises(ConfigError, match="--uds, --fd and --bind exclude each other"):
         Config("a:b", uds="/tmp/s", fd=3)
 
 
