@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 
 class Peer(NamedTuple):
@@ -12,12 +12,15 @@ class Peer(NamedTuple):
     client: tuple[str, int] | None
     server: tuple[str, int | None] | None
     secure: bool
+    tls: dict[str, Any] | None = None
+    """The ASGI tls extension; None without TLS."""
 
     def __str__(self) -> str:
         if self.client is None:
             return "unix"
         host, port = self.client
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        host = f"[{host}]" if ":" in host else host
+        return f"{host}:{port}" if port else host  # of a proxy's client the port is seldom known
 
 
 class Stream(Protocol):
@@ -36,6 +39,15 @@ class Stream(Protocol):
 
     def drain(self) -> Awaitable[None]:
         """Wait until writing is welcome; when it is, only let others have their turn."""
+
+    def buffered(self) -> int:
+        """Return how many bytes that were written wait in this process."""
+
+    def unsent(self) -> int:
+        """Return how many bytes that were written the peer has not taken, as far as that is known."""
+
+    def limit_buffer(self, size: int, /) -> None:
+        """Be over the high-water mark from `size` bytes on."""
 
     def progressed(self) -> bool:
         """Whether some, but not yet all, of what was written has left since this was last asked."""
