@@ -1,8 +1,10 @@
+cimport cython
+
 cdef class Flow:
     cdef readonly object transport
     cdef readonly bint half_open, write_paused
     cdef bint _reading
-    cdef Py_ssize_t _buffered
+    cdef long long _unsent
     cdef list _waiters
 
     cpdef write(self, bytes data)
@@ -10,9 +12,15 @@ cdef class Flow:
     cpdef pause_writing(self)
     cpdef resume_writing(self)
     cpdef end_writing(self)
+    cpdef Py_ssize_t buffered(self) except -1
+    cpdef long long unsent(self) except? -1
+    @cython.locals(buffered=Py_ssize_t, unsent="long long", changed=bint)
     cpdef bint progressed(self) except -1
+    cpdef limit_buffer(self, Py_ssize_t size)
     cpdef pause_reading(self)
     cpdef resume_reading(self)
     cpdef close(self)
     cpdef abort(self)
     cpdef lost(self)
+
+cdef long long _in_kernel(transport) except? -1

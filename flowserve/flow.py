@@ -5,6 +5,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from struct import unpack
+from typing import Any
+
+try:
+    from fcntl import ioctl
+    from termios import TIOCOUTQ
+except ImportError:  # Windows
+    ioctl = None  # type: ignore[assignment]
 
 
 class Flow:
@@ -14,13 +22,13 @@ class Flow:
     `connection_lost()`.
     """
 
-    __slots__ = ("_buffered", "_reading", "_waiters", "half_open", "transport", "write_paused")
+    __slots__ = ("_reading", "_unsent", "_waiters", "half_open", "transport", "write_paused")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.transport = transport
         self.half_open: bool = transport.can_write_eof()  # TLS can not
         self.write_paused = False
-        self._buffered = 0
+        self._unsent = 0
         self._reading = True
         self._waiters: list[asyncio.Future[None]] | None = None
 
@@ -51,10 +59,20 @@ class Flow:
             self._waiters.append(waiter)
             await waiter
 
+    def buffered(self) -> int:
+        return self.transport.get_write_buffer_size()
+
+    def unsent(self) -> int:
+        return self.transport.get_write_buffer_size() + _in_kernel(self.transport)
+
     def progressed(self) -> bool:
         buffered = self.transport.get_write_buffer_size()
-        changed, self._buffered = buffered != self._buffered, buffered
+        unsent = buffered + _in_kernel(self.transport) if buffered else 0
+        changed, self._unsent = unsent != self._unsent, unsent
         return changed and buffered > 0
+
+    def limit_buffer(self, size: int) -> None:
+        self.transport.set_write_buffer_limits(size)
 
     def pause_reading(self) -> None:
         if self._reading:
@@ -81,3 +99,19 @@ class Flow:
     def lost(self) -> None:
         self._reading = True  # nothing left to pause or resume
         self.resume_writing()
+
+
+def _in_kernel(transport: asyncio.Transport) -> int:
+    """Bytes that were sent and that the peer has not acknowledged (Linux's SIOCOUTQ, see tcp(7)); 0 where the system
+    does not tell.
+
+    A socket may be full for minutes while a slow peer takes what is in it: a transport alone does not see that.
+    """
+    sock: Any = transport.get_extra_info("socket")
+    if sock is None or ioctl is None:
+        return 0
+    try:
+        (count,) = unpack("i", ioctl(sock.fileno(), TIOCOUTQ, b"\0\0\0\0"))
+    except (OSError, ValueError):  # not told, or closed
+        return 0
+    return int(count)

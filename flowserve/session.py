@@ -1,5 +1,5 @@
 # cython: language_level=3, annotation_typing=False, boundscheck=False, wraparound=False, initializedcheck=False
-"""One live WebSocket, in either role: its queue, its backpressure, its keepalive and its end (RFC 6455).
+"""One live WebSocket, in either role: its queue, its backpressure, its deadlines and its end (RFC 6455).
 
 A session is the protocol of its transport, so that no layer stands between the event loop and the decoder; how bytes
 leave it leaves to its Stream.
@@ -7,55 +7,35 @@ leave it leaves to its Stream.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
 from flowserve.errors import ClientDisconnected
+from flowserve.outbox import Writer
+from flowserve.patience import Backlog, Due, Liveness
 from flowserve.slowsends import THREAD_MARK, SlowSends
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import CloseCode, State
 
 if TYPE_CHECKING:
-    import asyncio
-
     from flowserve.context import Context
     from flowserve.stream import Stream
 
 _OPEN = int(State.OPEN)
-_CLOSED = int(State.CLOSED)
 
 _READ_MARK = 65536  # bytes of complete messages: above it reading stops, at half of it it goes on
 _WRITE_MARK = 65536  # bytes sent in one turn of the event loop: from here on they don't wait for its end
-_GRACE = 0.1  # seconds
-_JOIN_MARK = 65536  # bytes: below it one write of joined pieces is cheaper than several
+
+_ENDS = {
+    Due.OLD: (int(CloseCode.GOING_AWAY), "lifetime limit reached"),
+    Due.IDLE: (int(CloseCode.GOING_AWAY), "idle timeout"),
+    Due.DEAD: (int(CloseCode.INTERNAL_ERROR), "keepalive ping timeout"),
+}
 
 
-class Outbox:
-    """The sessions of a worker that have something to write: one callback a turn of the event loop for all of them."""
-
-    __slots__ = ("_loop", "_sessions")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._sessions: list[Session] = []
-
-    def add(self, session: Session) -> None:
-        """Have `session.flush()` called at the end of this turn."""
-        if not self._sessions:
-            self._loop.call_soon(self.flush)
-        self._sessions.append(session)
-
-    def flush(self) -> None:
-        """Write what the sessions have."""
-        sessions = self._sessions
-        self._sessions = []
-        for session in sessions:
-            session._listed = False
-            session.flush()
-
-
-class Session:
+class Session(Writer):
     """One live WebSocket over a stream.
 
     Receiving: `while not session.ready(): await session.wait()`; then, if `session.waiting`, `session.take()` is the
@@ -63,72 +43,54 @@ class Session:
     nothing.
 
     Sending: `send_text` and `send_binary` return whether the caller should now `await session.drain()`. They raise
-    ClientDisconnected once the session can't send any more.
+    ClientDisconnected once the session can't send any more. What they do while much waits for a slow peer says
+    --ws-slow-consumer: nothing of their own (wait), or end the session (close), or drop the message (drop).
 
     `on_lost(session)` is called once, when the transport is gone.
     """
 
     __slots__ = (
-        "_active",
-        "_active_at",
+        "_backlog",
         "_idle_timeout",
-        "_listed",
+        "_life",
         "_loop",
-        "_lost",
         "_max_queue",
-        "_outbox",
-        "_ping_due",
-        "_ping_interval",
         "_ping_sent",
-        "_ping_timeout",
         "_pings",
-        "_pong_due_from",
         "_reading",
         "_slow",
-        "_suspect",
         "_waiter",
         "_waiters",
-        "connection",
         "context",
         "deadline",
         "latency",
         "on_lost",
-        "stream",
         "tick",
     )
 
     def __init__(self, connection: Connection, stream: Stream, context: Context) -> None:
         """`connection` is the wire state, past the opening handshake; the session starts its timers now."""
-        self.connection = connection
-        self.stream = stream
+        super().__init__(connection, stream, context.outbox)
         self.context = context
         self.on_lost: Callable[[Session], None] | None = None
         self.latency = 0.0  # seconds, of the last ping
         self.deadline = 0.0
         self.tick = 0
         self._loop = context.loop
-        self._outbox = context.outbox
         self._waiter: asyncio.Future[None] | None = None  # in wait(): nearly always one at most
         self._waiters: list[asyncio.Future[None]] | None = None  # the others
         self._slow: SlowSends | None = None
-        self._lost = False
-        self._listed = False
         self._reading = True
+        self._pings = 0
+        self._ping_sent = 0.0
         config = context.config
         now = self._loop.time()
         self._max_queue = config.ws_max_queue
-        self._idle_timeout = config.ws_idle_timeout or 0.0  # seconds; 0 for none, here and below
-        self._ping_interval = config.ws_ping_interval or 0.0
-        self._ping_timeout = config.ws_ping_timeout or 0.0
-        self._active_at = now  # the last message, kept only for the idle timeout
-        self._active = False  # something came since the last ping
-        self._suspect = False
-        self._pings = 0
-        self._ping_sent = 0.0
-        self._ping_due = now + self._ping_interval
-        self._pong_due_from = 0.0  # since when the peer owes a sign of life; 0 when it owes none
+        self._idle_timeout = config.ws_idle_timeout or 0.0
+        self._life = Liveness(config, now)
+        self._backlog = None if config.ws_slow_consumer == "wait" else Backlog(config, stream)
         context.live.add(self)
-        self._keep_alive(now)
+        self._watch(now)
 
     # What it says about itself
 
@@ -147,6 +109,11 @@ class Session:
     def close_reason(self) -> str:
         """The reason that went with the code."""
         return self.connection.close_reason
+
+    @property
+    def dropped(self) -> int:
+        """Messages that were not sent, as too much waited for a slow peer (--ws-slow-consumer drop)."""
+        return 0 if self._backlog is None else self._backlog.dropped
 
     # Receiving
 
@@ -202,13 +169,15 @@ class Session:
 
     def send_text(self, text: str, compress: bool | None = None) -> bool:
         """Send a text message; `compress` as for Connection. UnicodeEncodeError for a lone surrogate."""
-        self._check_open()
+        if self._refuses():
+            return True
         self.connection.send_text(text, compress)
         return self._sent()
 
     def send_binary(self, data: bytes, compress: bool | None = None) -> bool:
         """Send a binary message; `compress` as for Connection."""
-        self._check_open()
+        if self._refuses():
+            return True
         self.connection.send_binary(data, compress)
         return self._sent()
 
@@ -232,14 +201,38 @@ class Session:
         return self._slow.send(message, compress)
 
     def send_compressed(self, text: bool, payload: bytes, size: int) -> bool:
-        """Send a message that the connection's codec has compressed already; it had `size` bytes before."""
-        self._check_open()
+        """Send a message that the connection's codec has compressed already; it had `size` bytes before.
+
+        It is not dropped: with context takeover those that follow refer to it. Ask `overflows()` before compressing.
+        """
+        if self._lost or self.connection.state != _OPEN:
+            raise ClientDisconnected("the WebSocket is closed")
         self.connection.send_compressed(text, payload, size)
         return self._sent()
 
+    def overflows(self) -> bool:
+        """Whether so much waits for a slow peer that a message is to be dropped; that is counted.
+
+        Where slow peers are to be closed instead, it is closed, and ClientDisconnected raised.
+        """
+        backlog = self._backlog
+        if backlog is None or not backlog.overflows(self):
+            return False
+        if backlog.closes:
+            self._expire()
+            raise ClientDisconnected("the client was too slow")
+        backlog.dropped += 1
+        return True
+
     async def drain(self) -> None:
-        """Wait until sending is welcome. ClientDisconnected when the session ends meanwhile."""
-        await self.stream.drain()
+        """Wait until sending is welcome; where slow peers are not waited for, only let others have their turn.
+
+        ClientDisconnected when the session ends meanwhile.
+        """
+        if self._backlog is None:
+            await self.stream.drain()
+        else:
+            await asyncio.sleep(0)
         if self._lost:
             raise ClientDisconnected("the client has left")
 
@@ -257,35 +250,24 @@ class Session:
 
     def shutdown(self) -> None:
         """The server stops: tell both sides (RFC 6455 section 7.4.1, and the IANA registry for 1012)."""
-        self.close(int(CloseCode.SERVICE_RESTART), "the server is shutting down")
+        config = self.context.config
+        self.close(config.ws_shutdown_code, config.ws_shutdown_reason)
 
     def abort(self) -> None:
         """End it now, without a closing handshake."""
         self.stream.abort()
 
-    def flush(self) -> None:
-        """Write what there is to write, unless the stream is full."""
-        connection = self.connection
-        stream = self.stream
-        if connection.output_size and not stream.write_paused and not self._lost:
-            size = connection.output_size
-            pieces = connection.take_output()
-            if len(pieces) == 1:
-                stream.write(pieces[0])
-            elif size < _JOIN_MARK:
-                stream.write(b"".join(pieces))
-            else:
-                stream.writelines(pieces)
-        if connection.state == _CLOSED and not connection.output_size and not self._lost:
-            stream.close()
-
-    def _check_open(self) -> None:
+    def _refuses(self) -> bool:
+        """Whether a message is to be dropped. ClientDisconnected when nothing can be sent."""
         if self._lost or self.connection.state != _OPEN:
             raise ClientDisconnected("the WebSocket is closed")
+        if self._backlog is not None:
+            return self.overflows()
+        return False
 
     def _sent(self) -> bool:
         if self._idle_timeout:
-            self._active_at = self._loop.time()
+            self._life.active_at = self._loop.time()
         if self.connection.output_size >= _WRITE_MARK:
             self.flush()
             return True
@@ -314,6 +296,19 @@ class Session:
             # Where the frame ends, and so the peer's close frame, can't be known (RFC 6455 section 7.1.7).
             self.stream.end_writing()
 
+    def _expire(self) -> None:
+        """Close for slowness. What the stream has not been given is disowned: the close frame has to get through within
+        the close timeout."""
+        if self._slow is not None and self._slow.busy:
+            self._slow.then(self._expire)
+            return
+        self._backlog.expired = True  # type: ignore[union-attr]
+        self.connection.disown_output()
+        self.close(self.context.config.ws_slow_consumer_code, "too slow")
+
+    def _expired(self) -> bool:
+        return self._backlog is not None and self._backlog.expired
+
     def _set_deadline(self, deadline: float) -> None:
         if not self._lost:
             self.context.timers.set(self, deadline)
@@ -325,11 +320,11 @@ class Session:
         connection = self.connection
         messages = connection.messages_in
         state = connection.state
-        self._active = True
+        self._life.active = True
         connection.feed(data)
         if connection.messages_in != messages:
             if self._idle_timeout:
-                self._active_at = self._loop.time()
+                self._life.active_at = self._loop.time()
             if self._reading and self._full(1):
                 self._reading = False
                 self.stream.pause_reading()
@@ -372,38 +367,46 @@ class Session:
 
     def resume_writing(self) -> None:
         """The transport is below its low-water mark."""
-        self._active = True  # a peer that takes what is sent is alive
+        self._life.active = True  # a peer that takes what is sent is alive
         self.stream.resume_writing()
-        self.flush()
+        self._pour()
 
     # The shared timer
 
     def on_deadline(self, now: float) -> None:
-        """Whatever is due: the close timeout, the idle timeout, the wait for a sign of life, the next ping."""
-        connection = self.connection
-        if connection.state != _OPEN:
-            if self.stream.progressed():  # a slow peer still gets what was sent before the close frame
+        """Whatever is due: the close timeout, or what the peer owes."""
+        if self.connection.state != _OPEN:
+            if self.stream.progressed() and not self._expired():  # a slow peer still gets what was sent before
                 self._set_deadline(now + self.context.config.ws_close_timeout)
             else:
                 self.stream.abort()
-        elif connection.ended:
+        elif self.connection.ended:
             self._answer()
-        elif self._idle_timeout and now >= self._active_at + self._idle_timeout:
-            self.close(int(CloseCode.GOING_AWAY), "idle timeout")
-        elif self._is_dead(now):
-            self.close(int(CloseCode.INTERNAL_ERROR), "keepalive ping timeout")
         else:
-            if self._ping_interval and now >= self._ping_due:
+            self._demand(now)
+
+    def _demand(self, now: float) -> None:
+        due = self._life.look(now, self, self._reading)
+        if due in _ENDS:
+            self.close(*_ENDS[due])
+        elif due is Due.STUCK:
+            self.close(self.context.config.ws_slow_consumer_code, "send timeout")
+            self.stream.abort()  # the close frame stands behind what the peer does not take
+        else:
+            if due is Due.PING:
                 self._ping(now)
-            self._keep_alive(now)
+            self._watch(now)
+
+    def _watch(self, now: float) -> None:
+        """Set the deadline to what is due next."""
+        due = self._life.next_look(now)
+        if due:
+            self._set_deadline(due)
 
     def _ping(self, now: float) -> None:
         self._pings += 1
         self._ping_sent = self._loop.time()
-        self._ping_due = now + self._ping_interval
-        if not self._pong_due_from:  # else an older ping is still unanswered
-            self._pong_due_from = now
-            self._active = self._suspect = False
+        self._life.pinged(now, self)
         self.connection.ping(self._pings.to_bytes(4, "big"))
         self.flush()
 
@@ -413,33 +416,3 @@ class Session:
         if connection.pong_received == self._pings.to_bytes(4, "big"):
             self.latency = self._loop.time() - self._ping_sent
         connection.pong_received = None
-
-    def _is_dead(self, now: float) -> bool:
-        """Whether nothing at all has come for the ping timeout, though this end was reading.
-
-        The last word is spoken one tick late, so that an event loop that was held up reads what lies in the socket
-        first.
-        """
-        if self._active or not self._reading:
-            self._pong_due_from = 0.0 if self._active else now
-            self._suspect = False
-        if not self._ping_timeout or not self._pong_due_from or now < self._pong_due_from + self._ping_timeout:
-            return False
-        suspect, self._suspect = self._suspect, True
-        return suspect
-
-    def _keep_alive(self, now: float) -> None:
-        """Set the deadline to what is due next."""
-        due = 0.0
-        if self._ping_interval:
-            due = self._ping_due
-        if self._pong_due_from and self._ping_timeout:
-            due = _earlier(due, now + _GRACE if self._suspect else self._pong_due_from + self._ping_timeout)
-        if self._idle_timeout:
-            due = _earlier(due, self._active_at + self._idle_timeout)
-        if due:
-            self._set_deadline(due)
-
-
-def _earlier(due: float, other: float) -> float:
-    return other if not due or other < due else due

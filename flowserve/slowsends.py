@@ -21,6 +21,9 @@ class Sender(Protocol):
     def send(self, message: str | bytes, compress: bool | None) -> bool:
         """Send at once."""
 
+    def overflows(self) -> bool:
+        """Whether a message is to be dropped."""
+
     def send_compressed(self, text: bool, payload: bytes, size: int) -> bool:
         """Send what is compressed already."""
 
@@ -69,6 +72,8 @@ class SlowSends:
         try:
             if len(message) < THREAD_MARK or compress is False:
                 return self._session.send(message, compress)
+            if self._session.overflows():
+                return True
             payload = message.encode("utf-8") if isinstance(message, str) else message
             codec = self._session.connection.deflate
             compressed = await self._loop.run_in_executor(None, codec.compress, payload)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -151,6 +152,19 @@ async def test_a_lost_transport_wakes_whoever_drains() -> None:
     await within(waiting)
 
 
+def test_what_is_unsent_is_what_the_transport_holds_where_no_socket_tells_more() -> None:
+    transport = Transport()
+    flow = flow_over(transport)
+    transport.buffered = 1000
+    assert flow.buffered() == flow.unsent() == 1000
+
+
+def test_limit_buffer() -> None:
+    transport = Transport()
+    flow_over(transport).limit_buffer(5000)
+    assert transport.calls == [("set_write_buffer_limits", 5000)]
+
+
 # Over a real transport
 
 
@@ -246,3 +260,34 @@ async def test_end_writing_leaves_the_other_direction(pair: tuple[Passing, socke
     assert await within(loop.sock_recv(peer, 100)) == b""
     peer.send(b"still read")
     await until(lambda: protocol.got == b"still read")
+
+
+@pytest.mark.both_loops
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems don't tell what their sockets hold")
+async def test_what_the_kernel_holds_is_unsent() -> None:
+    """A slow peer is seen to take something long before the socket has room again."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        peer = socket.socket()
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        peer.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(peer, server.getsockname())
+        ours, _ = server.accept()
+    transport, protocol = await asyncio.get_running_loop().create_connection(Passing, sock=ours)
+    flow = protocol.flow
+    assert flow.unsent() == 0
+    flow.write(b"x" * 100)
+    await receive_all(peer, 100)
+    await until(lambda: flow.unsent() == 0)
+    while not flow.write_paused:
+        flow.write(bytes(100_000))
+        await asyncio.sleep(0)
+    held, unsent = flow.buffered(), flow.unsent()
+    assert unsent > held > 0
+    flow.progressed()
+    await receive_all(peer, 65536)
+    await until(lambda: flow.unsent() < unsent)
+    assert flow.progressed()
+    peer.close()
+    transport.abort()
+    await asyncio.sleep(0)
+    assert flow.unsent() == 0

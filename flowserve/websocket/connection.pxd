@@ -3,7 +3,7 @@ cimport cython
 from flowserve.websocket.frames cimport FrameDecoder, encode_frame, encode_header
 
 cdef int _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG, _OPEN, _CLOSING, _CLOSED
-cdef Py_ssize_t _PONG_MARK, _COPY_MARK
+cdef Py_ssize_t _PONG_MARK, _COPY_MARK, _MAX_HEADER
 
 cdef class Connection:
     cdef FrameDecoder _decoder
@@ -48,6 +48,9 @@ cdef class Connection:
     cpdef close(self, int code, str reason=*)
     cpdef answer_end(self)
     cpdef list take_output(self)
+    @cython.locals(outbox=list, pieces=list, piece=bytes, size=Py_ssize_t, count=Py_ssize_t)
+    cpdef list take_some(self, Py_ssize_t least)
+    cpdef disown_output(self)
     cdef _send(self, int opcode, bytes payload, compress)
     cdef _put_message(self, int opcode, bytes payload, bint rsv1)
     cdef _send_close(self, bytes payload)

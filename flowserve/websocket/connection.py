@@ -35,6 +35,7 @@ _MAX_REASON = 123
 _PONG_MARK = 65536  # bytes of output waiting: from here on only the newest pong is kept (RFC 6455 section 5.5.3)
 # bytes of payload: from here on a frame's header and payload go out as two pieces, not copied into one
 _COPY_MARK = 32768
+_MAX_HEADER = 14  # bytes
 
 
 class Connection:
@@ -325,6 +326,31 @@ class Connection:
         self._outbox = []
         self.output_size = 0
         return pieces
+
+    def take_some(self, least: int) -> list[bytes]:
+        """Return the first pieces, whole frames of at least `least` bytes or all there is, and forget them."""
+        outbox = self._outbox
+        size = count = 0
+        while count < len(outbox):
+            piece = outbox[count]
+            # a large payload stands behind its header
+            if size >= least and not (len(outbox[count - 1]) <= _MAX_HEADER and len(piece) >= _COPY_MARK):
+                break
+            size += len(piece)
+            count += 1
+        if count == len(outbox):
+            return self.take_output()
+        pieces = outbox[:count]
+        del outbox[:count]
+        self.output_size -= size
+        return pieces
+
+    def disown_output(self) -> None:
+        """Forget what was not taken. Only a close may follow: with context takeover, messages would refer to what is
+        gone."""
+        self._outbox = []
+        self._pong = None
+        self.output_size = 0
 
     def _send(self, opcode: int, payload: bytes, compress: bool | None) -> None:
         self.messages_out += 1

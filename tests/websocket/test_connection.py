@@ -263,7 +263,7 @@ crucial = st.sampled_from(b"a\x80\x8f\x90\x9f\xa0\xbf\xc1\xc2\xdf\xe0\xe2\xed\xe
 
 
 @given(st.lists(crucial, max_size=8).map(bytes) | st.binary(max_size=6))
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_utf8_fails_neither_late_nor_early(data: bytes) -> None:
     check_fails_fast(data)
 
@@ -886,7 +886,7 @@ ends = st.sampled_from(
     ),
     cuts=st.lists(st.integers(0, 2**16), max_size=10),
 )
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_one_chunk_equals_any_others(items: list[bytes], end: bytes, tail: bytes, cuts: list[int]) -> None:
     wire = b"".join(items) + end + tail
     expected = outcome([wire])
@@ -942,7 +942,7 @@ hostile = st.lists(
 @given(data=hostile, cuts=st.lists(st.integers(0, 2**16), max_size=6), deflate=st.booleans(), end=st.booleans())
 @example(data=b"\x82\xff\x7f" + b"\xff" * 7 + b"k" * 500, cuts=[20], deflate=False, end=False)
 @example(data=ping_flood(2000), cuts=[1000], deflate=False, end=False)
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 def test_a_peer_raises_nothing_and_fills_nothing(data: bytes, cuts: list[int], deflate: bool, end: bool) -> None:
     conn = connection(max_size=500, max_frames=8, deflate=deflate)
     fed_so_far = 0
@@ -1064,3 +1064,37 @@ def test_many_waiting_messages_are_taken_in_proportion() -> None:
         return total
 
     assert cost(8000) < 12 * max(cost(1000), 8 * KIB)
+
+
+# A backlog
+
+
+@pytest.mark.parametrize("role", [SERVER, CLIENT])
+@pytest.mark.parametrize("least", [1, 100, 102, 104, 106, 110, 120, 30_000, 40_110, 1_000_000])
+def test_some_of_the_output_is_whole_frames(role: Role, least: int) -> None:
+    conn = connection(role)
+    sizes = [100, 40_000, 5, 100_000, 0, 14, 32_768, 3, 32_768, 200]
+    for size in sizes:
+        conn.send_binary(bytes(size))
+    got: list[Message] = []
+    while conn.output_size:
+        size = conn.output_size
+        piece = b"".join(conn.take_some(least))
+        assert len(piece) == size - conn.output_size >= min(least, size)
+        peer = connection(CLIENT if role == SERVER else SERVER)
+        peer.feed(piece)
+        assert len(piece) < least + 100_040
+        assert not peer.ended
+        got += messages(peer)
+    assert [len(message) for message in got] == sizes
+
+
+def test_output_that_is_disowned() -> None:
+    conn = connection()
+    conn.send_text("gone")
+    conn.feed(frame(9, b"!"))
+    conn.disown_output()
+    assert conn.output_size == 0
+    conn.close(1013, "too slow")
+    assert conn.output_size == 12
+    assert output(conn) == b"\x88\x0a\x03\xf5too slow"

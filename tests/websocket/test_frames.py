@@ -337,7 +337,7 @@ def test_a_lenient_decoder_goes_on_behind_a_bad_frame() -> None:
 
 
 @given(data=st.binary(max_size=200), role=st.sampled_from([SERVER, CLIENT]), cuts=st.lists(st.integers(0, 200)))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_any_bytes_make_frames_or_a_protocol_error(data: bytes, role: Role, cuts: list[int]) -> None:
     def outcome(chunks: list[bytes]) -> tuple[list[Frame], str]:
         decoder = FrameDecoder(role, True)

@@ -1,0 +1,85 @@
+# cython: language_level=3, annotation_typing=False, boundscheck=False, wraparound=False, initializedcheck=False
+"""How what a connection has to say gets into its stream: everything of one turn of the event loop as one write."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flowserve.websocket.connection import Connection
+from flowserve.websocket.constants import State
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from flowserve.stream import Stream
+
+_CLOSED = int(State.CLOSED)
+
+_POUR_MARK = 65536  # bytes of a backlog that are written at once
+_JOIN_MARK = 65536  # bytes: below it one write of joined pieces is cheaper than several
+
+
+class Outbox:
+    """Those of a worker that have something to write: one callback a turn of the event loop for all of them."""
+
+    __slots__ = ("_loop", "_writers")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._writers: list[Writer] = []
+
+    def add(self, writer: Writer) -> None:
+        """Have `writer.flush()` called at the end of this turn."""
+        if not self._writers:
+            self._loop.call_soon(self.flush)
+        self._writers.append(writer)
+
+    def flush(self) -> None:
+        """Write what they have."""
+        writers = self._writers
+        self._writers = []
+        for writer in writers:
+            writer._listed = False
+            writer.flush()
+
+
+class Writer:
+    """Writes the output of `connection` to `stream`; `written` counts the bytes."""
+
+    __slots__ = ("_listed", "_lost", "_outbox", "connection", "stream", "written")
+
+    def __init__(self, connection: Connection, stream: Stream, outbox: Outbox) -> None:
+        self.connection = connection
+        self.stream = stream
+        self.written = 0
+        self._outbox = outbox
+        self._listed = False
+        self._lost = False  # there is no stream any more
+
+    def flush(self) -> None:
+        """Write what there is to write, unless the stream is full; close it behind the last."""
+        connection = self.connection
+        stream = self.stream
+        if connection.output_size and not stream.write_paused and not self._lost:
+            size = connection.output_size
+            self.written += size
+            pieces = connection.take_output()
+            if len(pieces) == 1:
+                stream.write(pieces[0])
+            elif size < _JOIN_MARK:
+                stream.write(b"".join(pieces))
+            else:
+                stream.writelines(pieces)
+        if connection.state == _CLOSED and not connection.output_size and not self._lost:
+            stream.close()
+
+    def _pour(self) -> None:
+        """Write as much of a backlog as the stream takes without being full again: the rest can still be disowned, and
+        it is seen sooner that the peer goes on taking it."""
+        connection = self.connection
+        while connection.output_size > 2 * _POUR_MARK and not self.stream.write_paused and not self._lost:
+            self.written += connection.output_size
+            pieces = connection.take_some(_POUR_MARK)
+            self.written -= connection.output_size
+            self.stream.writelines(pieces)
+        self.flush()
