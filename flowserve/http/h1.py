@@ -32,7 +32,8 @@ x-real-ip x-request-id
 _NAMES = {spelling.encode(): name.encode() for name in _COMMON.split() for spelling in (name, name.title())}
 """Names as they usually come, to one shared object in lower case: cheaper than lower(), and one object for all."""
 
-_FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding", b"expect", b"upgrade"))
+_FORWARDED = frozenset((b"forwarded", b"x-forwarded-for", b"x-forwarded-proto"))
+_FRAMING = _FORWARDED | {b"host", b"content-length", b"transfer-encoding", b"expect", b"upgrade"}
 _HOST = re.compile(
     rb"(?:\[[0-9A-Za-z:.]+\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"  # RFC 3986 section 3.2.2
 )
@@ -245,6 +246,8 @@ class RequestParser:
                 request.has_body = True
             elif name == b"upgrade":
                 request.upgrade = True
+            elif name in _FORWARDED:
+                request.forwarded = True
             elif request.http_version == "1.1":
                 request.expect_continue = b"100-continue" in tokens(value)
         if hosts > 1 or (hosts == 0 and request.http_version == "1.1"):

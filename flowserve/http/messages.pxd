@@ -2,7 +2,7 @@ cdef class Request:
     cdef readonly str method, http_version, path
     cdef readonly bytes target, raw_path, query_string
     cdef readonly list headers
-    cdef public bint has_body, keep_alive, expect_continue, upgrade
+    cdef public bint has_body, keep_alive, expect_continue, upgrade, forwarded
 
     cpdef list values(self, bytes name)
     cpdef bint has_token(self, bytes name, bytes token) except -1

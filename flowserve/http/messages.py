@@ -13,11 +13,13 @@ class Request:
     """The head of a request.
 
     `target` is as it was received; `raw_path` and `query_string` are its parts, `path` is `raw_path` with its
-    percent-encoding decoded as UTF-8. `http_version` is '1.0', '1.1' or '2'. `has_body` says whether a body follows.
+    percent-encoding decoded as UTF-8. `http_version` is '1.0', '1.1' or '2'. `has_body` says whether a body follows,
+    `forwarded` whether there are fields in which proxies tell of the client.
     """
 
     __slots__ = (
         "expect_continue",
+        "forwarded",
         "has_body",
         "headers",
         "http_version",
@@ -42,6 +44,7 @@ class Request:
         self.keep_alive = True
         self.expect_continue = False
         self.upgrade = False  # there is a field of that name
+        self.forwarded = False
 
     def values(self, name: bytes) -> list[bytes]:
         """Return the values of every field called `name` (lower case)."""

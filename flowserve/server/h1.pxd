@@ -11,7 +11,7 @@ cdef double _LINGER, _STALL
 
 cdef class H1Connection:
     cdef Context _context
-    cdef object _cycle, _deflate, _handshake
+    cdef object _cycle, _deflate, _gate, _handshake, _proxy
     cdef readonly object peer
     cdef Flow _flow
     cdef RequestParser _parser
@@ -23,13 +23,18 @@ cdef class H1Connection:
     cdef public double deadline
     cdef public long long tick
 
+    cpdef begin(self, Flow flow, peer, bint trusted)
     cpdef data_received(self, bytes data)
     @cython.locals(idle=bint)
     cdef _parse(self, bytes data)
+    cdef bint _is_free(self) except -1
     cpdef on_request(self, Request request)
     cpdef on_body(self, bytes data)
     cpdef on_end(self)
+    cdef bint _looked_behind(self, Request request, proxy) except -1
+    cdef bint _passed(self, Request request) except -1
     cdef _open_websocket(self, Request request)
+    cdef _turn_away(self, Request request, error, headers=*)
     cdef _reject(self, error, headers=*)
     cdef _respond_and_close(self, error, headers=*)
     cdef _close(self)

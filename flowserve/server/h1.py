@@ -1,4 +1,4 @@
-# cython: language_level=3, annotation_typing=False
+# cython: language_level=3, annotation_typing=False, nonecheck=True
 """One HTTP/1.1 connection: keep-alive, pipelining, errors, and handing over to a WebSocket (RFC 9112)."""
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from flowserve.errors import ASGIMisuse, HandshakeError, RequestError
 from flowserve.flow import Flow
 from flowserve.http.h1 import RequestParser, ResponseEncoder, encode_error, encode_switching, status_line
 from flowserve.http.messages import Request
-from flowserve.logs import logger
+from flowserve.logs import access_http, logger
+from flowserve.metered import MeteredConnection, MeteredSession
+from flowserve.server.listen import unix_name
+from flowserve.server.tls import PLAIN_HTTP, handshake_failure, tls_info
 from flowserve.session import Session
 from flowserve.stream import Peer
 from flowserve.websocket import deflate
@@ -31,8 +34,10 @@ _WRITE_MARK = 65536
 _LINGER = 2.0
 """Seconds in which a client may still send after its last response: closing at once would reset the connection, and the
 response with it (RFC 9112 section 9.6)."""
-
-
+LAST_CALL = 0.5
+"""Seconds that a connection gets at shutdown, if it was busy that shortly before: a request may be on its way, and
+would be lost."""
+_HEALTH = ((b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store"))
 _STALL = 30.0
 """Seconds in which a client must take something of a response that waits for it."""
 
@@ -51,9 +56,11 @@ class H1Connection:
         "_encoder",
         "_eof",
         "_flow",
+        "_gate",
         "_handshake",
         "_parser",
         "_pending",
+        "_proxy",
         "_receiving",
         "_request",
         "_unyielded",
@@ -71,6 +78,8 @@ class H1Connection:
         self._cycle: HTTPCycle | WebSocketCycle | None = None
         self._request: Request | None = None
         self._encoder: ResponseEncoder | None = None
+        self._gate: Any = None  # the context's, if it has to be asked about every request
+        self._proxy: Peer | None = None  # the peer, if it is to be believed what it says of its clients
         self._handshake: tuple[bytes, list[str]] = b"", []
         self._pending = b""
         self._receiving = False  # the request, or what is left of one whose response is complete
@@ -83,15 +92,41 @@ class H1Connection:
     # As the protocol of the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._flow = Flow(cast(asyncio.Transport, transport))
-        self.peer = peer_of(transport)
-        self._context.live.add(self)
-        self._set_deadline(self._context.config.timeout_header)
+        gate = self._context.gate
+        if gate is None:
+            self.begin(Flow(cast(asyncio.Transport, transport)), peer_of(transport), False)
+        else:
+            gate.receive(self, transport, peer_of(transport))
+
+    def begin(self, flow: Flow, peer: Peer, trusted: bool) -> None:
+        """Serve what comes over `flow`, the transport's. A `trusted` peer is a proxy whose header fields are true."""
+        context = self._context
+        self._flow = flow
+        self.peer = peer
+        if trusted:
+            self._proxy = peer
+        if context.gate is not None and context.gate.asks:
+            self._gate = context.gate
+        context.live.add(self)
+        if context.metrics is not None:
+            context.metrics.connections += 1
+        self._set_deadline(LAST_CALL if context.shutting_down else context.config.timeout_header)
+        if peer.secure and (failure := handshake_failure(flow.transport)) is not None:
+            self._end_handshake(failure)
+
+    def _end_handshake(self, failure: str) -> None:
+        if failure == PLAIN_HTTP:
+            self._context.refused("plain_http")
+            self._reject(RequestError(400, failure))
+        else:
+            logger.debug("%s: TLS handshake failed: %s", self.peer, failure)
+            self._context.refused("tls_handshake")
+            self._close()
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
-        if self._receiving or (self._cycle is None and not self._flow.write_paused):
+        if self._receiving or self._is_free():
             self._parse(data)
         else:
             self._pending += data
@@ -128,9 +163,10 @@ class H1Connection:
     def _parse(self, data: bytes) -> None:
         idle = self._cycle is None and not self._parser.started
         try:
-            while data and not self._closing and (self._cycle is None or self._receiving):
+            while data and not self._closing and (self._receiving or self._is_free()):
                 data = self._parser.feed(data)
         except RequestError as error:
+            self._context.refused("bad_request")
             self._reject(error)
         if self._closing:
             return
@@ -138,16 +174,30 @@ class H1Connection:
         if idle and self._parser.started:
             self._set_deadline(self._context.config.timeout_header)
 
+    def _is_free(self) -> bool:
+        """Whether a request can be taken up: none is in progress, and the client reads its responses."""
+        return self._cycle is None and not self._flow.write_paused
+
     def on_request(self, request: Request) -> None:
         """A request's head has come."""
         context = self._context
+        fresh = self._request is None
         self._request = request
         self._encoder = ResponseEncoder(request)
         self._receiving = True
         if context.shutting_down:
             self._encoder.keep_alive = False
+            if request.is_websocket and not (fresh and context.late_websockets):
+                context.refused("shutting_down")
+                self._reject(RequestError(503, "The server is shutting down"))
+                return
+        if self._proxy is not None and not self._looked_behind(request, self._proxy):
+            return
+        if self._gate is not None and not self._passed(request):
+            return
         if context.is_full:
-            self._reject(RequestError(503, "The server is at its limit of concurrent connections"))
+            context.refused("concurrency_limit")
+            self._turn_away(request, RequestError(503, "The server is at its limit of concurrent connections"))
         elif request.is_websocket:
             self._open_websocket(request)
         else:
@@ -167,14 +217,58 @@ class H1Connection:
             if self._eof:
                 self._cycle.half_closed()
 
+    def _looked_behind(self, request: Request, proxy: Peer) -> bool:
+        """Find out for whom a trusted proxy sends this. False: it is answered already."""
+        if request.forwarded:
+            try:
+                self.peer = self._context.gate.client_behind(proxy, request.headers)
+            except RequestError as error:
+                self._turn_away(request, error)
+                return False
+        return True
+
+    def _passed(self, request: Request) -> bool:
+        """Ask the gate. False: the request is answered already."""
+        gate = self._gate
+        if request.path == gate.health_path and request.method in ("GET", "HEAD"):
+            draining = self._context.draining.is_set()
+            self.send_response(503 if draining else 200, _HEALTH, b"draining" if draining else b"ok", False)
+            self._receiving = request.has_body
+            self.finished()
+            return False
+        try:
+            gate.check_host(request, self.peer.secure)
+        except RequestError as error:
+            self._turn_away(request, error)
+            return False
+        return True
+
     def _open_websocket(self, request: Request) -> None:
+        gate = self._context.gate
         try:
             self._handshake = check_request(request.method, request.http_version, request.headers)
         except HandshakeError as error:
-            self._reject(RequestError(error.status, error.detail), error.headers)
+            self._context.refused("bad_handshake")
+            self._turn_away(request, RequestError(error.status, error.detail), error.headers)
             return
+        if gate is not None:
+            try:
+                gate.check_websocket(request)
+            except HandshakeError as error:
+                self._turn_away(request, RequestError(error.status, error.detail), error.headers)
+                return
         self._cycle = cycle = WebSocketCycle(request, self, self._context)
         cycle.run(self._handshake[1])
+
+    def _turn_away(self, request: Request, error: RequestError, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        """Reject a well-formed request, with a line in the access log."""
+        context = self._context
+        if context.metrics is not None:
+            context.metrics.request(request.method, error.status, 0.0)
+        if context.config.access_log:
+            target = context.root_path + request.target.decode("latin-1")
+            access_http(str(self.peer), request.method, target, request.http_version, error.status, 0.0)
+        self._reject(error, headers)
 
     def _reject(self, error: RequestError, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         """Answer a request that goes no further; whoever was told of it is told that the client has left."""
@@ -245,7 +339,9 @@ class H1Connection:
             self._close()
             return
         self._encoder = None
-        self._set_deadline(self._context.config.timeout_keep_alive)
+        if self._proxy is not None:
+            self.peer = self._proxy
+        self._set_deadline(self._context.timeout_keep_alive)
         self._go_on()
 
     def _go_on(self) -> None:
@@ -280,8 +376,13 @@ class H1Connection:
         codec, extensions = self._agree_on_deflate()
         fields = response_fields(key, subprotocol, extensions, headers)
         self._flow.write(encode_switching(fields, context.default_headers()))
-        connection = Connection(Role.SERVER, config.ws_max_size, config.ws_max_frames_per_message, codec)
-        session = Session(connection, self._flow, context)
+        limits = config.ws_max_size, config.ws_max_frames_per_message
+        session: Session
+        if context.metrics is None:
+            session = Session(Connection(Role.SERVER, *limits, codec), self._flow, context)
+        else:
+            connection = MeteredConnection(Role.SERVER, *limits, codec, context.metrics)
+            session = MeteredSession(connection, self._flow, context)
         self._cycle = None
         self._forget()
         self._flow.transport.set_protocol(cast(asyncio.Protocol, session))
@@ -311,18 +412,33 @@ class H1Connection:
         elif self._closing:
             self._flow.abort()
         elif self._parser.started and not self._receiving:
+            self._context.refused("slow_request")
             self._reject(RequestError(408, "The request head took too long"))
         else:
             self._close()
 
+    @property
+    def opening(self) -> bool:
+        """Whether a WebSocket's opening handshake waits for the application."""
+        return isinstance(self._cycle, WebSocketCycle)
+
     def shutdown(self) -> None:
-        """Close, at once if idle, else after the response in progress."""
-        if self._encoder is not None:
-            self._encoder.keep_alive = False
+        """Close: at once if idle for some time, else after the response in progress, or after the request that may be
+        on its way."""
+        encoder = self._encoder
+        if encoder is not None and not encoder.started:  # else it has promised to keep the connection alive
+            encoder.keep_alive = False
         if isinstance(self._cycle, WebSocketCycle):
             self._cycle.shutdown()
         elif self._cycle is None and not self._closing:
-            self._close()
+            config = self._context.config
+            timeout = config.timeout_header if self._request is None else config.timeout_keep_alive
+            quiet_since, now = self.deadline - timeout, self._context.loop.time()
+            # one that came in the moment of the end has LAST_CALL for its time already
+            if self._parser.started or now - quiet_since < LAST_CALL or self.deadline - now <= LAST_CALL:
+                self._set_deadline(LAST_CALL)
+            else:
+                self._close()
 
     def abort(self) -> None:
         """Close now: the client sees that a response in progress is not whole."""
@@ -345,14 +461,21 @@ def peer_of(transport: asyncio.BaseTransport) -> Peer:
     """Return both ends of a transport. A UNIX domain socket has a server path, and no client."""
     server = transport.get_extra_info("sockname")
     client = transport.get_extra_info("peername")
+    secure = transport.get_extra_info("sslcontext") is not None
     return Peer(
-        (str(client[0]), int(client[1])) if isinstance(client, tuple) else None,
+        (_unmapped(str(client[0])), int(client[1])) if isinstance(client, tuple) else None,
         _server_address(server) if server else None,
-        transport.get_extra_info("sslcontext") is not None,
+        secure,
+        tls_info(transport) if secure else None,
     )
 
 
 @functools.lru_cache(maxsize=64)
 def _server_address(name: Any) -> tuple[str, int | None]:
     """One object for all connections that came in at the same address."""
-    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else (str(name), None)
+    return (_unmapped(str(name[0])), int(name[1])) if isinstance(name, tuple) else (unix_name(name), None)
+
+
+def _unmapped(host: str) -> str:
+    """An IPv4 address as itself, where an IPv6 socket shows it as ::ffff:192.0.2.1 (RFC 4291 section 2.5.5.2)."""
+    return host[7:] if host.startswith("::ffff:") and "." in host else host
