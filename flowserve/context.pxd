@@ -3,16 +3,19 @@ cimport cython
 from flowserve.timers cimport Timers
 
 cdef class Context:
-    cdef readonly object app, config, loop, outbox
+    cdef readonly object app, config, loop, outbox, draining
     cdef readonly Timers timers
-    cdef public object state, root_path
+    cdef public object gate, metrics, on_enough, root_path, state
+    cdef public dict refusals
     cdef readonly set live
     cdef readonly dict tasks
-    cdef public Py_ssize_t active
-    cdef public bint shutting_down
+    cdef public Py_ssize_t active, enough, served, websockets
+    cdef public bint late_websockets, shutting_down
+    cdef public double timeout_keep_alive
     cdef bytes _defaults
     cdef long long _defaults_at
 
+    cpdef refused(self, str reason)
     cpdef call_app(self, call, scope)
     cdef _ended(self, call, bint failed)
     @cython.locals(now="long long")

@@ -18,6 +18,9 @@ from flowserve.errors import ClientDisconnected
 from flowserve.logs import logger
 from flowserve.timers import Timers
 
+DRAINING = "flowserve.draining"
+"""Names the event in the state and the extension in the scopes that announces it."""
+
 
 class Live(Protocol):
     """A live connection, as the shutdown sees it."""
@@ -49,7 +52,11 @@ _TASK = "flowserve-app"
 class Context:
     """One per worker: the application, its configuration and loop, and everything that is alive.
 
-    `active` counts the requests in progress and the open WebSockets; `tasks` has the application's task for each.
+    `active` counts the requests in progress and the open WebSockets, `served` those that ever began; `tasks` has the
+    application's task for each. `draining` is set when the shutdown begins, and never cleared; the application finds it
+    in the state under "flowserve.draining". `metrics` is None while nothing is measured. `gate` is the
+    `server.gate.Gate`, None when nothing is guarded; `refusals` counts what was refused, by the reason, and
+    `websockets` those that are open or being opened.
     """
 
     __slots__ = (
@@ -58,30 +65,50 @@ class Context:
         "active",
         "app",
         "config",
+        "draining",
+        "enough",
+        "gate",
+        "late_websockets",
         "live",
         "loop",
+        "metrics",
+        "on_enough",
         "outbox",
+        "refusals",
         "root_path",
+        "served",
         "shutting_down",
         "state",
         "tasks",
+        "timeout_keep_alive",
         "timers",
+        "websockets",
     )
 
     def __init__(self, app: ASGI3Application, config: Config, loop: asyncio.AbstractEventLoop, outbox: Any) -> None:
-        """`outbox` is the `session.Outbox` of this loop."""
+        """`outbox` is the `outbox.Outbox` of this loop."""
         self.app: Callable[..., Coroutine[Any, Any, None]]
         self.app = cast(Any, app) if _gives_coroutine(app) else _as_coroutine(app)
         self.config = config
         self.loop = loop
         self.outbox = outbox
         self.timers = Timers(loop)
-        self.state: dict[str, Any] = {}  # the lifespan's; each scope gets a copy
+        self.draining = asyncio.Event()
+        self.state: dict[str, Any] = {DRAINING: self.draining}  # the lifespan's; each scope gets a copy
         self.root_path = config.root_path
         self.live: set[Live] = set()
         self.tasks: dict[Call, asyncio.Task[None]] = {}
         self.active = 0
+        self.served = 0
+        self.enough = 0  # of them: then on_enough() is called; 0 for never
+        self.on_enough: Callable[[], None] | None = None
+        self.metrics: Any = None
+        self.gate: Any = None
+        self.refusals: dict[str, int] = {}
+        self.websockets = 0
         self.shutting_down = False
+        self.late_websockets = False  # while shutting down: whether those that are on the way may still open
+        self.timeout_keep_alive = config.timeout_keep_alive  # seconds; fewer while shutting down
         self._defaults = b""
         self._defaults_at = -1
 
@@ -90,6 +117,10 @@ class Context:
         """Whether --limit-concurrency is reached."""
         limit = self.config.limit_concurrency
         return limit is not None and self.active >= limit
+
+    def refused(self, reason: str) -> None:
+        """Count a connection, request or handshake that goes no further. `reason` is one of a few words."""
+        self.refusals[reason] = self.refusals.get(reason, 0) + 1
 
     def call_app(self, call: Call, scope: Any) -> None:
         """Call the application for `call`, in a task of its own."""
@@ -100,6 +131,9 @@ class Context:
         else:
             self.tasks[call] = self.loop.create_task(coroutine)
         self.active += 1
+        self.served += 1
+        if self.served == self.enough and self.on_enough is not None:
+            self.on_enough()
 
     async def _run(self, call: Call, scope: Any) -> None:
         # Ended by this wrapper rather than by a callback of the task's: that would be one more turn of the event loop.

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from flowserve.context import Context
+from flowserve.context import DRAINING, Context
 from flowserve.errors import ASGIMisuse, StartupFailed
 from flowserve.logs import logger
 
 
 class Lifespan:
-    """Tells the application of the worker's start and end. `context.state` is what it may fill at startup."""
+    """Tells the application of the worker's start and end. `context.state` is what it may fill at startup.
+
+    The event in it under 'flowserve.draining', which the scope's extension of that name announces, is set when the
+    worker begins to shut down; lifespan.shutdown comes when all connections have ended.
+    """
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -29,7 +33,12 @@ class Lifespan:
         """
         if self._mode == "off":
             return
-        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self._context.state}
+        scope = {
+            "type": "lifespan",
+            "asgi": {"version": "3.0", "spec_version": "2.0"},
+            "state": self._context.state,
+            "extensions": {DRAINING: {}},
+        }
         self._task = asyncio.get_running_loop().create_task(self._run(scope))
         self._task.add_done_callback(self._ended)
         reply = await self._exchange("startup")

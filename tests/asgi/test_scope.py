@@ -36,7 +36,8 @@ def request(target: bytes = b"/a%20b?c=%20d", version: str = "1.1", method: str 
 
 
 def test_http(loop: asyncio.AbstractEventLoop) -> None:
-    assert http_scope(request(), PEER, context(loop)) == {
+    plain = context(loop)
+    assert http_scope(request(), PEER, plain) == {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.5"},
         "http_version": "1.1",
@@ -49,7 +50,7 @@ def test_http(loop: asyncio.AbstractEventLoop) -> None:
         "headers": [(b"host", b"a"), (b"x", b"1"), (b"x", b"2")],
         "client": ("192.0.2.1", 50000),
         "server": ("192.0.2.2", 8000),
-        "state": {},
+        "state": {"flowserve.draining": plain.draining},
     }
 
 
@@ -68,8 +69,8 @@ def test_websocket(loop: asyncio.AbstractEventLoop) -> None:
         "client": ("192.0.2.1", 50000),
         "server": ("192.0.2.2", 8000),
         "subprotocols": ["a", "b"],
-        "state": {},
-        "extensions": {"websocket.http.response": {}},
+        "state": {"flowserve.draining": plain.draining},
+        "extensions": {"websocket.http.response": {}, "flowserve.draining": {}},
     }
 
 
@@ -77,6 +78,7 @@ def test_compression_is_an_extension(loop: asyncio.AbstractEventLoop) -> None:
     compressing = context(loop, ws_per_message_deflate=True)
     assert websocket_scope(request(), [], PEER, compressing)["extensions"] == {
         "websocket.http.response": {},
+        "flowserve.draining": {},
         "flowserve.compress": {},
     }
 
@@ -119,10 +121,10 @@ def test_what_an_application_writes_stays_in_its_scope(loop: asyncio.AbstractEve
         first["asgi"]["mine"] = 1
         first.get("extensions", {})["mine"] = 1
         second = make()
-        assert second["state"] == {"pool": pool}
+        assert second["state"] == {"pool": pool, "flowserve.draining": shared.draining}
         assert second["asgi"] == {"version": "3.0", "spec_version": "2.5"}
         assert "mine" not in second.get("extensions", {})
-    assert shared.state == {"pool": pool}
+    assert shared.state == {"pool": pool, "flowserve.draining": shared.draining}
 
 
 def test_types(loop: asyncio.AbstractEventLoop) -> None:

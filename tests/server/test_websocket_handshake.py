@@ -81,7 +81,7 @@ async def test_scope(serve, stage, connect):
         "query_string": b"a=b%20",
         "root_path": "/api",
         "subprotocols": [],
-        "extensions": {"websocket.http.response": {}, "flowserve.compress": {}},
+        "extensions": {"websocket.http.response": {}, "flowserve.draining": {}, "flowserve.compress": {}},
     }
 
 
@@ -104,7 +104,7 @@ async def test_state_comes_from_the_lifespan(serve, connect):
     for _ in range(2):
         await (await connect(server)).upgrade()
         assert (await (await connect(server)).get()).status == 200
-    assert seen == [{"database": "open"}] * 4
+    assert seen == [{"database": "open", "flowserve.draining": server.server.context.draining}] * 4
 
 
 @pytest.mark.parametrize(

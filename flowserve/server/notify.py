@@ -1,0 +1,25 @@
+"""Telling a service manager how far the server is: systemd's readiness protocol, sd_notify(3)."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from flowserve.logs import logger
+
+READY = "READY=1"
+STOPPING = "STOPPING=1"
+
+
+def notify(state: str) -> None:
+    """Send `state`, READY or STOPPING, to the datagram socket that NOTIFY_SOCKET names; without it do nothing."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    if address.startswith("@"):  # an abstract one, without a file
+        address = "\0" + address[1:]
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.sendto(state.encode("ascii"), address)
+    except OSError as error:
+        logger.warning("The service manager could not be told %s: %s", state, error.strerror)
