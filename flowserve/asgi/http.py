@@ -172,6 +172,8 @@ class HTTPCycle:
         self._stream.finished()
 
     def _log(self) -> None:
+        if self._context.metrics is not None:
+            self._context.metrics.request(self._request.method, self._status, perf_counter() - self._started_at)
         if self._context.config.access_log:
             request = self._request
             target = self._context.root_path + request.target.decode("latin-1")

@@ -22,6 +22,7 @@ _CONNECTING = 0  # the application has not said yet what it wants
 _ACCEPTED = 1
 _DENYING = 2  # its own HTTP response is on the way
 _DONE = 3  # denied, refused or given up: no WebSocket came of it
+_WHY_REFUSED = {499: "client_left", 500: "application_error", 503: "shutting_down", 504: "application_timeout"}
 
 
 class WebSocketCycle:
@@ -70,6 +71,7 @@ class WebSocketCycle:
         context = self._context
         scope = websocket_scope(cast(Any, self._request), subprotocols, self._peer, context)
         context.timers.set(self, context.loop.time() + context.config.timeout_handshake)
+        context.websockets += 1
         context.call_app(self, scope)
 
     # What the application calls
@@ -182,12 +184,17 @@ class WebSocketCycle:
 
     def _end(self, status: int) -> None:
         """No WebSocket came of it."""
+        context = self._context
+        context.refused("denied" if self._state == _DENYING else _WHY_REFUSED.get(status, "denied"))
         self._state = _DONE
-        self._context.timers.cancel(self)
+        context.websockets -= 1
+        context.timers.cancel(self)
         self._wake()
-        if self._context.config.access_log:
-            request = cast(Any, self._request)
-            seconds = perf_counter() - self._started_at
+        request = cast(Any, self._request)
+        seconds = perf_counter() - self._started_at
+        if context.metrics is not None:
+            context.metrics.request(request.method, status, seconds)
+        if context.config.access_log:
             logs.access_http(str(self._peer), request.method, self._target(), request.http_version, status, seconds)
 
     # While the application decides
@@ -237,6 +244,7 @@ class WebSocketCycle:
 
     def _lost(self, session: Session) -> None:
         """The connection is gone."""
+        self._context.websockets -= 1
         if self._context.config.access_log:
             connection = session.connection
             logs.access_websocket_close(
@@ -248,6 +256,7 @@ class WebSocketCycle:
                 connection.bytes_in,
                 connection.messages_out,
                 connection.bytes_out,
+                session.dropped,
             )
 
     def _target(self) -> str:

@@ -1,0 +1,24 @@
+cimport cython
+
+from flowserve.session cimport Session
+from flowserve.websocket.connection cimport Connection
+
+cdef int _TEXT
+cdef tuple _SIZES
+cdef Py_ssize_t _SUM
+
+cdef class MeteredConnection(Connection):
+    cdef list _binary_in, _binary_out, _text_in, _text_out
+
+    cdef _deliver(self, message, Py_ssize_t size)
+    cdef _send(self, int opcode, bytes payload, compress)
+    cpdef send_compressed(self, bint text, bytes payload, long long size)
+
+cdef class MeteredSession(Session):
+    cdef object _counts
+    cdef double _pinged_at
+
+    cdef _ping(self, double now)
+    cdef _ponged(self)
+
+cdef _count(list histogram, long long size)

@@ -1,0 +1,106 @@
+# cython: language_level=3, annotation_typing=False, boundscheck=False, wraparound=False, initializedcheck=False
+"""Sessions that count for the metrics: other classes, so that those that don't count pay nothing."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from flowserve import metrics
+from flowserve.session import Session
+from flowserve.websocket.connection import Connection
+
+if TYPE_CHECKING:
+    from flowserve.context import Context
+    from flowserve.metrics import Metrics, Snapshot
+    from flowserve.stream import Stream
+    from flowserve.websocket.deflate import PerMessageDeflate
+
+_TEXT = 1  # the opcode
+_SIZES = metrics.SIZES
+_SUM = len(_SIZES) + 1  # where a histogram's sum stands
+
+
+class MeteredConnection(Connection):
+    """A Connection that counts its messages and their sizes."""
+
+    __slots__ = ("_binary_in", "_binary_out", "_text_in", "_text_out")
+
+    def __init__(
+        self, role: int, max_size: int, max_frames: int, deflate: PerMessageDeflate | None, counts: Metrics
+    ) -> None:
+        """As Connection; it counts into `counts`."""
+        super().__init__(role, max_size, max_frames, deflate)
+        self._text_in = counts.text_in
+        self._text_out = counts.text_out
+        self._binary_in = counts.binary_in
+        self._binary_out = counts.binary_out
+
+    def _deliver(self, message: str | bytes, size: int) -> None:
+        _count(self._text_in if isinstance(message, str) else self._binary_in, size)
+        Connection._deliver(self, message, size)
+
+    def _send(self, opcode: int, payload: bytes, compress: bool | None) -> None:
+        _count(self._text_out if opcode == _TEXT else self._binary_out, len(payload))
+        Connection._send(self, opcode, payload, compress)
+
+    def send_compressed(self, text: bool, payload: bytes, size: int) -> None:
+        """Send a message that the codec has compressed already; it had `size` bytes before."""
+        _count(self._text_out if text else self._binary_out, size)
+        Connection.send_compressed(self, text, payload, size)
+
+
+class MeteredSession(Session):
+    """A Session that counts itself, its round trips and its end."""
+
+    __slots__ = ("_counts", "_pinged_at")
+
+    def __init__(self, connection: Connection, stream: Stream, context: Context) -> None:
+        """As Session, in a context that has metrics."""
+        super().__init__(connection, stream, context)
+        self._counts = context.metrics
+        self._counts.websockets += 1
+        self._pinged_at = 0.0  # by a clock that is finer than some event loops'; 0 when no ping is unanswered
+
+    @property
+    def reading_paused(self) -> bool:
+        """Whether the peer's bytes are held back, as the application does not take its messages."""
+        return not self._reading
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The transport is gone."""
+        super().connection_lost(exc)
+        self._counts.closed(self.close_code, self.dropped)
+
+    def _ping(self, now: float) -> None:
+        self._pinged_at = monotonic()
+        Session._ping(self, now)  # by name, here and below: Cython finds no C method through super()
+
+    def _ponged(self) -> None:
+        if self._pinged_at and self.connection.pong_received == self._pings.to_bytes(4, "big"):
+            metrics.observe(self._counts.round_trips, metrics.SECONDS, monotonic() - self._pinged_at)
+            self._pinged_at = 0.0
+        Session._ponged(self)
+
+
+def _count(histogram: list[Any], size: int) -> None:
+    histogram[bisect_left(_SIZES, size)] += 1
+    histogram[_SUM] += size
+
+
+def snapshot(context: Context) -> Snapshot:
+    """Return what the metrics of `context` have counted, and what can be seen of its open connections."""
+    counted = context.metrics
+    sessions = [each for each in context.live if isinstance(each, MeteredSession)]
+    found: Snapshot = counted.snapshot()
+    found[metrics.OPEN] = {"http": len(context.live) - len(sessions), "websocket": len(sessions)}
+    found[metrics.REFUSALS] = dict(context.refusals)
+    found[metrics.QUEUED] = {"": sum(each.waiting for each in sessions)}
+    found[metrics.PAUSED] = {
+        "in": sum(each.reading_paused for each in sessions),
+        "out": sum(each.stream.write_paused for each in sessions),
+    }
+    found[metrics.DROPPED][""] += sum(each.dropped for each in sessions)
+    found[metrics.WORKER_DRAINING] = {"": int(context.draining.is_set())}
+    return found

@@ -1,0 +1,119 @@
+"""The metrics' own small HTTP server: what --metrics says, beside the application and whatever that does."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from time import time
+from typing import Any
+
+from flowserve import metrics
+from flowserve.config import Config
+from flowserve.context import Context
+from flowserve.errors import ConfigError
+from flowserve.logs import logger
+from flowserve.outbox import Outbox
+from flowserve.server.h1 import H1Connection
+from flowserve.server.listen import Listeners
+
+PATH = "/metrics"
+
+_LAST_SCRAPE = 1.0
+"""Seconds that a scrape in progress gets at the end."""
+_POLL = 0.02
+_PLAIN = "text/plain; charset=utf-8"
+
+Collect = Callable[[], Awaitable[list[tuple[str, metrics.Snapshot]]]]
+
+
+async def listen(config: Config, collect: Collect) -> Page:
+    """Serve GET /metrics at `config.metrics`, which is set, until the page is closed.
+
+    `collect()` returns the parts that `metrics.render()` takes: each worker's name and snapshot, and under an empty
+    name what counts in the sums only. Raises ConfigError if that is no place to listen, or without prometheus-client.
+    """
+    try:
+        import prometheus_client  # noqa: F401
+    except ImportError:
+        raise ConfigError("--metrics: prometheus-client is missing; pip install 'flowserve[metrics]'") from None
+    page = Page(config, collect)
+    await page.start()
+    return page
+
+
+class Page:
+    """The server of the page; closed as an asyncio server is. `sockets` are those that it listens on."""
+
+    def __init__(self, config: Config, collect: Collect) -> None:
+        """Bind the sockets. Raises ConfigError."""
+        assert config.metrics is not None
+        self._collect = collect
+        self._started_at = time()
+        self._servers: list[asyncio.AbstractServer] = []
+        loop = asyncio.get_running_loop()
+        own = Config(self, bind=(config.metrics,), access_log=False, backlog=config.backlog)
+        self._context = Context(self, own, loop, Outbox(loop))
+        try:
+            self._listeners = Listeners(own)
+        except ConfigError as error:
+            raise ConfigError(f"--metrics: {str(error).removeprefix('--bind: ')}") from None
+        self.sockets = self._listeners.slot(0)
+
+    async def start(self) -> None:
+        """Listen."""
+        context = self._context
+        factory = partial(H1Connection, context, None)
+        for sock in self.sockets:
+            options: dict[str, Any] = {"sock": sock, "backlog": context.config.backlog}
+            create: Any = context.loop.create_server
+            if not isinstance(sock.getsockname(), tuple):
+                create = context.loop.create_unix_server
+                if sys.version_info >= (3, 13):
+                    options["cleanup_socket"] = False  # whoever made the path removes it
+            self._servers.append(await create(factory, **options))
+        for url in self._listeners.describe():
+            logger.info("Metrics on %s%s", url, PATH)
+
+    def close(self) -> None:
+        """Stop listening, and end the connections: after the scrape that is in progress."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        self._listeners.close()
+        self._context.shutting_down = True
+        for connection in list(self._context.live):
+            connection.shutdown()
+
+    async def wait_closed(self) -> None:
+        """Wait for the connections' end, a second at most."""
+        context = self._context
+        end = context.loop.time() + _LAST_SCRAPE
+        while context.live and context.loop.time() < end:  # noqa: ASYNC110  (many things to wait for)
+            await asyncio.sleep(_POLL)
+        for connection in list(context.live):
+            connection.abort()
+        context.timers.close()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """The page as an ASGI application."""
+        if scope["type"] != "http":
+            await send({"type": "websocket.close"})
+        elif scope["path"] != PATH:
+            await _answer(send, 404, _PLAIN, f"The metrics are at {PATH}\n".encode())
+        elif scope["method"] not in ("GET", "HEAD"):
+            await _answer(send, 405, _PLAIN, b"GET the metrics\n")
+        else:
+            accept = b",".join(value for name, value in scope["headers"] if name == b"accept")
+            parts = [*await self._collect(), ("", {metrics.START: {"": self._started_at}})]
+            page, media_type = metrics.render(parts, accept.decode("latin-1"))
+            await _answer(send, 200, media_type, page)
+
+
+async def _answer(send: Any, status: int, media_type: str, body: bytes) -> None:
+    headers = [(b"content-type", media_type.encode("latin-1")), (b"content-length", b"%d" % len(body))]
+    if status == 405:
+        headers.append((b"allow", b"GET, HEAD"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
