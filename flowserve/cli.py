@@ -6,37 +6,53 @@ lifespan startup failed, 130 if interrupted before there was anything to shut do
 
 from __future__ import annotations
 
-import os
+import importlib
 import platform
-import traceback
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Mapping
 from importlib import metadata
-from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from click.core import ParameterSource
 
-from flowserve import logs
+from flowserve import configfile, logs
 from flowserve.config import OPTIONS, Config
-from flowserve.errors import ConfigError, FlowserveError, StartupFailed
+from flowserve.configfile import APP, ConfigFile, Given
+from flowserve.errors import ConfigError, FlowserveError
+from flowserve.failures import STARTUP_FAILED, explain
 from flowserve.options import Option
 
-_LOADER = "flowserve.loader"
-
 _INTERRUPTED = 130
+
+_COMMANDS = {"top": ("flowserve.top", "top", "Watch a running server in the terminal.")}
+"""What may stand in APP's place, which always has a colon in it: module and name of a click command, and its help."""
+
+_ALTERNATIVES = (
+    ({"host", "port"}, {"uds"}, {"fd"}, {"bind"}),
+    ({"reload"}, {"workers"}),
+    ({"log_config"}, {"log_format", "access_log_format"}),
+)
+"""In each line one excludes the others: what is chosen puts out of force what a source of lower rank says of these, so
+that `flowserve --reload` works beside a file with `workers = 4`."""
 
 _NO_BREAK = "\xa0"  # keeps a default in one piece while the help is wrapped
 
 _HELP = """Serve APP, an ASGI application named as module:attribute, over HTTP/1.1 and WebSocket.
 
-For example: flowserve myapp:app --port 8000
+\b
+flowserve main:app                  on http://127.0.0.1:8000
+flowserve main:app --reload         and anew whenever a file changes
+flowserve main:app --host 0.0.0.0   for other machines too
+flowserve main:app --workers auto   in as many processes as there are CPUs
 """
 
 _EPILOG = """Sizes are bytes, or take a unit: 64kB, 16MiB. Durations are seconds, or take a unit: 500ms, 30s, 2m, 1h.
 
 Every option can come from the environment too: FLOWSERVE_WS_MAX_SIZE=1MiB is --ws-max-size 1MiB,
-FLOWSERVE_ACCESS_LOG=off is --no-access-log, FLOWSERVE_APP is APP. The command line goes first.
+FLOWSERVE_ACCESS_LOG=off is --no-access-log, FLOWSERVE_APP is APP; and from a file: in flowserve.toml, or under
+[tool.flowserve] in pyproject.toml, ws-max-size = "1MiB". The command line goes before the environment, that before the
+file.
 """
 
 
@@ -60,6 +76,13 @@ class FailedStartup(CannotStart):
 class FlowserveCommand(click.Command):
     """A click command whose --help shows `OPTIONS` in their groups, and whose errors are one line."""
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if args and args[0] in _COMMANDS:
+            _other_command(args[0], args[1:])
+        return super().make_context(info_name, args, parent, **extra)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
             return super().parse_args(ctx, args)
@@ -74,11 +97,33 @@ class FlowserveCommand(click.Command):
         for option in OPTIONS.values():
             groups.setdefault(option.group, []).append(_help_record(option))
         groups["Other"] = [record for param in self.get_params(ctx) if (record := _own_record(param, ctx))]
+        groups["Other commands"] = [(f"flowserve {name}", text) for name, (_, _, text) in _COMMANDS.items()]
         # one width for all, so that the explanations stand in one column
-        width = min(30, max(len(left) for rows in groups.values() for left, _ in rows))
+        widest = 30 if formatter.width < 100 else 40
+        width = min(widest, max(len(left) for rows in groups.values() for left, _ in rows))
         for title, rows in groups.items():
             with formatter.section(title):
-                formatter.write_dl([(left.ljust(width), right) for left, right in rows])
+                formatter.write_dl([(left.ljust(width), right) for left, right in rows], widest)
+
+
+def _other_command(name: str, args: list[str]) -> NoReturn:
+    """Run another command than the server, and exit; its errors are one line as well."""
+    module, attribute, _ = _COMMANDS[name]
+    shown: CannotStart
+    try:
+        command = getattr(importlib.import_module(module), attribute)
+        status = command.main(args, prog_name=f"flowserve {name}", standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
+    except click.UsageError as error:
+        shown = WrongUsage(f"{error.format_message()} (see flowserve {name} --help)")
+    except ConfigError as error:
+        shown = WrongUsage(str(error))
+    except FlowserveError as error:
+        shown = CannotStart(str(error))
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(_INTERRUPTED)
+    shown.show()
+    sys.exit(shown.exit_code)
 
 
 def _own_record(param: click.Parameter, ctx: click.Context) -> tuple[str, str] | None:
@@ -98,15 +143,52 @@ def _click_option(option: Option) -> click.Option:
     return click.Option([option.flag, option.name], multiple=option.kind.repeat)
 
 
-def _values(ctx: click.Context, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that were given, the command line before the environment; a ConfigError names flag or variable."""
-    values = {}
-    for name, option in OPTIONS.items():
-        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            values[name] = option.convert(given[name])
-        elif os.environ.get(option.env):
-            values[name] = option.convert(os.environ[option.env], option.env)
-    return values
+def _given(ctx: click.Context, line: Mapping[str, Any], file: ConfigFile | None) -> dict[str, Given]:
+    """The options that were given, the command line before the environment before the file."""
+    sources = (
+        {
+            name: Given(line[name], "command line")
+            for name in OPTIONS
+            if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        },
+        configfile.environment(),
+        file.given() if file else {},
+    )
+    merged: dict[str, Given] = {}
+    for source in sources:
+        out_of_force = _excluded(merged)
+        for name, given in source.items():
+            if name not in out_of_force:
+                merged.setdefault(name, given)
+    return merged
+
+
+def _excluded(given: Mapping[str, Given]) -> set[str]:
+    excluded: set[str] = set()
+    for ways in _ALTERNATIVES:
+        chosen = next((way for way in ways if any(name in given and _chooses(name, given[name]) for name in way)), None)
+        if chosen is not None:
+            excluded.update(*(way for way in ways if way is not chosen))
+    return excluded
+
+
+def _chooses(name: str, given: Given) -> bool:
+    """Whether this is a choice: --host and --port always are, --no-reload and --workers 1 are none."""
+    return name in ("host", "port") or OPTIONS[name].convert(given.value, given.where) != OPTIONS[name].default
+
+
+def _app(ctx: click.Context, app: str | None, file: ConfigFile | None) -> Given | None:
+    if app:
+        source = ctx.get_parameter_source("app")
+        return Given(app, "command line" if source is ParameterSource.COMMANDLINE else "environment FLOWSERVE_APP")
+    if file is not None and APP in file.values:
+        return Given(file.values[APP], file.name)
+    return None
+
+
+def _config_file(ctx: click.Context, path: str | None) -> ConfigFile | None:
+    source = ctx.get_parameter_source("config_file")
+    return configfile.find(path, "--config" if source is ParameterSource.COMMANDLINE else "FLOWSERVE_CONFIG")
 
 
 def _version() -> str:
@@ -132,64 +214,37 @@ def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> 
         ctx.exit()
 
 
-def _serve(app: str | None, **given: Any) -> None:
+def _serve(app: str | None, config_file: str | None, print_config: bool, **line: Any) -> None:
     ctx = click.get_current_context()
-    if not app:
-        raise WrongUsage("no application is named; write module:attribute, e.g. flowserve myapp:app")
     try:
-        config = Config(app, **_values(ctx, given))
+        file = _config_file(ctx, config_file)
+        named = _app(ctx, app, file)
+        if named is None and not print_config:
+            raise WrongUsage("no application is named; write module:attribute, e.g. flowserve myapp:app")
+        given = _given(ctx, line, file)
+        values = {name: OPTIONS[name].convert(each.value, each.where) for name, each in given.items()}
+        config = Config(named.value if named else "", **values)
+        if print_config:
+            click.echo(configfile.dump(config, given | ({APP: named} if named else {})))
+            return
+        logs.setup(config)
     except ConfigError as error:
         raise WrongUsage(str(error)) from None
-    logs.setup(config)
+    _run(ctx, config)
+
+
+def _run(ctx: click.Context, config: Config) -> None:
     try:
-        from flowserve.server.worker import run_config
+        from flowserve.supervisor import run_config
 
         run_config(config)
-    except StartupFailed as error:
-        raise FailedStartup(_show_startup_failed(str(error))) from None
-    except FlowserveError as error:
-        raise CannotStart(str(error)) from None
     except KeyboardInterrupt:
         ctx.exit(_INTERRUPTED)
     except Exception as error:
-        raise CannotStart(_show_raised(error, app)) from None
-
-
-def _show_startup_failed(message: str) -> str:
-    """Print the reason that the application gave if it has several lines; return the one line to say of it."""
-    lines = message.strip().splitlines()
-    if len(lines) < 2:
-        return message
-    click.echo("\n".join(lines), err=True)  # a traceback, as Starlette sends it
-    return f"application startup failed: {lines[-1].strip()}"
-
-
-def _show_raised(error: Exception, app: str) -> str:
-    """Print the traceback, from APP's first line on if it comes from its import; return what to say of it."""
-    inside = _after_loader(error.__traceback__)
-    if inside is None:
-        traceback.print_exception(error)
-        return f"stopped by an unexpected {type(error).__name__}"
-    traceback.print_exception(type(error), error, inside[0] if inside else None)
-    return f"{app!r} could not be loaded: its code raised {type(error).__name__}"
-
-
-def _after_loader(trace: TracebackType | None) -> list[TracebackType] | None:
-    """The part of a traceback behind the loader: nothing for a syntax error. None if it isn't the loader's."""
-    steps = list(_walk(trace))
-    modules = [str(step.tb_frame.f_globals.get("__name__")) for step in steps]
-    if _LOADER not in modules or modules[-1] == _LOADER:
-        return None
-    start = modules.index(_LOADER)
-    while start < len(steps) and (modules[start] == _LOADER or modules[start].split(".")[0] == "importlib"):
-        start += 1
-    return steps[start:]
-
-
-def _walk(trace: TracebackType | None) -> Iterable[TracebackType]:
-    while trace is not None:
-        yield trace
-        trace = trace.tb_next
+        failure = explain(error, str(config.app))
+        if failure.details:
+            click.echo(failure.details, err=True)
+        raise (FailedStartup if failure.status == STARTUP_FAILED else CannotStart)(failure.line) from None
 
 
 main = FlowserveCommand(
@@ -201,6 +256,18 @@ main = FlowserveCommand(
     params=[
         click.Argument(["app"], required=False, metavar="APP", envvar="FLOWSERVE_APP"),
         *map(_click_option, OPTIONS.values()),
+        click.Option(
+            ["--config", "config_file"],
+            metavar="FILE",
+            envvar="FLOWSERVE_CONFIG",
+            help="Read options from this file; by default from flowserve.toml, or else from [tool.flowserve] in"
+            " pyproject.toml, in the current folder.",
+        ),
+        click.Option(
+            ["--print-config"],
+            is_flag=True,
+            help="Show every option, its value and where that comes from, as a flowserve.toml, and exit.",
+        ),
         click.Option(
             ["--version"],
             is_flag=True,

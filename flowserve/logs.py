@@ -1,4 +1,4 @@
-"""The loggers, the access lines and the trace of ASGI messages.
+"""The loggers, how they are set up, and the trace of ASGI messages.
 
 Two loggers: `flowserve` for what the server says and `flowserve.access` for the access lines. Importing this module
 configures neither, so that a program that embeds a server keeps its own logging.
@@ -6,12 +6,16 @@ configures neither, so that a program that embeds a server keeps its own logging
 
 from __future__ import annotations
 
+import configparser
 import itertools
+import json
 import logging
+import logging.config
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any, TextIO, cast
+from datetime import datetime, timezone
+from typing import Any, Literal, TextIO, cast
 
 from asgiref.typing import (
     ASGI3Application,
@@ -22,69 +26,199 @@ from asgiref.typing import (
     Scope,
 )
 
+from flowserve.accesslog import AccessLine, CloseLine, HTTPLine, LineFormat, OpenLine, coloured
+from flowserve.accesslog import printable as printable
+from flowserve.accesslog import show_bytes as show_bytes
+from flowserve.accesslog import show_time as show_time
 from flowserve.config import Config
+from flowserve.errors import ConfigError
 
 TRACE = 5
 
 logger = logging.getLogger("flowserve")
 access = logging.getLogger("flowserve.access")
 
-HTTP_LINE = '%s - "%s %s HTTP/%s" %s %s'
-OPEN_LINE = '%s - "WebSocket %s" accepted%s'
-CLOSE_LINE = '%s - "WebSocket %s" closed %s after %s, in %d messages %s, out %d messages %s'
-
 _LEVEL_COLOURS = {TRACE: 34, logging.DEBUG: 36, logging.INFO: 32, logging.WARNING: 33, logging.ERROR: 31}
 _CRITICAL_COLOUR = 91
-_STATUS_COLOURS = {1: 97, 2: 32, 3: 33, 4: 31, 5: 91}
-_HEALTHY_CLOSES = frozenset((1000, 1001, 1005, 1012))
+
+_Style = Literal["%", "{", "$"]
 
 
-class Formatter(logging.Formatter):
-    """'INFO:     message', on a terminal with the level and the outcome of an access line in colour."""
+class HumanFormatter(logging.Formatter):
+    """'INFO:     message', with `colours` for the level and the outcome of an access line."""
 
-    def __init__(self, colours: bool) -> None:
+    def __init__(self, colours: bool = False) -> None:
         super().__init__()
         self.colours = colours
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
         name, padding = record.levelname, " " * (8 - len(record.levelname))
+        message = record.message
         if self.colours:
-            name = _coloured(name, _LEVEL_COLOURS.get(record.levelno, _CRITICAL_COLOUR))
-        message = _access_message(record) if self.colours and record.name == access.name else record.message
+            name = coloured(name, _LEVEL_COLOURS.get(record.levelno, _CRITICAL_COLOUR))
+            message = record.msg.text(True) if isinstance(record.msg, AccessLine) else message
         return f"{name}:{padding} {message}"
 
 
+class AccessFormatter(logging.Formatter):
+    """Access lines in a format of the user's own (see `accesslog.FIELDS`); the line is nothing else.
+
+    Raises ValueError for a format that is broken or names what there is not. The parameters are logging's own, so
+    that a file for --log-config can name this class; but for the first they mean nothing here.
+    """
+
+    def __init__(
+        self, fmt: str, datefmt: str | None = None, style: _Style = "%", validate: bool = True, *, defaults: Any = None
+    ) -> None:
+        super().__init__()
+        self._line = LineFormat(fmt)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
+        if not isinstance(record.msg, AccessLine):
+            return record.message
+        general = {"time": _time(record), "level": record.levelname, "pid": record.process}
+        return self._line.show(general | record.msg.fields())
+
+
+class JSONFormatter(logging.Formatter):
+    """One JSON object a line: time (RFC 3339, UTC), level, logger, pid, message; the fields of an access line; the
+    traceback as exception.
+
+    `fmt`, if given, is how an access line's message is written (see AccessFormatter). The parameters are
+    logging's own here too.
+    """
+
+    def __init__(
+        self,
+        fmt: str | None = None,
+        datefmt: str | None = None,
+        style: _Style = "%",
+        validate: bool = True,
+        *,
+        defaults: Any = None,
+    ) -> None:
+        super().__init__()
+        self._access = AccessFormatter(fmt) if fmt is not None else None
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time": _time(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "pid": record.process,
+            "message": record.getMessage(),
+        }
+        if isinstance(record.msg, AccessLine):
+            entry.update(record.msg.fields())
+            if self._access is not None:
+                entry["message"] = self._access.formatMessage(record)
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            entry["stack"] = self.formatStack(record.stack_info)
+        return json.dumps(entry, default=str)
+
+
 def setup(config: Config) -> None:
-    """Configure both loggers: level, stderr for `flowserve`, stdout for the access lines, colours.
+    """Configure both loggers: level, stderr for `flowserve`, stdout for the access lines, their format and colours;
+    or as the file of --log-config says.
 
     Colours are as `use_colors` says; if that is None, where the stream is a terminal and NO_COLOR is not set.
-    A second call replaces what the first one did.
+    A second call replaces what the first one did. Raises ConfigError for a file that can't be used.
     """
     logging.addLevelName(TRACE, "TRACE")
-    level = TRACE if config.log_level == "trace" else config.log_level.upper()
-    for each, stream in ((logger, sys.stderr), (access, sys.stdout)):
-        handler = logging.StreamHandler(stream)
-        handler.setFormatter(Formatter(_want_colours(stream, config.use_colors)))
-        each.handlers[:] = [handler]
-        each.setLevel(level)
-        each.propagate = False
+    for each in (logger, access):
+        each.handlers[:] = []
+        each.setLevel(logging.NOTSET)
+        each.propagate = True
+    unconfigured = [logger, access]
+    if config.log_config is not None:
+        _load(config.log_config)
+        unconfigured = [each for each in unconfigured if not each.hasHandlers()]
+    for each in unconfigured:
+        _set_up(each, config)
+    if config.log_config is not None and config.log_level != "info":
+        logger.setLevel(config.log_level.upper())
     if not config.access_log:
         access.setLevel(logging.CRITICAL + 1)
 
 
+def _set_up(each: logging.Logger, config: Config) -> None:
+    stream = sys.stdout if each is access else sys.stderr
+    formatter: logging.Formatter
+    if config.log_format == "json":
+        formatter = JSONFormatter(config.access_log_format)
+    elif each is access and config.access_log_format is not None:
+        formatter = AccessFormatter(config.access_log_format)
+    else:
+        formatter = HumanFormatter(_want_colours(stream, config.use_colors))
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter)
+    each.addHandler(handler)
+    each.setLevel(config.log_level.upper())
+    each.propagate = False
+
+
+def _load(path: str) -> None:
+    """Configure logging by the file, which its name tells to be JSON, YAML or (any other name) INI."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except OSError as error:
+        raise ConfigError(f"--log-config: {path!r}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"--log-config: {path!r} is not text in UTF-8") from None
+    try:
+        if path.endswith(".json"):
+            logging.config.dictConfig(_dictionary(json.loads(text)))
+        elif path.endswith((".yaml", ".yml")):
+            logging.config.dictConfig(_dictionary(_yaml(text)))
+        else:
+            parser = configparser.ConfigParser()
+            parser.read_string(text)
+            logging.config.fileConfig(parser, disable_existing_loggers=False)
+    except Exception as error:  # whatever the file's own names and arguments raise
+        raise ConfigError(f"--log-config: {path!r}: {_reason(error)}") from None
+    for each in (logger, access):
+        each.disabled = False  # a file that does not name them must not silence the server
+
+
+def _dictionary(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("it holds no dictionary as logging.config.dictConfig takes it")
+    return value
+
+
+def _yaml(text: str) -> Any:
+    try:
+        import yaml
+    except ImportError:
+        raise ValueError("YAML needs PyYAML; install flowserve[yaml], or write the file as JSON or INI") from None
+    return yaml.safe_load(text)
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with the file, in one line; logging wraps the reason into a vaguer one."""
+    reasons: list[str] = []
+    inner: BaseException | None = error
+    while inner is not None:
+        said = " ".join(str(inner).split()) or type(inner).__name__
+        if not reasons or said not in reasons[-1]:
+            reasons.append(f"no {said}" if isinstance(inner, KeyError) else said)
+        inner = inner.__cause__
+    return ": ".join(reasons)
+
+
 def access_http(peer: str, method: str, target: str, http_version: str, status: int, seconds: float) -> None:
-    """The line of a request: 127.0.0.1:51234 - "GET /path HTTP/1.1" 200 1.2ms"""
+    """Log that a request has got its response, or was given up."""
     if access.isEnabledFor(logging.INFO):
-        access.info(
-            HTTP_LINE, printable(peer), printable(method), printable(target), http_version, status, show_time(seconds)
-        )
+        access.info(HTTPLine(peer, method, target, http_version, status, seconds))
 
 
 def access_websocket_open(peer: str, target: str, subprotocol: str | None) -> None:
-    """The line of a WebSocket's begin: 127.0.0.1:51234 - "WebSocket /ws" accepted"""
+    """Log that a WebSocket was accepted."""
     if access.isEnabledFor(logging.INFO):
-        chosen = f", subprotocol {printable(subprotocol)}" if subprotocol is not None else ""
-        access.info(OPEN_LINE, printable(peer), printable(target), chosen)
+        access.info(OpenLine(peer, target, subprotocol))
 
 
 def access_websocket_close(
@@ -96,13 +230,12 @@ def access_websocket_close(
     bytes_in: int,
     messages_out: int,
     bytes_out: int,
+    dropped: int = 0,
 ) -> None:
-    """The line of a WebSocket's end:
-    127.0.0.1:51234 - "WebSocket /ws" closed 1000 after 12.3s, in 12 messages 3.4kB, out 12 messages 3.4kB
-    """
+    """Log that a WebSocket has ended; `dropped` messages were not sent as its client was too slow."""
     if access.isEnabledFor(logging.INFO):
-        received, sent = (messages_in, show_bytes(bytes_in)), (messages_out, show_bytes(bytes_out))
-        access.info(CLOSE_LINE, printable(peer), printable(target), code, show_time(seconds), *received, *sent)
+        traffic = (messages_in, bytes_in, messages_out, bytes_out, dropped)
+        access.info(CloseLine(peer, target, code, seconds, *traffic))
 
 
 def trace(app: ASGI3Application) -> ASGI3Application:
@@ -132,46 +265,10 @@ def trace(app: ASGI3Application) -> ASGI3Application:
     return cast(ASGI3Application, traced)
 
 
-def printable(text: str) -> str:
-    """`text` in printable ASCII, without a bare quote: nothing that a peer sends can forge or garble a line."""
-    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
-        return text
-    return text.encode("unicode_escape").decode("ascii").replace('"', '\\"')
-
-
-def show_time(seconds: float) -> str:
-    """Milliseconds below a second, seconds from there on: 1.2ms, 12.3s."""
-    return f"{seconds * 1000:.1f}ms" if seconds < 0.9995 else f"{seconds:.1f}s"
-
-
-def show_bytes(count: int) -> str:
-    """Decimal units: 812B, 3.4kB, 1.2GB."""
-    if count < 1000:
-        return f"{count}B"
-    amount = float(count)
-    for unit in ("kB", "MB", "GB"):
-        amount /= 1000
-        if amount < 999.95:
-            return f"{amount:.1f}{unit}"
-    return f"{amount / 1000:.1f}TB"
-
-
-def _access_message(record: logging.LogRecord) -> str:
-    """The message with its status or close code in colour; what is not one of the lines above stays as it is."""
-    if not isinstance(record.args, tuple):
-        return record.message
-    args = list(record.args)
-    if record.msg == HTTP_LINE and isinstance(args[4], int):
-        args[4] = _coloured(str(args[4]), _STATUS_COLOURS.get(args[4] // 100, _CRITICAL_COLOUR))
-    elif record.msg == CLOSE_LINE:
-        args[2] = _coloured(str(args[2]), 32 if args[2] in _HEALTHY_CLOSES else 33)
-    else:
-        return record.message
-    return str(record.msg) % tuple(args)
-
-
-def _coloured(text: str, colour: int) -> str:
-    return f"\x1b[{colour}m{text}\x1b[0m"
+def _time(record: logging.LogRecord) -> str:
+    """RFC 3339, in UTC, with milliseconds."""
+    moment = datetime.fromtimestamp(record.created, timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _want_colours(stream: TextIO, wanted: bool | None) -> bool:

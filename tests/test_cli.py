@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import platform
@@ -13,13 +14,15 @@ import sys
 import types
 from importlib import metadata
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from flowserve import logs
 from flowserve.cli import main
 from flowserve.config import OPTIONS, Config
-from flowserve.errors import ConfigError, StartupFailed
+from flowserve.errors import ConfigError, FlowserveError, StartupFailed
+from flowserve.options import Bind
 from flowserve.speed import deflate
 
 APPS = """\
@@ -97,7 +100,7 @@ def test_help_groups_the_options_and_shows_defaults(tmp_path):
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout.startswith("Usage: flowserve [OPTIONS] APP\n")
     headings = re.findall(r"^(\S.*):$", run.stdout, re.MULTILINE)
-    assert headings == [*dict.fromkeys(option.group for option in OPTIONS.values()), "Other"]
+    assert headings == [*dict.fromkeys(option.group for option in OPTIONS.values()), "Other", "Other commands"]
     sections = dict(zip(headings, re.split(r"^\S.*:$", run.stdout, flags=re.MULTILINE)[1:], strict=True))
     for option in OPTIONS.values():
         word = f"--[no-]{option.word}" if option.kind.switch else option.flag
@@ -109,8 +112,17 @@ def test_help_groups_the_options_and_shows_defaults(tmp_path):
         assert (f"[default: {shown}]" in explanation) == bool(shown)
     for default in ("16MiB", "64KiB", "20s", "127.0.0.1", "8000", "off", "auto"):
         assert f"[default: {default}]" in run.stdout
-    assert "--version" in sections["Other"]
+    for flag in ("--config FILE", "--print-config", "--version", "--help"):
+        assert flag in sections["Other"]
+    assert "  flowserve top " in sections["Other commands"]
     assert max(map(len, run.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(("columns", "widest"), [(60, 78), (80, 80), (120, 112)])
+def test_help_keeps_to_the_terminals_width(tmp_path, columns, widest):
+    run = flowserve(tmp_path, "--help", COLUMNS=str(columns))
+    assert run.returncode == 0
+    assert columns - 15 < max(map(len, run.stdout.splitlines())) <= widest
 
 
 def test_version(tmp_path):
@@ -162,7 +174,7 @@ def test_version_without_uvloop(monkeypatch):
         (["a:b", "--loop", "trio"], "--loop: 'trio' is not one of auto, uvloop, asyncio"),
         (["a:b", "--header", "nothing"], "--header: 'nothing' is not a header; write 'Name: value'"),
         (["a:b", "--access-log=yes"], "--access-log"),
-        (["a:b", "--uds", "s", "--fd", "3"], "--uds and --fd exclude each other"),
+        (["a:b", "--uds", "s", "--fd", "3"], "--uds, --fd and --bind exclude each other"),
         (["a:b", "--ssl-keyfile", "k.pem"], "give --ssl-certfile"),
     ],
 )
@@ -305,7 +317,7 @@ def test_a_signal_ends_the_server_cleanly(apps, number, args):
 
 
 @pytest.fixture
-def parsed(monkeypatch):
+def parsed(monkeypatch, tmp_path):
     """parsed(*args, env=None, error=None): the command with a server that raises `error`; returns (Config, result)."""
     before = [(each, each.level, each.propagate, each.handlers[:]) for each in (logs.logger, logs.access)]
 
@@ -317,13 +329,14 @@ def parsed(monkeypatch):
             if error is not None:
                 raise error
 
-        monkeypatch.setitem(sys.modules, "flowserve.server.worker", types.SimpleNamespace(run_config=run))
+        monkeypatch.setitem(sys.modules, "flowserve.supervisor", types.SimpleNamespace(run_config=run))
         result = CliRunner().invoke(main, args, env=env)
         return (configs[0] if configs else None), result
 
     for name in os.environ:
         if name.startswith("FLOWSERVE_"):
             monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
     yield invoke
     for each, level, propagate, handlers in before:
         each.setLevel(level)
@@ -370,13 +383,43 @@ GIVEN = {
     "ws_deflate_mem_level": ("5", 5),
     "ws_deflate_threshold": ("1KiB", 1024),
     "ws_idle_timeout": ("1h", 3600.0),
+    "timeout_worker_healthcheck": ("5s", 5.0),
+    "limit_max_requests": ("1000", 1000),
+    "limit_max_requests_jitter": ("100", 100),
+    "workers_max_lifetime": ("1d", 86400.0),
+    "workers_max_rss": ("1GiB", 1 << 30),
+    "pid_file": ("f.pid", "f.pid"),
+    "reload_dirs": ("src", ("src",)),
+    "reload_includes": ("*.html", ("*.html",)),
+    "reload_excludes": ("*.tmp,*.bak", ("*.tmp", "*.bak")),
+    "timeout_drain": ("20s", 20.0),
+    "ws_shutdown_code": ("1001", 1001),
+    "ws_shutdown_reason": ("bye", "bye"),
+    "log_format": ("json", "json"),
+    "access_log_format": ("%(client)s", "%(client)s"),
+    "limit_connections_per_address": ("50", 50),
+    "ws_max_connections": ("9", 9),
+    "ws_max_lifetime": ("2h", 7200.0),
+    "ws_send_timeout": ("7s", 7.0),
+    "ws_slow_consumer": ("drop", "drop"),
+    "ws_slow_consumer_mark": ("64KiB", 65536),
+    "ws_slow_consumer_code": ("1008", 1008),
+    "ssl_version_min": ("1.3", "TLSv1.3"),
+    "ssl_handshake_timeout": ("3s", 3.0),
+    "forwarded_allow_ips": ("10.0.0.0/8,unix", ("10.0.0.0/8", "unix")),
+    "allowed_hosts": ("a.com,*.b.com", ("a.com", "*.b.com")),
+    "ws_allowed_origins": ("https://a.com", ("https://a.com",)),
+    "metrics": ("127.0.0.1:9100", Bind(host="127.0.0.1", port=9100)),
+    "health_path": ("/health", "/health"),
 }
+EXCLUDED = {"uds", "bind", "workers", "log_config"}
+"""Each of these excludes another one."""
 SWITCHES = {name: not option.default for name, option in OPTIONS.items() if option.kind.switch}
 EXPECTED = Config("a:b", **{name: value for name, (_, value) in GIVEN.items()}, **SWITCHES)
 
 
 def test_the_tables_above_hold_every_option():
-    assert set(GIVEN) | set(SWITCHES) | {"uds"} == set(OPTIONS)
+    assert set(GIVEN) | set(SWITCHES) | EXCLUDED == set(OPTIONS)
 
 
 def test_every_option_on_the_command_line(parsed):
@@ -400,6 +443,12 @@ def test_without_options_the_defaults_hold(parsed):
     assert result.exit_code == 0, result.output
     assert config == Config("a:b")
     assert parsed("a:b", "--uds", "x.sock")[0] == Config("a:b", uds="x.sock")
+    assert parsed("a:b", "--workers", "3")[0] == Config("a:b", workers=3)
+    with open("l.json", "w") as file:
+        file.write('{"version": 1, "incremental": true}')
+    assert parsed("a:b", "--log-config", "l.json")[0] == Config("a:b", log_config="l.json")
+    binds = [part for each in ("[::1]:80", "unix:x,mode=660", "fd:3", "systemd") for part in ("--bind", each)]
+    assert parsed("a:b", *binds)[0] == Config("a:b", bind="[::1]:80 unix:x,mode=660 fd:3 systemd")
 
 
 def test_the_command_line_goes_before_the_environment(parsed):
@@ -418,6 +467,117 @@ def test_headers_repeat(parsed):
     expected = Config("a:b", headers=[("x", "1"), ("y", "2: 3")])
     assert parsed("a:b", "--header", "x: 1", "--header", "y: 2: 3")[0] == expected
     assert parsed("a:b", env={"FLOWSERVE_HEADER": "x: 1\ny: 2: 3"})[0] == expected
+
+
+WRONG = {
+    "host": "",
+    "uds": "",
+    "bind": "nowhere",
+    "root_path": "api",
+    "ws_shutdown_code": "1006",
+    "ws_shutdown_reason": "x" * 124,
+    "pid_file": "",
+    "access_log_format": "%(h)s",
+    "log_config": "no_such_file.json",
+    "metrics": "nowhere",
+    "health_path": "health",
+    "headers": "nothing",
+    "allowed_hosts": "a b/c",
+    "ws_allowed_origins": "example.com",
+    "forwarded_allow_ips": "somewhere",
+    **dict.fromkeys((name for name in OPTIONS if name.startswith("ssl_")), ""),
+}
+"""For each option that takes a text, a wrong one; the others are told that they are 'wrong'."""
+ANY_TEXT = {"app_dir", "reload_dirs", "reload_includes", "reload_excludes"}
+"""What could be wrong with these shows later."""
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS.keys() - ANY_TEXT))
+def test_every_option_refuses_a_wrong_value_in_one_line(parsed, name):
+    """On the command line, in the environment, and in a file."""
+    option, wrong = OPTIONS[name], WRONG.get(name, "wrong")
+    flag = [f"{option.flag}=wrong"] if option.kind.switch else [option.flag, wrong]
+    with open("c.toml", "w") as file:
+        file.write(f"{option.word} = {json.dumps(wrong)}")
+    sources = {option.flag: parsed("a:b", *flag), f"c.toml: {option.word}": parsed("a:b", "--config", "c.toml")}
+    if wrong:  # an empty variable gives nothing
+        sources[option.env] = parsed("a:b", env={option.env: wrong})
+    for named, (config, result) in sources.items():
+        assert config is None
+        assert result.exit_code == 2
+        assert result.output.startswith("flowserve: error: ")
+        assert result.output.count("\n") == 1
+        assert (option.flag if name in ("ws_shutdown_reason", "log_config") else named) in result.output
+
+
+# Options that exclude each other: the source of higher rank decides
+
+
+def test_the_command_line_says_where_to_listen_whatever_a_file_says(parsed):
+    with open("flowserve.toml", "w") as file:
+        file.write('bind = ["127.0.0.1:1", "unix:x.sock"]\nbacklog = 7')
+    assert parsed("a:b")[0] == Config("a:b", bind=["127.0.0.1:1", "unix:x.sock"], backlog=7)
+    assert parsed("a:b", "--port", "2")[0] == Config("a:b", port=2, backlog=7)
+    assert parsed("a:b", "--uds", "y")[0] == Config("a:b", uds="y", backlog=7)
+    assert parsed("a:b", env={"FLOWSERVE_FD": "3"})[0] == Config("a:b", fd=3, backlog=7)
+    assert parsed("a:b", "--host", "::1", env={"FLOWSERVE_PORT": "4"})[0] == Config(
+        "a:b", host="::1", port=4, backlog=7
+    )
+    _, result = parsed("a:b", "--uds", "y", "--fd", "3")
+    assert "exclude each other" in result.output
+
+
+def test_reload_on_the_command_line_whatever_a_file_says(parsed):
+    with open("flowserve.toml", "w") as file:
+        file.write('workers = 4\nlog-format = "json"\naccess-log-format = "%(kind)s"')
+    with open("l.json", "w") as file:
+        file.write('{"version": 1, "incremental": true}')
+    in_file = {"log_format": "json", "access_log_format": "%(kind)s"}
+    assert parsed("a:b")[0] == Config("a:b", workers=4, **in_file)
+    assert parsed("a:b", "--reload")[0] == Config("a:b", reload=True, **in_file)
+    assert parsed("a:b", "--no-reload")[0] == Config("a:b", workers=4, **in_file)
+    assert parsed("a:b", env={"FLOWSERVE_LOG_CONFIG": "l.json"})[0] == Config("a:b", workers=4, log_config="l.json")
+    assert parsed("a:b", "--workers", "2", env={"FLOWSERVE_RELOAD": "on"})[0] == Config("a:b", workers=2, **in_file)
+    both = Config("a:b", reload=True, **in_file)
+    assert parsed("a:b", "--workers", "1", env={"FLOWSERVE_RELOAD": "on"})[0] == both
+    _, result = parsed("a:b", "--workers", "2", "--reload")
+    assert "exclude each other" in result.output
+
+
+# Other commands
+
+
+def test_another_command_takes_the_place_of_an_application(tmp_path):
+    run = flowserve(tmp_path, "top", "--help")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.startswith("Usage: flowserve top ")
+    assert_one_line(flowserve(tmp_path, "top", "--no-such-option"), 2, "(see flowserve top --help)")
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "says"),
+    [
+        (None, 0, ""),
+        (4, 4, ""),
+        (click.UsageError("no such thing"), 2, "no such thing (see flowserve top --help)"),
+        (ConfigError("--this is wrong"), 2, "--this is wrong"),
+        (FlowserveError("nobody is there"), 1, "nobody is there"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_how_another_command_ends(monkeypatch, raised, status, says):
+    @click.command()
+    @click.pass_context
+    def top(ctx):
+        if isinstance(raised, int):
+            ctx.exit(raised)
+        if raised is not None:
+            raise raised
+
+    monkeypatch.setitem(sys.modules, "flowserve.top", types.SimpleNamespace(top=top))
+    result = CliRunner().invoke(main, ["top"])
+    assert result.exit_code == status
+    assert result.output.strip() == (f"flowserve: error: {says}" if says else "")
 
 
 def test_the_logs_are_set_up(parsed):

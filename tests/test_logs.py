@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
+import os
+import re
 import subprocess
 import sys
+from datetime import datetime, timezone
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from flowserve import logs
 from flowserve.config import Config
@@ -131,88 +133,15 @@ def test_access_lines(streams):
     logs.access_websocket_open("127.0.0.1:51234", "/ws", None)
     logs.access_websocket_open("[::1]:51234", "/ws", "chat.v1")
     logs.access_websocket_close("[::1]:51234", "/ws", 1000, 12.34, 12, 3400, 7, 812)
+    logs.access_websocket_close("[::1]:51234", "/ws", 1000, 12.34, 12, 3400, 7, 812, dropped=5)
     assert out.getvalue().splitlines() == [
         'INFO:     127.0.0.1:51234 - "GET /path?a=b HTTP/1.1" 404 1.2ms',
         'INFO:     127.0.0.1:51234 - "WebSocket /ws" accepted',
         'INFO:     [::1]:51234 - "WebSocket /ws" accepted, subprotocol chat.v1',
         'INFO:     [::1]:51234 - "WebSocket /ws" closed 1000 after 12.3s, in 12 messages 3.4kB, out 7 messages 812B',
+        'INFO:     [::1]:51234 - "WebSocket /ws" closed 1000 after 12.3s, in 12 messages 3.4kB, out 7 messages 812B,'
+        " dropped 5",
     ]
-
-
-HOSTILE = [
-    "/\n127.0.0.1 - forged",
-    "/\r\x1b[2J",
-    "/\x00\x7f\x9b31m",
-    "/\u2028\u202e",
-    '/" 200 0.1ms',
-    "/\\n",
-    "/\udc80",
-    "/\u20ac",
-]
-
-
-@pytest.mark.parametrize("hostile", HOSTILE)
-@pytest.mark.parametrize("kind", [io.StringIO, Terminal])
-def test_what_a_peer_sends_never_reaches_the_log_raw(streams, kind, hostile):
-    out, _ = streams(kind)
-    logs.access_http(hostile, hostile, hostile, "1.1", 200, 0.0)
-    logs.access_websocket_open(hostile, hostile, hostile)
-    logs.access_websocket_close(hostile, hostile, 1000, 0.0, 0, 0, 0, 0)
-    text = out.getvalue()
-    assert text.count("\n") == 3
-    assert hostile not in text
-    bare = text.replace("\x1b[32m", "").replace("\x1b[0m", "").replace("\n", "")
-    assert bare.isascii()
-    assert bare.isprintable()
-    assert bare.replace('\\"', "").count('"') == 6
-
-
-@given(st.text())
-def test_printable(text):
-    shown = logs.printable(text)
-    assert shown.isascii()
-    assert shown == "" or shown.isprintable()
-    assert '"' not in shown.replace('\\"', "")
-    assert shown.replace('\\"', '"').encode("ascii").decode("unicode_escape") == text
-
-
-@given(st.binary())
-def test_plain_targets_stay_as_they_are(data):
-    plain = "/" + data.hex() + "?a=%20&b=~!$'()*+,;:@"
-    assert logs.printable(plain) is plain
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [
-        (0, "0.0ms"),
-        (0.00004, "0.0ms"),
-        (0.0012, "1.2ms"),
-        (0.999, "999.0ms"),
-        (0.99999, "1.0s"),
-        (1, "1.0s"),
-        (3725.04, "3725.0s"),
-    ],
-)
-def test_times(seconds, shown):
-    assert logs.show_time(seconds) == shown
-
-
-@pytest.mark.parametrize(
-    ("count", "shown"),
-    [
-        (0, "0B"),
-        (999, "999B"),
-        (1000, "1.0kB"),
-        (3449, "3.4kB"),
-        (999_940, "999.9kB"),
-        (999_999, "1.0MB"),
-        (5 * 10**9, "5.0GB"),
-        (10**12, "1.0TB"),
-    ],
-)
-def test_sizes(count, shown):
-    assert logs.show_bytes(count) == shown
 
 
 # Colours
@@ -255,6 +184,279 @@ def test_outcomes_are_coloured(streams):
     assert " closed \x1b[32m1000\x1b[0m after" in closed
     assert " closed \x1b[33m1011\x1b[0m after" in broken
     assert other.endswith("no line of ours: 1")
+
+
+# Formats for machines and of the user's own
+
+
+def parsed(stream):
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_json(streams):
+    out, err = streams(log_format="json")
+    logs.logger.warning("careful with %s", "that\n\u2028\udc80")
+    logs.access_http("127.0.0.1:5", "GET", '/a"\n?b', "1.1", 200, 0.25)
+    logs.access_websocket_open("127.0.0.1:5", "/ws", None)
+    logs.access_websocket_close("127.0.0.1:5", "/ws", 1000, 1.5, 1, 2, 3, 4, 5)
+    (warning,) = parsed(err)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", warning["time"])
+    moment = datetime.fromisoformat(warning.pop("time").replace("Z", "+00:00"))
+    assert abs((datetime.now(timezone.utc) - moment).total_seconds()) < 600
+    assert warning == {
+        "level": "WARNING",
+        "logger": "flowserve",
+        "pid": os.getpid(),
+        "message": "careful with that\n\u2028\udc80",
+    }
+    assert list(json.loads(err.getvalue())) == ["time", "level", "logger", "pid", "message"]
+    assert out.getvalue().isascii()
+    request, opened, closed = parsed(out)
+    assert request["message"] == '127.0.0.1:5 - "GET /a\\"\\n?b HTTP/1.1" 200 250.0ms'
+    assert (request["logger"], request["level"]) == ("flowserve.access", "INFO")
+    assert (request["target"], request["path"], request["status"], request["duration"]) == (
+        '/a"\n?b',
+        '/a"\n',
+        200,
+        0.25,
+    )
+    assert (opened["kind"], opened["event"], opened["status"]) == ("websocket", "open", 101)
+    assert [closed[key] for key in ("close_code", "duration", "messages_in", "bytes_in")] == [1000, 1.5, 1, 2]
+    assert [closed[key] for key in ("messages_out", "bytes_out", "dropped")] == [3, 4, 5]
+
+
+def test_json_has_the_traceback(streams):
+    _, err = streams(log_format="json")
+    try:
+        raise ValueError("why")
+    except ValueError:
+        logs.logger.exception("the application raised", stack_info=True)
+    (entry,) = parsed(err)
+    assert entry["message"] == "the application raised"
+    assert entry["exception"].startswith("Traceback (most recent call last):\n")
+    assert entry["exception"].endswith("\nValueError: why")
+    assert "test_json_has_the_traceback" in entry["stack"]
+
+
+def test_a_format_for_access_lines(streams):
+    out, err = streams(access_log_format="%(level)s %(kind)s %(client)s %(path)s %(status)s %(close_code)s")
+    logs.logger.info("as ever")
+    logs.access_http("p", "GET", "/\n?q", "1.1", 200, 0.0)
+    logs.access_websocket_close("p", "/", 1000, 0.0, 0, 0, 0, 0)
+    logs.access.info("no line of ours")
+    assert err.getvalue() == "INFO:     as ever\n"
+    assert out.getvalue() == "INFO http p /\\n 200 -\nINFO websocket p / 101 1000\nno line of ours\n"
+
+
+def test_time_and_pid_in_a_format(streams):
+    out, _ = streams(access_log_format="%(time)s %(pid)d")
+    logs.access_http("p", "GET", "/", "1.1", 200, 0.0)
+    assert re.fullmatch(rf"\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{{3}}Z {os.getpid()}\n", out.getvalue())
+
+
+def test_a_format_is_the_message_in_json(streams):
+    out, _ = streams(log_format="json", access_log_format="%(method)s %(status)s")
+    logs.access_http("p", "GET", "/", "1.1", 200, 0.0)
+    (entry,) = parsed(out)
+    assert (entry["message"], entry["client"]) == ("GET 200", "p")
+
+
+@pytest.mark.parametrize("options", [{"access_log": False}, {"log_level": "warning"}])
+def test_a_line_that_is_not_logged_is_not_made(streams, monkeypatch, options):
+    out, _ = streams(access_log_format="%(client)s", **options)
+
+    def never(*values):
+        raise AssertionError("made in vain")
+
+    for name in ("HTTPLine", "OpenLine", "CloseLine"):
+        monkeypatch.setattr(logs, name, never)
+    logs.access_http("p", "GET", "/", "1.1", 200, 0.0)
+    logs.access_websocket_open("p", "/", None)
+    logs.access_websocket_close("p", "/", 1000, 0.0, 0, 0, 0, 0)
+    assert out.getvalue() == ""
+
+
+# A file of the user's own. It reaches all loggers of the process, and so each test has one of its own.
+
+
+LOGGED = """\
+import logging, sys
+from flowserve import logs
+from flowserve.config import Config
+from flowserve.errors import ConfigError
+
+logging.getLogger("other")
+try:
+    logs.setup(Config("a:b", **eval(sys.argv[1])))
+except ConfigError as error:
+    sys.exit(str(error))
+logs.logger.debug("debug")
+logs.logger.info("info")
+logs.logger.log(logs.TRACE, "trace")
+logs.access_http("p", "GET", "/", "1.1", 200, 0.0)
+logging.getLogger("other").warning("other")
+"""
+
+
+@pytest.fixture
+def logged(tmp_path):
+    """logged(name, content, **options): set up by that file and log; returns (exit status, stdout, stderr)."""
+
+    def run(name, content, before="", **options):
+        if content is not None:
+            (tmp_path / name).write_bytes(content.encode("latin-1"))
+        run = subprocess.run(
+            [sys.executable, "-c", before + LOGGED, repr({"log_config": name, **options})],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return run.returncode, run.stdout, run.stderr
+
+    return run
+
+
+DICT = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "plain": {"format": "%(name)s/%(levelname)s/%(message)s"},
+        "access": {"()": "flowserve.logs.AccessFormatter", "format": "%(method)s %(status)s"},
+        "json": {"()": "flowserve.logs.JSONFormatter"},
+    },
+    "handlers": {
+        "plain": {"class": "logging.StreamHandler", "formatter": "plain", "stream": "ext://sys.stderr"},
+        "access": {"class": "logging.StreamHandler", "formatter": "access", "stream": "ext://sys.stdout"},
+        "json": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stdout"},
+    },
+    "loggers": {
+        "flowserve": {"handlers": ["plain"], "level": "INFO", "propagate": False},
+        "flowserve.access": {"handlers": ["access"], "level": "INFO", "propagate": False},
+    },
+}
+YAML = """\
+version: 1
+disable_existing_loggers: false
+formatters:
+  access: {class: flowserve.logs.AccessFormatter, format: "%(kind)s"}
+handlers:
+  out: {class: logging.StreamHandler, formatter: access, stream: ext://sys.stdout}
+loggers:
+  flowserve: {handlers: [out], level: TRACE}
+"""
+INI = """\
+[loggers]
+keys=root,flowserve
+[handlers]
+keys=out
+[formatters]
+keys=plain
+[logger_root]
+level=WARNING
+handlers=
+[logger_flowserve]
+level=DEBUG
+handlers=out
+qualname=flowserve
+propagate=0
+[handler_out]
+class=StreamHandler
+formatter=plain
+args=(sys.stdout,)
+[formatter_plain]
+format=%(name)s %(message)s
+"""
+
+
+def test_log_config_in_json(logged):
+    assert logged("log.json", json.dumps(DICT)) == (0, "GET 200\n", "flowserve/INFO/info\nother\n")
+
+
+def test_log_config_in_yaml(logged):
+    assert logged("log.yaml", YAML) == (0, "debug\ninfo\ntrace\nhttp\n", "other\n")
+    assert logged("log.yml", YAML)[0] == 0
+
+
+def test_log_config_in_ini(logged):
+    expected = 'flowserve debug\nflowserve info\nflowserve.access p - "GET / HTTP/1.1" 200 0.0ms\n'
+    assert logged("log.ini", INI) == (0, expected, "other\n")
+    assert logged("log.conf", INI)[0] == 0
+
+
+def test_formatters_of_ours_in_ini(logged):
+    status, out, err = logged(
+        "log.ini", INI.replace("format=%(name)s %(message)s", "class=flowserve.logs.JSONFormatter")
+    )
+    assert (status, err) == (0, "other\n")
+    assert [json.loads(line)["message"] for line in out.splitlines()][:2] == ["debug", "info"]
+
+
+def test_a_file_that_does_not_know_flowserve(logged):
+    """As one that was made for another server: what flowserve says is still there, and as ever."""
+    theirs = {**DICT, "loggers": {"uvicorn.access": DICT["loggers"]["flowserve.access"]}}
+    ours = (0, 'INFO:     p - "GET / HTTP/1.1" 200 0.0ms\n', "INFO:     info\nother\n")
+    assert logged("log.json", json.dumps(theirs)) == ours
+    # other loggers are silenced, as such a file asks for, but not the server
+    silent = {**theirs, "disable_existing_loggers": True}
+    assert logged("log.json", json.dumps(silent)) == (0, ours[1], "INFO:     info\n")
+
+
+def test_what_a_file_says_of_the_root_logger_holds_for_flowserve(logged):
+    rooted = {**DICT, "loggers": {}, "root": {"handlers": ["plain"], "level": "INFO"}}
+    access = 'flowserve.access/INFO/p - "GET / HTTP/1.1" 200 0.0ms\n'
+    expected = f"flowserve/INFO/info\n{access}other/WARNING/other\n"
+    assert logged("log.json", json.dumps(rooted)) == (0, "", expected)
+
+
+def test_options_beside_a_file(logged):
+    """A level other than the default holds beside the file, and there need be no access lines."""
+    assert logged("log.json", json.dumps(DICT), log_level="debug", access_log=False) == (
+        0,
+        "",
+        "flowserve/DEBUG/debug\nflowserve/INFO/info\nother\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("log.json", None, "'log.json': No such file or directory"),
+        ("log.json", "\xe9", "'log.json' is not text in UTF-8"),
+        ("log.json", "{", "'log.json': Expecting property name enclosed in double quotes: line 1 column 2"),
+        ("log.json", "[]", "'log.json': it holds no dictionary as logging.config.dictConfig takes it"),
+        ("log.json", "{}", "'log.json': dictionary doesn't specify a version"),
+        (
+            "log.json",
+            '{"version": 1, "handlers": {"x": {"class": "nowhere.Handler"}}}',
+            "'log.json': Unable to configure handler 'x': Cannot resolve 'nowhere.Handler': No module named 'nowhere'",
+        ),
+        (
+            "log.json",
+            '{"version": 1, "formatters": {"x": {"()": "flowserve.logs.AccessFormatter", "format": "%(h)s"}}}',
+            "'log.json': Unable to configure formatter 'x': there is no field 'h'; the fields are time, ",
+        ),
+        ("log.yaml", "a: [", "'log.yaml': while parsing a flow node"),
+        ("log.yaml", "", "'log.yaml': it holds no dictionary"),
+        ("log.ini", "", "'log.ini': no 'formatters'"),
+        ("log.ini", "[loggers\n", "'log.ini': File contains no section headers."),
+        ("log.ini", INI.replace("sys.stdout", "nonsense"), "'log.ini': name 'nonsense' is not defined"),
+        (".", None, "'.': Is a directory"),
+    ],
+)
+def test_broken_files(logged, name, content, says):
+    status, out, err = logged(name, content)
+    assert (status, out) == (1, "")
+    assert err.startswith(f"--log-config: {says}")
+    assert err.count("\n") == 1
+
+
+def test_yaml_that_is_not_installed(logged):
+    status, _, err = logged("log.yaml", YAML, before="import sys; sys.modules['yaml'] = None\n")
+    assert status == 1
+    assert err == (
+        "--log-config: 'log.yaml': YAML needs PyYAML; install flowserve[yaml], or write the file as JSON or INI\n"
+    )
 
 
 # The trace

@@ -1,0 +1,240 @@
+"""The access lines: what they hold, how a person reads them, and formats of the user's own. A leaf.
+
+A line is the `msg` of its log record, so that it becomes text only where it is written, and each formatter finds its
+fields under their names.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+FIELDS: dict[str, tuple[Any, str]] = {
+    "time": ("2000-01-01T00:00:00.000Z", "when it was logged (RFC 3339, UTC)"),
+    "level": ("INFO", "the line's level"),
+    "pid": (1, "the process ID of the worker"),
+    "kind": ("http", "http or websocket"),
+    "event": ("response", "response; of a WebSocket open or close"),
+    "client": ("127.0.0.1:50000", "the client's address and port; unix for a UNIX domain socket"),
+    "address": ("127.0.0.1", "the client's address without the port"),
+    "method": ("GET", "the request's method"),
+    "target": ("/", "the request's target, with its query"),
+    "path": ("/", "the target without its query"),
+    "http_version": ("1.1", "1.0 or 1.1"),
+    "status": (200, "the response's status; 101 for a WebSocket"),
+    "duration": (0.0, "seconds until the response was complete, or that the WebSocket was open"),
+    "subprotocol": ("chat", "what was agreed on when the WebSocket was opened"),
+    "close_code": (1000, "how the WebSocket ended"),
+    "messages_in": (0, "messages from the client"),
+    "bytes_in": (0, "bytes of them"),
+    "messages_out": (0, "messages to the client"),
+    "bytes_out": (0, "bytes of them"),
+    "dropped": (0, "messages that were not sent to a slow client (--ws-slow-consumer drop)"),
+}
+"""What --access-log-format can name: for each an example, which tells its type, and what it means."""
+
+MISSING = "-"
+"""Stands for what a line does not have."""
+
+_STATUS_COLOURS = {1: 97, 2: 32, 3: 33, 4: 31, 5: 91}
+_OTHER_STATUS = 91
+_HEALTHY_CLOSES = frozenset((1000, 1001, 1005, 1012))
+_HEALTHY, _UNHEALTHY = 32, 33
+
+_CONVERSION = re.compile(
+    r"%(?:%|(?:\((?P<name>[^()]*)\))?(?P<flags>[-+ #0]*)(?P<width>\d{0,3})(?P<precision>(?:\.\d{0,2})?)"
+    r"(?P<type>[diouxXeEfFgGrsa]?))"
+)
+
+
+@dataclass(slots=True)
+class AccessLine:
+    """What every access line has. Texts are as the peer sent them, for `text()` and LineFormat to make printable."""
+
+    client: str
+
+    def text(self, colours: bool = False) -> str:
+        """The line as a person reads it, in printable ASCII; with `colours` its outcome is in one (ECMA-48)."""
+        raise NotImplementedError
+
+    def fields(self) -> dict[str, Any]:
+        """What it holds, under the names in FIELDS."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return self.text()
+
+
+@dataclass(slots=True)
+class HTTPLine(AccessLine):
+    """A request with its response: 127.0.0.1:51234 - "GET /path HTTP/1.1" 200 1.2ms"""
+
+    method: str
+    target: str
+    http_version: str
+    status: int
+    duration: float  # seconds
+
+    def text(self, colours: bool = False) -> str:
+        request = f"{printable(self.method)} {printable(self.target)} HTTP/{self.http_version}"
+        status = str(self.status)
+        if colours:
+            status = coloured(status, _STATUS_COLOURS.get(self.status // 100, _OTHER_STATUS))
+        return f'{printable(self.client)} - "{request}" {status} {show_time(self.duration)}'
+
+    def fields(self) -> dict[str, Any]:
+        return {
+            "kind": "http",
+            "event": "response",
+            **_request(self.client, self.method, self.target),
+            "http_version": self.http_version,
+            "status": self.status,
+            "duration": round(self.duration, 6),
+        }
+
+
+@dataclass(slots=True)
+class OpenLine(AccessLine):
+    """A WebSocket's begin: 127.0.0.1:51234 - "WebSocket /ws" accepted"""
+
+    target: str
+    subprotocol: str | None
+
+    def text(self, colours: bool = False) -> str:
+        chosen = f", subprotocol {printable(self.subprotocol)}" if self.subprotocol is not None else ""
+        return f'{printable(self.client)} - "WebSocket {printable(self.target)}" accepted{chosen}'
+
+    def fields(self) -> dict[str, Any]:
+        fields = {"kind": "websocket", "event": "open", **_request(self.client, "GET", self.target), "status": 101}
+        if self.subprotocol is not None:
+            fields["subprotocol"] = self.subprotocol
+        return fields
+
+
+@dataclass(slots=True)
+class CloseLine(AccessLine):
+    """A WebSocket's end:
+    127.0.0.1:51234 - "WebSocket /ws" closed 1000 after 12.3s, in 12 messages 3.4kB, out 12 messages 3.4kB
+    """
+
+    target: str
+    close_code: int
+    duration: float  # seconds
+    messages_in: int
+    bytes_in: int
+    messages_out: int
+    bytes_out: int
+    dropped: int
+
+    def text(self, colours: bool = False) -> str:
+        code = str(self.close_code)
+        if colours:
+            code = coloured(code, _HEALTHY if self.close_code in _HEALTHY_CLOSES else _UNHEALTHY)
+        traffic = (
+            f"in {self.messages_in} messages {show_bytes(self.bytes_in)},"
+            f" out {self.messages_out} messages {show_bytes(self.bytes_out)}"
+        )
+        if self.dropped:
+            traffic += f", dropped {self.dropped}"
+        name = f'{printable(self.client)} - "WebSocket {printable(self.target)}"'
+        return f"{name} closed {code} after {show_time(self.duration)}, {traffic}"
+
+    def fields(self) -> dict[str, Any]:
+        return {
+            "kind": "websocket",
+            "event": "close",
+            **_request(self.client, "GET", self.target),
+            "status": 101,
+            "duration": round(self.duration, 6),
+            "close_code": self.close_code,
+            "messages_in": self.messages_in,
+            "bytes_in": self.bytes_in,
+            "messages_out": self.messages_out,
+            "bytes_out": self.bytes_out,
+            "dropped": self.dropped,
+        }
+
+
+class LineFormat:
+    """A format with names, as Python's % has it: `%(client)s "%(method)s %(target)s" %(status)d %(duration).3f`.
+
+    Raises ValueError, which says what is wrong with the format and what it may name.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._pieces: list[str | tuple[str, str, str]] = []  # a tuple: name, how to show it, how to show its absence
+        end = 0
+        for match in _CONVERSION.finditer(text):
+            self._pieces.append(text[end : match.start()])
+            self._pieces.append("%" if match[0] == "%%" else _checked(match))
+            end = match.end()
+        self._pieces.append(text[end:])
+
+    def show(self, fields: Mapping[str, Any]) -> str:
+        """The line; texts become printable ASCII, and what `fields` lack is shown as -."""
+        return "".join(piece if isinstance(piece, str) else _show(*piece, fields) for piece in self._pieces)
+
+
+def _checked(match: re.Match[str]) -> tuple[str, str, str]:
+    found, name, kind = match[0], match["name"], match["type"]
+    if name is None:
+        found = match.string[match.start() :][:20]
+        raise ValueError(f"{found!r} names no field; write e.g. %(client)s, and %% for a percent sign")
+    if name not in FIELDS:
+        near = difflib.get_close_matches(name, FIELDS, 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise ValueError(f"there is no field {name!r}{hint}; the fields are {', '.join(FIELDS)}")
+    if not kind:
+        raise ValueError(f"{found!r} does not say how to show the field; write e.g. %({name})s")
+    spec = f"%{match['flags']}{match['width']}{match['precision']}{kind}"
+    try:
+        spec % FIELDS[name][0]
+    except (TypeError, ValueError):
+        raise ValueError(f"{found!r}: the field is not a number; write %({name})s") from None
+    return name, spec, f"%{'-' if '-' in match['flags'] else ''}{match['width']}s"
+
+
+def _show(name: str, spec: str, absent: str, fields: Mapping[str, Any]) -> str:
+    value = fields.get(name)
+    if value is None:
+        return absent % MISSING
+    return spec % (printable(value) if isinstance(value, str) else value)
+
+
+def _request(client: str, method: str, target: str) -> dict[str, Any]:
+    host, colon, _ = client.rpartition(":")
+    address = host.strip("[]") if colon else client
+    path = target.partition("?")[0]
+    return {"client": client, "address": address, "method": method, "target": target, "path": path}
+
+
+def printable(text: str) -> str:
+    """`text` in printable ASCII, without a bare quote: nothing that a peer sends can forge or garble a line."""
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return text
+    return text.encode("unicode_escape").decode("ascii").replace('"', '\\"')
+
+
+def coloured(text: str, colour: int) -> str:
+    """`text` in a terminal's colour (ECMA-48, select graphic rendition)."""
+    return f"\x1b[{colour}m{text}\x1b[0m"
+
+
+def show_time(seconds: float) -> str:
+    """Milliseconds below a second, seconds from there on: 1.2ms, 12.3s."""
+    return f"{seconds * 1000:.1f}ms" if seconds < 0.9995 else f"{seconds:.1f}s"
+
+
+def show_bytes(count: int) -> str:
+    """Decimal units: 812B, 3.4kB, 1.2GB."""
+    if count < 1000:
+        return f"{count}B"
+    amount = float(count)
+    for unit in ("kB", "MB", "GB"):
+        amount /= 1000
+        if amount < 999.95:
+            return f"{amount:.1f}{unit}"
+    return f"{amount / 1000:.1f}TB"
