@@ -1,0 +1,292 @@
+"""flowserve as gunicorn's worker: `gunicorn -k flowserve.gunicorn.Worker myapp:app`.
+
+gunicorn binds, forks, replaces workers and writes the log; each worker is a `Server` on gunicorn's sockets. gunicorn's
+settings count where they mean the same here. Further options come from `Worker.options`, and before those from the
+environment, as FLOWSERVE_WS_MAX_SIZE=1MiB.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from gunicorn.arbiter import Arbiter
+from gunicorn.workers import base
+
+from flowserve import configfile, logs
+from flowserve.config import OPTIONS, Config
+from flowserve.errors import ConfigError, FlowserveError
+from flowserve.failures import explain
+from flowserve.server.worker import Server, run_in_loop
+
+_SETTINGS = {
+    "backlog": "backlog",
+    "keepalive": "timeout_keep_alive",
+    "limit_request_fields": "h1_max_header_count",
+    "loglevel": "log_level",
+    "certfile": "ssl_certfile",
+    "keyfile": "ssl_keyfile",
+    "ca_certs": "ssl_ca_certs",
+    "cert_reqs": "ssl_cert_reqs",
+    "ciphers": "ssl_ciphers",
+    "root_path": "root_path",
+    "asgi_loop": "loop",
+    "asgi_lifespan": "lifespan",
+    "websocket_max_message_size": "ws_max_size",
+}
+"""gunicorn's settings that are options of flowserve by another name. Not every release of gunicorn has them all."""
+
+_UNLIMITED = {"limit_request_fields": 32768, "websocket_max_message_size": sys.maxsize}
+"""What 0 stands for in settings where it is no number."""
+
+_GUNICORNS = {
+    **dict.fromkeys(("host", "port", "uds", "fd", "bind"), "gunicorn listens; use its --bind"),
+    "backlog": "gunicorn listens; use its --backlog",
+    "workers": "gunicorn starts the workers; use its --workers",
+    "timeout_worker_healthcheck": "gunicorn watches the workers; use its --timeout",
+    "timeout_graceful_shutdown": "gunicorn ends the workers; use its --graceful-timeout",
+    "pid_file": "use gunicorn's --pid",
+    "app_dir": "use gunicorn's --chdir or --pythonpath",
+    **dict.fromkeys(("reload", "reload_dirs", "reload_includes", "reload_excludes"), "use gunicorn's --reload"),
+    "metrics": "only `flowserve --workers` adds up the metrics of all workers",
+}
+"""Options that mean nothing here, and what to do instead."""
+
+_WITHOUT_EFFECT = {
+    "limit_request_line": "use FLOWSERVE_H1_MAX_HEADER_SIZE, for the whole head of a request",
+    "limit_request_field_size": "use FLOWSERVE_H1_MAX_HEADER_SIZE, for the whole head of a request",
+    "access_log_format": "use FLOWSERVE_ACCESS_LOG_FORMAT",
+    "secure_scheme_headers": "X-Forwarded-Proto and Forwarded are understood",
+    "threads": "one event loop serves all connections of a worker",
+    "protocol": "flowserve speaks HTTP only",
+    "http_protocols": "flowserve speaks HTTP/1.1 only",
+}
+"""gunicorn's settings that another worker class obeys, and what to do instead."""
+
+_MARGIN = 1.0
+"""Seconds before gunicorn kills a worker at which it has come to its end by itself."""
+_HASTE = 1.0
+"""Seconds that connections get when there is no time for a graceful end."""
+_BEAT = 1.0
+"""Most seconds between signs of life."""
+
+
+class Worker(base.Worker):  # type: ignore[misc]
+    """Serves gunicorn's application with flowserve; subclass it to set options in code:
+
+        class MyWorker(flowserve.gunicorn.Worker):
+            options = {"ws_max_size": "1MiB", "health_path": "/health"}
+
+    SIGTERM, and a limit such as --max-requests, end it gracefully within --graceful-timeout: WebSockets are told
+    1012, requests in progress complete. SIGINT, SIGQUIT and the death of gunicorn end it within a second or two. An
+    application that can't be served stops gunicorn with its status 3, or 4 where gunicorn itself can't find it.
+    """
+
+    options: ClassVar[dict[str, Any]] = {}
+    """Options of `flowserve.Config` by name; those that gunicorn looks after itself have no effect."""
+
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:
+        """Called by gunicorn before the first worker: warn of what has no effect."""
+        for name, advice in _GUNICORNS.items():
+            if os.environ.get(OPTIONS[name].env):
+                log.warning("%s has no effect here: %s", OPTIONS[name].env, advice)
+            if name in cls.options:
+                log.warning("%s.options: %s has no effect here: %s", cls.__name__, name, advice)
+        for name, advice in _WITHOUT_EFFECT.items():
+            setting = cfg.settings.get(name)
+            if setting is not None and _is_set(setting):
+                log.warning("%s has no effect with this worker: %s", _named(setting), advice)
+
+    def load_wsgi(self) -> None:
+        """Import the application; what it raises is gunicorn's matter, with --reload it is shown."""
+        try:
+            self.wsgi = self.app.wsgi()
+        except Exception as error:
+            if self.reloader is None:
+                raise
+            self.log.exception("The application could not be loaded")
+            self.wsgi = None
+            for frame in traceback.extract_tb(error.__traceback__):
+                self.reloader.add_extra_file(frame.filename)  # the module is forgotten, its file is to be watched
+            if isinstance(error, SyntaxError) and error.filename is not None:
+                self.reloader.add_extra_file(error.filename)
+
+    def run(self) -> None:
+        """Serve until a signal, a limit or gunicorn's death ends it."""
+        self.booted = False  # until the application has started, a failure is to stop gunicorn
+        if self.wsgi is None:
+            return self._wait_for_change()
+        try:
+            config = self._config()
+            self._set_up_logs(config)
+            run_in_loop(config.loop, lambda: self._serve(config))
+        except FlowserveError as error:
+            failure = explain(error, "the application")
+            if failure.details:
+                self.log.error("%s", failure.details)
+            self.log.error("%s%s", failure.line, _translation(failure.line, self.cfg))
+            if self.reloader is None:
+                # The status is all that gunicorn learns from a worker.
+                raise SystemExit(Arbiter.WORKER_BOOT_ERROR) from None
+            self._wait_for_change()
+
+    # Options
+
+    def _config(self) -> Config:
+        """gunicorn's settings, over them `options`, over them the environment. Raises ConfigError."""
+        if unknown := sorted(self.options.keys() - OPTIONS.keys() - {"ssl_context_factory"}):
+            raise ConfigError(f"{type(self).__name__}.options: there is no option {unknown[0]!r}")
+        variables = configfile.environment()
+        given = {**self.options, **{n: OPTIONS[n].convert(each.value, each.where) for n, each in variables.items()}}
+        values = self._settings() | {name: value for name, value in given.items() if name not in _GUNICORNS}
+        drain = OPTIONS["timeout_drain"].convert(values.get("timeout_drain", 0))
+        values |= self._times(drain)
+        return Config(self.wsgi, **values)
+
+    def _settings(self) -> dict[str, Any]:
+        """What gunicorn's settings say, as options. Raises ConfigError that names gunicorn's setting."""
+        cfg, values = self.cfg, {}
+        for name, option in _SETTINGS.items():
+            setting = cfg.settings.get(name)
+            if setting is not None and setting.get() not in (None, ""):
+                value = setting.get() or _UNLIMITED.get(name, setting.get())
+                values[option] = OPTIONS[option].convert(value, f"gunicorn's {_named(setting)}")
+        values["access_log"] = bool(getattr(self.log, "access_log_enabled", cfg.accesslog))
+        values["forwarded_allow_ips"] = (*cfg.forwarded_allow_ips, "unix")  # which gunicorn trusts always
+        if cfg.proxy_protocol not in (False, "off"):
+            if set(cfg.proxy_allow_ips) != set(cfg.forwarded_allow_ips):
+                raise ConfigError("gunicorn's --proxy-allow-from and --forwarded-allow-ips must be the same here")
+            values["proxy_protocol"] = True
+        if cfg.max_requests > 0:
+            values["limit_max_requests"] = self.max_requests  # gunicorn has added the jitter
+        hook = cfg.settings.get("ssl_context")
+        if cfg.is_ssl and hook is not None and _is_set(hook):
+            values["ssl_context_factory"] = lambda _, default: cfg.ssl_context(cfg, default)
+        return values
+
+    def _times(self, drain: float) -> dict[str, float]:
+        """How long the end may take: gunicorn kills what is there after --graceful-timeout. Raises ConfigError."""
+        limit = float(self.cfg.graceful_timeout)
+        if self.reloader is not None:  # whoever has saved a file waits for the new code
+            return {"timeout_drain": 0.0, "timeout_graceful_shutdown": min(limit, _HASTE)}
+        left = limit - min(_MARGIN, limit / 10) - drain
+        if left < 0:
+            raise ConfigError(
+                f"FLOWSERVE_TIMEOUT_DRAIN: gunicorn kills workers {limit:g}s after it told them to end;"
+                " make it shorter than that, or raise gunicorn's --graceful-timeout"
+            )
+        return {"timeout_graceful_shutdown": left}
+
+    def _set_up_logs(self, config: Config) -> None:
+        """Log where gunicorn logs, unless flowserve's own options say how."""
+        if config.log_config is not None or config.log_format != "human" or config.access_log_format is not None:
+            logs.setup(config)
+            return
+        level = logs.TRACE if config.log_level == "trace" else config.log_level.upper()
+        # as with gunicorn's own workers, access lines don't depend on --log-level
+        for ours, theirs, least in (
+            (logs.logger, self.log.error_log, level),
+            (logs.access, self.log.access_log, "INFO"),
+        ):
+            ours.handlers[:] = theirs.handlers or self.log.error_log.handlers
+            ours.propagate = theirs.propagate
+            ours.setLevel(least)
+
+    # The life of a worker
+
+    async def _serve(self, config: Config) -> None:
+        loop = asyncio.get_running_loop()
+        server = Server(config)
+        server.owns_process = True
+        stopping = asyncio.Event()
+
+        def stop(quick: bool = False) -> None:
+            self.alive = False
+            stopping.set()
+            if quick:
+                loop.call_later(_HASTE, server.cut)
+
+        def interrupted() -> None:
+            if self.alive:
+                self.cfg.worker_int(self)
+            stop(quick=True)
+
+        def worn(reason: str) -> None:
+            self.log.info("Worker restarting after %s (pid:%s)", reason, self.pid)
+            stop()
+
+        # gunicorn may send SIGTERM again and again while a worker drains: that must not hurry it.
+        handlers: dict[int, Callable[[], object]] = {signal.SIGTERM: stop}
+        handlers |= {signal.SIGINT: interrupted, signal.SIGQUIT: interrupted, signal.SIGUSR1: self.log.reopen_files}
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
+        server.worn = worn
+        beating = loop.create_task(self._beat(stop))
+        stopped = loop.create_task(stopping.wait())
+        starting = loop.create_task(server.startup([getattr(sock, "sock", sock) for sock in self.sockets]))
+        try:
+            await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():  # else it is slow, and not waited for
+                await starting
+                self.booted = True
+                await stopped
+                await server.shutdown()
+            # The loop takes its handlers along. A further signal must not kill what is ending by itself.
+            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT))
+        finally:
+            for task in (starting, stopped, beating):
+                task.cancel()
+            await asyncio.wait({starting, stopped, beating}, timeout=_HASTE)
+
+    async def _beat(self, stop: Callable[..., None]) -> None:
+        """Show gunicorn that the event loop turns, and see whether gunicorn, or its reloader, want an end."""
+        seconds = min(_BEAT, self.timeout / 2 or _BEAT)
+        while True:
+            self.notify()
+            if self.ppid != os.getppid():
+                self.log.warning("gunicorn is gone; worker %s stops", self.pid)
+                stop(quick=True)
+                return
+            if not self.alive:
+                stop()
+            await asyncio.sleep(seconds)
+
+    def _wait_for_change(self) -> None:
+        """With --reload: let the reloader end this worker."""
+        self.log.info("Waiting for a file to change")
+        self.init_signals()  # again, where an event loop has had its own
+        while self.alive and self.ppid == os.getppid():
+            self.notify()
+            time.sleep(0.1)
+
+
+def _is_set(setting: Any) -> bool:
+    """Whether a setting of gunicorn has another value than by default, however that was written."""
+    plain = type(setting)()  # with the default, through the same validator
+    return bool(setting.get() != plain.get())
+
+
+def _named(setting: Any) -> str:
+    """A setting of gunicorn as its users write it."""
+    return str(setting.cli[-1] if setting.cli else setting.name)
+
+
+def _translation(message: str, cfg: Any) -> str:
+    """What the flags in `message` are called here, as a remark behind it."""
+    options = {each.flag: each for each in OPTIONS.values()}
+    settings = {option: cfg.settings[name] for name, option in _SETTINGS.items() if name in cfg.settings}
+    names = []
+    for flag in dict.fromkeys(re.findall(r"--[a-z0-9-]+", message)):
+        if flag in options:
+            name = options[flag].name
+            here = f"gunicorn's {_named(settings[name])}" if name in settings else options[flag].env
+            names.append(f"{flag} is {here}")
+    return f" (here {', '.join(names)})" if names else ""
