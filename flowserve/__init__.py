@@ -19,7 +19,8 @@ from flowserve.errors import (  # noqa: E402
     RequestError,
     StartupFailed,
 )
-from flowserve.server.worker import Server, run  # noqa: E402
+from flowserve.server.worker import Server  # noqa: E402
+from flowserve.supervisor import run  # noqa: E402
 from flowserve.version import __version__  # noqa: E402
 
 __all__ = [

@@ -16,34 +16,45 @@ LEAVES = {"config", "context", "errors", "flow", "logs", "metrics", "options", "
 MAY_KNOW: dict[str, set[str]] = {
     # Build time, and the two ends of the tree.
     "_build": set(),
-    "__init__": {"config", "errors", "server", "speed", "version", "client", "topics"},
+    "__init__": {"config", "errors", "server", "speed", "supervisor", "version", "client", "topics"},
     "__main__": {"cli"},
     # The leaves: each with the few others that it may stand on.
     "errors": set(),
+    "failures": {"errors"},
     "stream": set(),
     "flow": {"stream", "errors"},
     "timers": set(),
     "version": set(),
-    "metrics": set(),
+    "metrics": {"version"},
+    "accesslog": set(),
     "config": {"errors", "options"},
-    "options": {"errors"},
+    "options": {"accesslog", "errors"},
     "slowsends": {"errors"},
-    "logs": {"config"},
+    "logs": {"accesslog", "config", "errors"},
+    "configfile": {"config", "errors", "options"},
     "loader": {"config", "errors"},
     "context": {"config", "errors", "logs", "metrics", "timers"},
     # The wire: values and state machines, no asyncio and not each other.
     "websocket": {"errors"},
     "http": {"errors"},
     # Upward from there.
-    "session": {"config", "context", "errors", "logs", "metrics", "slowsends", "stream", "timers", "websocket"},
+    "outbox": {"stream", "websocket"},
+    "patience": {"config", "outbox", "stream", "websocket"},
+    "session": {
+        *("config", "context", "errors", "logs", "metrics", "outbox", "patience", "slowsends", "stream", "timers"),
+        "websocket",
+    },
+    "metered": {"context", "metrics", "session", "stream", "websocket"},
     "asgi": {"config", "context", "errors", "http", "logs", "metrics", "session", "stream", "timers", "websocket"},
-    "server": {"asgi", "http", "session", "websocket", *LEAVES},
+    "server": {"asgi", "http", "metered", "outbox", "session", "websocket", *LEAVES},
     "client": {"http", "session", "websocket", *LEAVES} - {"loader"},
     "topics": {"session", *LEAVES} - {"loader"},
-    "supervisor": {"server", *LEAVES},
+    "supervisor": {"failures", "server", *LEAVES},
+    "gunicorn": {"configfile", "failures", "server", *LEAVES},
     # Chooses between compiled and pure before anything is imported, and asks the hot modules later which they are.
     "speed": {"asgi", "session", "websocket"},
-    "cli": {"server", "speed", "supervisor", *LEAVES},
+    "top": {"errors", "metrics"},
+    "cli": {"configfile", "failures", "server", "speed", "supervisor", *LEAVES},
 }
 
 FOREIGN: dict[str, set[str]] = {

@@ -1,0 +1,44 @@
+"""Processes: one that serves by itself, or several under a supervisor. Where `run()` and the command begin."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Any
+
+from flowserve import logs
+from flowserve.config import Config
+from flowserve.errors import ConfigError
+from flowserve.server import worker
+from flowserve.supervisor.pidfile import pid_file
+
+
+def run(app: str | Callable[..., Any], **options: Any) -> None:
+    """Serve `app` until a signal ends it, as the command does; `options` are those of `Config`.
+
+    Raises ConfigError, StartupFailed, and with one process whatever the application's module raises when it is
+    imported. With several, or with reload, a worker process shows that itself, and ConfigError has its last line.
+    """
+    config = Config(app, **options)
+    logs.setup(config)
+    run_config(config)
+
+
+def run_config(config: Config) -> None:
+    """Serve until a signal ends it, in this process or with --workers or --reload in others. Raises as `run()` does."""
+    with pid_file(config.pid_file):
+        if config.workers == 1 and not config.reload:
+            worker.run_config(config)
+            return
+        if os.name != "posix":
+            flag = "--reload" if config.reload else "--workers"
+            raise ConfigError(f"{flag}: this system's processes can't share sockets; start one, without {flag}")
+        if config.reload:
+            from flowserve.supervisor.reload import Reloader
+
+            asyncio.run(Reloader(config).run())
+        else:
+            from flowserve.supervisor.manager import Supervisor
+
+            asyncio.run(Supervisor(config).run())

@@ -1,0 +1,129 @@
+"""The worker process that a supervisor starts: python -m flowserve.supervisor.child DESCRIPTOR."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+from typing import Any
+
+from flowserve import logs
+from flowserve.config import Config
+from flowserve.failures import Failure, explain
+from flowserve.server.worker import Server, run_in_loop
+from flowserve.supervisor.channel import Channel, Message, Order, receive_order, tell
+from flowserve.supervisor.process import TERMINAL_SIGNALS
+
+_BEATS = 10
+"""How often its heart beats in the time after which it counts as hung."""
+_SLOWEST_BEAT = 1.0
+"""Seconds."""
+
+
+class Worker:
+    """A server, and its end of the channel."""
+
+    def __init__(self, config: Config, descriptors: tuple[int, ...]) -> None:
+        self._config = config
+        self._descriptors = descriptors
+        self._server = Server(config)
+        self._server.serves_metrics = self._server.announces = False
+        self._server.owns_process = True
+        self._channel: Channel
+        self._drain = asyncio.Event()
+        self._beats = 0
+
+    async def run(self, sock: socket.socket) -> None:
+        """Serve until the supervisor says otherwise, or is gone. Raises what `Server.startup()` raises."""
+        self._loop = asyncio.get_running_loop()
+        self._channel = await Channel.open(sock, self._on_message)
+        self._server.worn = lambda reason: self._channel.send(worn=reason)
+        await self._server.startup([_inherited(descriptor) for descriptor in self._descriptors])
+        self._loop.add_signal_handler(signal.SIGTERM, self._on_sigterm)
+        self._channel.send(ready=True)
+        self._beat()
+        watch = self._loop.create_task(self._wait_for_supervisor())
+        await self._drain.wait()
+        await self._server.shutdown()
+        watch.cancel()
+        if self._config.metrics is not None:
+            self._channel.send(snapshot=self._server.snapshot(), id=0)
+        self._channel.close()
+
+    async def _wait_for_supervisor(self) -> None:
+        await self._channel.ended.wait()
+        logs.logger.warning("The supervisor is gone: shutting down")
+        self._drain.set()
+
+    def _on_message(self, message: Message) -> None:
+        match message:
+            case {"drain": True}:
+                self._drain.set()
+            case {"cut": True}:
+                self._server.cut()
+                self._drain.set()
+            case {"snapshot": int(number)}:
+                self._channel.send(snapshot=self._server.snapshot(), id=number)
+
+    def _on_sigterm(self) -> None:
+        self._channel.send(leaving="SIGTERM")
+        self._drain.set()
+
+    def _beat(self) -> None:
+        self._beats += 1
+        self._channel.send(beat=self._beats)
+        interval = min(_SLOWEST_BEAT, self._config.timeout_worker_healthcheck / _BEATS)
+        self._loop.call_later(interval, self._beat)
+
+
+def _inherited(descriptor: int) -> socket.socket:
+    sock = socket.socket(fileno=descriptor)
+    sock.set_inheritable(False)  # not for the programs that the application starts
+    return sock
+
+
+def main(descriptor: int) -> int:
+    """Do what the order says that comes first; return the exit status."""
+    for number in TERMINAL_SIGNALS:
+        # a handler, as programs that the application starts would inherit that a signal is ignored
+        signal.signal(number, _nothing)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINAL_SIGNALS)
+    sock = _inherited(descriptor)
+    try:
+        order = receive_order(sock)
+    except EOFError:
+        return 0
+    except Exception as error:
+        return _fail(sock, Failure(f"a worker can't take over the configuration: {error}"))
+    return _serve(order, sock)
+
+
+def _nothing(_number: int, _frame: Any) -> None:
+    pass
+
+
+def _serve(order: Order, sock: socket.socket) -> int:
+    sys.path[:] = order.path
+    sys.argv[:] = order.argv
+    logs.setup(order.config)
+    app = str(order.config.app)
+    try:
+        run_in_loop(order.config.loop, lambda: Worker(order.config, order.descriptors).run(sock.dup()))
+    except SystemExit as error:
+        return _fail(sock, Failure(f"{app!r} ended its process (exit status {error.code})"))
+    except Exception as error:
+        return _fail(sock, explain(error, app))
+    return 0
+
+
+def _fail(sock: socket.socket, failure: Failure) -> int:
+    if failure.details:
+        sys.stderr.write(failure.details + "\n")
+        sys.stderr.flush()
+    tell(sock, failed=failure.line, status=failure.status)
+    return failure.status
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(int(sys.argv[1])))

@@ -1,0 +1,327 @@
+"""Keeps several workers alive: starts, replaces and stops them."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import signal
+import socket
+from collections.abc import Coroutine
+from typing import Any
+
+from flowserve.config import Config
+from flowserve.errors import FlowserveError
+from flowserve.logs import logger
+from flowserve.server.listen import Listeners
+from flowserve.server.notify import READY, STOPPING, notify
+from flowserve.server.quiesce import refuse_newcomers
+from flowserve.supervisor.counts import Counts
+from flowserve.supervisor.process import WorkerProcess
+from flowserve.supervisor.signals import handling
+
+_LIVED = 10.0
+"""Seconds; a worker that served so long was no part of a crash loop."""
+_FIRST_DELAY = 0.25
+_LONGEST_DELAY = 10.0
+"""Seconds between a worker's death and its replacement in a crash loop: the first death has none, then it doubles."""
+_OVERHEAD = 2.0
+"""Seconds that a worker may take to end beyond what the options give it."""
+_SETTLE = 0.1
+"""Seconds for what the kernel has accepted to be taken up, after nothing new can come."""
+
+
+class Slot:
+    """A place for a worker, with the `sockets` that it gets, of which other slots have not got those in `own`.
+
+    `number` counts from 1, `key` is what the sockets have in `Listeners`, where none is used twice. `lock` is held
+    while a worker is started in it.
+    """
+
+    def __init__(self, number: int, key: int, sockets: list[socket.socket], own: list[socket.socket]) -> None:
+        self.number = number
+        self.key = key
+        self.sockets = sockets
+        self.own = own
+        self.worker: WorkerProcess | None = None
+        self.lock = asyncio.Lock()
+        self.deaths = 0  # in a row, each soon after the last
+        self.open = True
+
+    def delay(self, lived: float) -> float:
+        """Return how long to wait before a worker is replaced that served for `lived` seconds."""
+        if lived >= _LIVED:
+            self.deaths = 0
+        self.deaths += 1
+        return 0.0 if self.deaths == 1 else float(min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** min(self.deaths - 2, 10)))
+
+
+class Supervisor:
+    """Serves `config` with --workers processes, each in a slot with sockets that outlive it.
+
+    SIGINT and SIGTERM stop, a second one at once; SIGHUP replaces all workers one after the other; SIGTTIN and SIGTTOU
+    add one and take one away.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        # each worker counts, but the page with the sums is the supervisor's
+        self._worker_config = dataclasses.replace(config, reload=False)
+        self._patience = config.timeout_drain + config.timeout_graceful_shutdown + _OVERHEAD
+        self._slots: list[Slot] = []
+        self._next_key = 0
+        self._workers: set[WorkerProcess] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._started = False
+        self._stopping = False
+        self._stop_signals = 0
+
+    async def run(self) -> None:
+        """Serve until a signal ends it. Raises ConfigError, StartupFailed or FlowserveError if a worker can't start in
+        the beginning; its traceback is printed already."""
+        self._loop = asyncio.get_running_loop()
+        self._end: asyncio.Future[None] = self._loop.create_future()
+        self._hangup = asyncio.Event()
+        self._worn: asyncio.Queue[WorkerProcess] = asyncio.Queue()
+        self._listeners = Listeners(self._config, many=True)
+        # sockets that were inherited, and UNIX domain sockets, are shared by all slots
+        pairs = zip(self._listeners.slot(0), self._listeners.slot(1), strict=True)
+        self._is_own = [first is not second for first, second in pairs]
+        handlers = {
+            signal.SIGINT: self._on_stop,
+            signal.SIGTERM: self._on_stop,
+            signal.SIGHUP: self._on_hangup,
+            signal.SIGTTIN: self._on_more,
+            signal.SIGTTOU: self._on_fewer,
+        }
+        try:
+            self._counts = Counts(self._config, self._workers)
+            with handling(handlers):
+                await self._serve()
+        finally:
+            self._listeners.close()
+
+    async def _serve(self) -> None:
+        await self._counts.open()
+        for _ in range(self._config.workers):
+            self._add_slot()
+        self._background(self._begin())
+        try:
+            await self._end
+        finally:
+            await self._stop()
+            await self._counts.close()
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run it beside; if it raises, that is the end."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._on_done)
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._end.done():
+            self._end.set_exception(error)
+
+    async def _begin(self) -> None:
+        first, *others = self._slots
+        await self._start(first)  # by itself: what fails in one fails in all, and is to be said once
+        starts = [self._loop.create_task(self._start(slot)) for slot in others]
+        self._tasks.update(starts)
+        await asyncio.gather(*starts)
+        self._started = True
+        logger.info("%d workers serve on %s", len(self._slots), ", ".join(self._listeners.describe()))
+        notify(READY)
+        self._background(self._recycle())
+        self._background(self._restart_on_hangup())
+
+    # Slots
+
+    def _add_slot(self) -> Slot:
+        key = self._next_key
+        sockets = self._listeners.slot(key)
+        own = [sock for sock, is_own in zip(sockets, self._is_own, strict=True) if is_own]
+        slot = Slot(len(self._slots) + 1, key, sockets, own)
+        self._next_key += 1
+        self._slots.append(slot)
+        return slot
+
+    def _slot_of(self, worker: WorkerProcess) -> Slot | None:
+        return next((slot for slot in self._slots if slot.worker is worker), None)
+
+    async def _start(self, slot: Slot) -> None:
+        async with slot.lock:
+            await self._start_locked(slot)
+
+    async def _start_locked(self, slot: Slot) -> None:
+        """Start a worker in a slot, beside the one that may be there, and put it in that one's place when it serves.
+
+        Raises what keeps it from that.
+        """
+        healthcheck = self._config.timeout_worker_healthcheck
+        worker = await WorkerProcess.start(self._worker_config, slot.sockets, self, healthcheck)
+        worker.slot = slot.number
+        self._workers.add(worker)
+        if self._stopping:
+            worker.drain(0)
+        await worker.until_ready()
+        if slot.open and not self._stopping:
+            slot.worker = worker
+            logger.log(logging.INFO if self._started else logging.DEBUG, "Worker %d serves", worker.pid)
+        else:
+            worker.drain(self._patience)
+
+    async def _replace(self, slot: Slot, why: str) -> bool:
+        """Start a new worker in the slot, then drain the old. If the new one can't start, the old one goes on."""
+        async with slot.lock:
+            if not slot.open:
+                return True
+            old = slot.worker
+            try:
+                await self._start_locked(slot)
+            except FlowserveError as error:
+                logger.error("The new worker can't start, so worker %s goes on: %s", old.pid if old else "-", error)
+                return False
+            if old is not None and not old.retired:
+                logger.info("Worker %d drains: %s", old.pid, why)
+                old.drain(self._patience)
+            return True
+
+    async def _revive(self, slot: Slot, delay: float) -> None:
+        """Put a new worker where one has died, however long that takes."""
+        while True:
+            await asyncio.sleep(delay)
+            async with slot.lock:
+                if slot.worker is not None or not slot.open:
+                    return
+                try:
+                    await self._start_locked(slot)
+                    return
+                except FlowserveError as error:
+                    delay = slot.delay(0.0)
+                    logger.error("A worker can't start, next try in %g s: %s", delay, error)
+
+    async def _close(self, slot: Slot) -> None:
+        """Take a slot away without losing a connection that comes meanwhile."""
+        refuse_newcomers(slot.own)
+        await asyncio.sleep(_SETTLE)
+        if slot.worker is not None:
+            logger.info("Worker %d drains: one less", slot.worker.pid)
+            slot.worker.drain(self._patience)
+        self._listeners.close_slot(slot.key)
+
+    # What happens to workers
+
+    def worn(self, worker: WorkerProcess, reason: str) -> None:
+        """One after the other: all at once would take twice the memory."""
+        logger.info("Worker %d is to be replaced: %s", worker.pid, reason)
+        self._worn.put_nowait(worker)
+
+    async def _recycle(self) -> None:
+        while True:
+            worker = await self._worn.get()
+            slot = self._slot_of(worker)
+            if slot is None:
+                continue  # replaced, or dead, meanwhile
+            if await self._replace(slot, "it is replaced"):
+                self._counts.restarted("worn")
+                await worker.ended.wait()
+            else:
+                self._loop.call_later(slot.delay(0.0), self._worn.put_nowait, worker)
+
+    def leaving(self, worker: WorkerProcess, reason: str) -> None:
+        """Somebody told it to end: it accepts no more, so that another has to at once."""
+        slot = self._slot_of(worker)
+        if slot is not None and not self._stopping:
+            logger.info("Worker %d drains: %s", worker.pid, reason)
+            worker.drain(self._patience)
+            self._counts.restarted("left")
+            slot.worker = None
+            self._background(self._revive(slot, 0.0))
+
+    def ended(self, worker: WorkerProcess) -> None:
+        """It was to end, or it is replaced."""
+        self._workers.discard(worker)
+        self._counts.ended(worker)
+        slot = self._slot_of(worker)
+        if worker.retired or slot is None:
+            level = logging.WARNING if worker.overdue else logging.DEBUG
+            logger.log(level, "Worker %d %s", worker.pid, worker.how_it_ended())
+            return
+        slot.worker = None
+        if self._stopping:
+            return
+        delay = slot.delay(self._loop.time() - worker.ready_at)
+        soon = f"in {delay:g} s" if delay else "now"
+        logger.error("Worker %d %s; it is replaced %s", worker.pid, worker.how_it_ended(), soon)
+        self._counts.restarted("hung" if worker.hung else "died")
+        self._background(self._revive(slot, delay))
+
+    # Signals
+
+    def _on_hangup(self, number: signal.Signals) -> None:
+        logger.info("%s: replacing all workers, one after the other", number.name)
+        self._hangup.set()
+
+    async def _restart_on_hangup(self) -> None:
+        while True:
+            await self._hangup.wait()
+            self._hangup.clear()
+            await self._restart()
+
+    async def _restart(self) -> None:
+        for slot in list(self._slots):
+            if slot.open:
+                if not await self._replace(slot, "restart"):
+                    logger.error("The restart is given up; the workers that were not replaced yet go on")
+                    return
+                self._counts.restarted("restart")
+        logger.info("All workers are new")
+
+    def _on_more(self, number: signal.Signals) -> None:
+        if self._started and not self._stopping:
+            try:
+                slot = self._add_slot()
+            except FlowserveError as error:
+                logger.error("%s: %s", number.name, error)
+                return
+            logger.info("%s: workers from now on: %d", number.name, len(self._slots))
+            self._background(self._revive(slot, 0.0))
+
+    def _on_fewer(self, number: signal.Signals) -> None:
+        if not self._started or self._stopping:
+            return
+        if len(self._slots) == 1:
+            logger.warning("%s: one worker has to stay", number.name)
+            return
+        slot = self._slots.pop()
+        slot.open = False
+        logger.info("%s: workers from now on: %d", number.name, len(self._slots))
+        self._background(self._close(slot))
+
+    def _on_stop(self, number: signal.Signals) -> None:
+        self._stop_signals += 1
+        if self._stop_signals == 1:
+            logger.info("%s: shutting down", number.name)
+            if not self._end.done():
+                self._end.set_result(None)
+        else:
+            logger.info("%s again: stopping at once", number.name)
+            for worker in list(self._workers):
+                worker.cut() if self._stop_signals == 2 else worker.kill()
+
+    async def _stop(self) -> None:
+        self._stopping = True
+        notify(STOPPING)
+        for task in (tasks := list(self._tasks)):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        refuse_newcomers(sock for slot in self._slots for sock in slot.own)
+        self._listeners.close()
+        await asyncio.sleep(_SETTLE)
+        for worker in list(self._workers):
+            worker.drain(self._patience)
+        await asyncio.gather(*(worker.ended.wait() for worker in list(self._workers)))
+        if self._stop_signals:
+            logger.info("Stopped")

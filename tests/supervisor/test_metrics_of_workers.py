@@ -1,0 +1,144 @@
+"""The metrics of several workers: one page, whose sums are what the clients counted, whatever becomes of workers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+import pytest
+from helpers import Client, within
+from scraping import Figures, scrape
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="one process only")
+
+
+async def page(folder: Any) -> Figures:
+    return await scrape(str(folder / "m.sock"), family=socket.AF_UNIX)
+
+
+async def until_page(folder: Any, condition: Any) -> Figures:
+    deadline = time.monotonic() + 20
+    while not condition(figures := await page(folder)):
+        assert time.monotonic() < deadline, "the figures never came true"
+        await asyncio.sleep(0.02)
+    return figures
+
+
+def names(figures: Figures) -> set[str]:
+    return set(figures.labelled("worker_start_time_seconds", "worker"))
+
+
+def restarts(figures: Figures) -> float:
+    return sum(figures.labelled("worker_restarts_total", "reason").values())
+
+
+async def talk(program: Any, messages: int) -> tuple[Client, int]:
+    """A WebSocket that has sent and got back so many messages of 100 bytes, and its worker's process."""
+    client, pid = await program.open_ws()
+    for _ in range(messages):
+        await client.send_text("m" * 100)
+        assert await client.message() == "m" * 100
+    return client, pid
+
+
+async def leave(client: Client) -> None:
+    await client.send_close(1000)
+    await client.rest()
+
+
+async def test_the_sums_of_two_workers_are_what_the_clients_counted(start, tmp_path):
+    program = await start("--workers", "2", "--metrics", "unix:m.sock")
+    before = await page(tmp_path)
+    assert before.value("workers") == 2
+    clients: list[Client] = []
+    pids: set[int] = set()
+    while len(pids) < 2 or len(clients) < 8:  # the kernel spreads them as it likes
+        client, pid = await talk(program, 5)
+        clients.append(client)
+        pids.add(pid)
+    for _ in range(7):
+        assert (await program.get()).status == 200
+    figures = await page(tmp_path)
+    count = len(clients)
+    assert figures.grown(before, "websocket_messages_received_total", type="text") == 5 * count
+    assert figures.grown(before, "websocket_received_bytes_total", type="text") == 500 * count
+    assert figures.grown(before, "websocket_messages_sent_total", type="text") == 6 * count
+    assert figures.value("websocket_message_size_bytes_count", direction="in", type="text") == 5 * count
+    assert figures.value("open_connections", kind="websocket") == count
+    assert figures.grown(before, "http_requests_total", method="GET", status="200") == 7
+    each = figures.labelled("worker_websocket_messages_total", "worker")
+    assert set(each) == {"1", "2"}
+    assert all(each.values())
+    assert sum(each.values()) == 11 * count
+    for client in clients:
+        await leave(client)
+    await until_page(tmp_path, lambda f: f.labelled("websocket_closes_total", "code") == {"1000": count})
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+async def test_what_an_ended_worker_has_counted_stays(start, tmp_path, end):
+    program = await start("--workers", "2", "--metrics", "unix:m.sock")
+    client, pid = await talk(program, 9)
+    before = await page(tmp_path)
+    assert before.value("websocket_messages_received_total", type="text") == 9
+    assert before.value("open_connections", kind="websocket") == 1
+    os.kill(pid, end)
+    if end == signal.SIGTERM:
+        assert (await client.close_frame())[0] == 1012
+        await client.send_close(1012)
+    await client.rest()
+    figures = await until_page(tmp_path, lambda f: names(f) == {"1", "2"} and restarts(f) == 1)
+    assert figures.value("open_connections", kind="websocket") == 0
+    assert figures.value("websocket_messages_received_total", type="text") == 9
+    assert figures.value("websocket_message_size_bytes_sum", direction="in", type="text") == 900
+    assert figures.value("websocket_closes_total", code="1012") == (end == signal.SIGTERM)
+    assert sum(figures.labelled("worker_websocket_messages_total", "worker").values()) == 0, "the new one's"
+
+
+async def test_a_restart_keeps_the_sums_and_the_names(start, tmp_path):
+    program = await start("--workers", "2", "--metrics", "unix:m.sock")
+    client, _ = await talk(program, 3)
+    program.signal(signal.SIGHUP)
+    assert (await client.close_frame())[0] == 1012
+    await client.send_close(1012)
+    await client.rest()
+    await program.logged("All workers are new")
+    figures = await until_page(tmp_path, lambda f: f.value("websocket_closes_total", code="1012") == 1)
+    assert figures.value("websocket_messages_received_total", type="text") == 3
+    assert figures.value("worker_restarts_total", reason="restart") == 2
+    await until_page(tmp_path, lambda f: names(f) == {"1", "2"})
+
+
+async def test_the_page_answers_while_a_worker_is_stuck(start, tmp_path):
+    program = await start("--workers", "2", "--metrics", "unix:m.sock")
+    client, pid = await talk(program, 4)
+    assert (await page(tmp_path)).value("workers") == 2
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        figures = await within(page(tmp_path))
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert figures.value("workers") == 1
+    assert figures.value("websocket_messages_received_total", type="text") == 4, "what it said before"
+    await until_page(tmp_path, lambda f: f.value("workers") == 2)
+    await leave(client)
+
+
+async def test_with_reload_the_sums_go_on(start, tmp_path):
+    program = await start("--reload", "--metrics", "unix:m.sock")
+    client, _ = await talk(program, 2)
+    assert (await page(tmp_path)).value("websocket_messages_received_total", type="text") == 2
+    program.signal(signal.SIGHUP)
+    await client.rest()
+    figures = await until_page(tmp_path, lambda f: names(f) == {"1"} and f.value("workers") == 1)
+    assert figures.value("open_connections", kind="websocket") == 0
+    assert figures.value("websocket_messages_received_total", type="text") == 2
+    assert (await program.get()).status == 200
+    assert (await page(tmp_path)).value("http_requests_total", method="GET", status="200") == 1
+    await program.stop()
+    assert not (tmp_path / "m.sock").exists()

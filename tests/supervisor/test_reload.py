@@ -1,0 +1,181 @@
+"""--reload: new code at once, whatever is connected, and patience with code that does not work."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers import until, within
+
+from flowserve import Config
+from flowserve.errors import ConfigError
+from flowserve.supervisor.reload import Changes
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="one process only")
+
+LONG = 20.0
+
+
+def rewrite(program, old: str, new: str) -> None:
+    application = program.folder / "application.py"
+    text = application.read_text()
+    assert old in text
+    application.write_text(text.replace(old, new))
+
+
+async def version(program, wanted: str) -> None:
+    """Ask until the application has the version."""
+    deadline = time.monotonic() + LONG
+    while (await program.identity())[1] != wanted:
+        assert time.monotonic() < deadline, program.log
+        await asyncio.sleep(0.02)
+
+
+async def test_open_websockets_do_not_hold_it_up(start):
+    """100 of them that never answer a close. The text that changes has the same length, within the same second."""
+    program = await start("--reload", bytecode=True)
+    await program.logged("Watching")
+    clients = [await program.open_ws() for _ in range(100)]
+    begin = time.monotonic()
+    rewrite(program, '"old"', '"new"')
+    await version(program, "new")
+    taken = time.monotonic() - begin
+    for client, _ in clients:
+        code, reason = await client.close_frame()
+        assert (code, reason) == (1012, "the server is shutting down")
+        await client.rest()
+    assert taken < 10  # on an idle machine a second
+    await program.logged(r"Changed: application\.py; starting anew")
+    rewrite(program, '"new"', '"3rd"')
+    await version(program, "3rd")
+    await program.stop()
+
+
+async def test_a_worker_that_blocks_is_killed(start):
+    program = await start("--reload")
+    client = await program.connect()
+    await client.raw(b"GET /block HTTP/1.1\r\nHost: a\r\n\r\n")
+    await until((program.folder / "blocked").exists, LONG)
+    rewrite(program, '"old"', '"new"')
+    await version(program, "new")
+    assert await client.rest() == b""
+    await program.stop()
+
+
+async def test_code_that_fails(start):
+    """Its traceback and a line are shown; then the next change is waited for."""
+    program = await start("--reload")
+    pid, _ = await program.identity()
+    rewrite(program, "import os, time", "import os, time; 1 / 0")
+    found = await program.logged("waiting for a change")
+    assert found.string.endswith(
+        "'application:app' could not be loaded: its code raised ZeroDivisionError; waiting for a change"
+    )
+    assert sum(line.startswith("Traceback") for line in program.lines) == 1
+    assert sum("ZeroDivisionError: division by zero" in line for line in program.lines) == 1
+    asking = program.background(program.identity())  # waits, too
+    rewrite(program, "; 1 / 0", "")
+    assert (await within(asking, LONG))[0] != pid
+    await program.stop(tracebacks=1)
+    assert program.log.count("waiting for a change") == 1
+
+
+async def test_code_that_fails_from_the_start(start):
+    program = await start("--reload", files={"application.py": "import missing_module\n"}, serving=False)
+    await program.logged("waiting for a change")
+    assert program.process.returncode is None
+    (program.folder / "application.py").write_text("async def app(scope, receive, send): pass\n")
+    await program.logged(r"Worker \d+ serves on")
+    await program.stop(tracebacks=1)
+
+
+async def test_a_worker_that_dies(start):
+    program = await start("--reload")
+    pid, _ = await program.identity()
+    os.kill(pid, signal.SIGKILL)
+    await program.logged(rf"Worker {pid} was killed by SIGKILL; waiting for a change")
+    rewrite(program, '"old"', '"new"')
+    await version(program, "new")
+    os.kill(program.process.pid, signal.SIGHUP)
+    again, _ = await program.identity()
+    await program.stop()
+    assert again != pid
+
+
+async def test_ctrl_c(start):
+    program = await start("--reload")
+    await program.open_ws()
+    os.killpg(program.process.pid, signal.SIGINT)
+    assert await program.wait() == 0
+    assert "Traceback" not in program.log
+
+
+async def test_what_is_watched(start):
+    program = await start(
+        *("--reload", "--reload-dir", "code", "--reload-dir", "pages", "--reload-include", "*.html"),
+        *("--reload-exclude", "code/old", "--reload-exclude", "drafts"),
+        files={},
+        folders=("code/old", "pages/drafts"),
+    )
+    folder: Path = program.folder
+    for name in ("elsewhere.html", "code/module.py", "pages/drafts/a.html"):
+        (folder / name).write_text("changed")
+    (folder / "pages/index.html").write_text("changed")
+    found = await program.logged("Changed: ")
+    assert found.string.endswith("Changed: index.html; starting anew")
+    await program.stop()
+
+
+@pytest.mark.parametrize(
+    ("path", "watched"),
+    [
+        ("a.py", True),
+        ("package/deep/a.py", True),
+        ("a.html", False),
+        (".hidden.py", False),
+        (".venv/lib/a.py", False),
+        ("__pycache__/a.py", False),
+        ("data/a.py", False),
+        ("package/data/a.py", True),
+        ("package/generated/a.py", False),
+        ("templates/a.jinja", True),
+        ("other/a.jinja", False),
+    ],
+)
+def test_patterns(tmp_path, path, watched):
+    changes = Changes(
+        Config(
+            "a:app",
+            reload_dirs=[tmp_path],
+            reload_includes=["*.py", "templates/*.jinja"],
+            reload_excludes=[".*", "__pycache__", "data/*", "package/generated"],
+        )
+    )
+    assert changes.is_watched(None, str(tmp_path / path)) is watched
+
+
+def test_folders(tmp_path, monkeypatch):
+    """By default the current folder, and that of the application; none twice."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("src", "here", "here/within"):
+        (tmp_path / name).mkdir()
+    real = os.path.realpath(tmp_path)
+    assert Changes(Config("a:app")).folders == [real]
+    assert Changes(Config("a:app", app_dir="src")).folders == [real]
+    monkeypatch.chdir(tmp_path / "here")
+    assert Changes(Config("a:app", app_dir="../src")).folders == [f"{real}/here", f"{real}/src"]
+    assert Changes(Config("a:app", reload_dirs=[".", "within", "../src"])).folders == [f"{real}/here", f"{real}/src"]
+    with pytest.raises(ConfigError, match="--reload-dir: 'nowhere' is not there"):
+        Changes(Config("a:app", reload_dirs=["nowhere"]))
+
+
+async def test_without_watchfiles(start):
+    """A module in the way stands for one that is not installed: importing it fails in the same way."""
+    program = await start("--reload", serving=False, files={"watchfiles.py": "raise ImportError('not here')\n"})
+    assert await program.wait() == 1
+    assert program.lines == ["flowserve: error: --reload: watchfiles is missing; pip install 'flowserve[reload]'"]
