@@ -377,16 +377,6 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     return asyncio.new_event_loop
 
 
-def run(app: str | Callable[..., Any], **options: Any) -> None:
-    """Serve `app` until a signal ends it, as the command does; `options` are those of `Config`.
-
-    Raises ConfigError, StartupFailed, and whatever the application's module raises when it is imported.
-    """
-    config = Config(app, **options)
-    logs.setup(config)
-    run_config(config)
-
-
 def run_config(config: Config) -> None:
     """Serve until a signal ends it, in an event loop of its own. Raises what `Server.startup()` raises."""
 
