@@ -11,7 +11,8 @@ class Case:
 
     `kind` names the load (load.py), `app` the application that the server runs. `size` is the payload of a text message
     in bytes, `idle` how many connections stand beside those that are used. `compressed` says that both sides compress
-    their messages, which look like JSON then, and that idle connections have exchanged one before.
+    their messages, which look like JSON then, and that idle connections have exchanged one before; without `takeover`
+    the client asks the server to compress each message by itself.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Case:
     idle: int = 0
     tls: bool = False
     compressed: bool = False
+    takeover: bool = True
 
     @property
     def unit(self) -> str:
@@ -48,5 +50,6 @@ CASES = {
         Case("L", "64-byte text, 10 connections, 9,990 idle ones beside them", connections=10, idle=9990),
         Case("M", "1 KiB JSON, compressed, 100 connections, 1 in flight", kind="deflate", size=1024, compressed=True),
         Case("N", "5,000 idle ones that compressed", kind="idle", connections=5000, size=1024, compressed=True),
+        Case("O", "case M, no context takeover", kind="deflate", size=1024, compressed=True, takeover=False),
     )
 }

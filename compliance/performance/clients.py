@@ -22,6 +22,7 @@ UPGRADE = (
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 OFFER = b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n"  # as browsers do
+ALONE = OFFER[:-4] + b"; server_no_context_takeover\r\n\r\n"
 ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # to that key, RFC 6455 section 1.3
 REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 MAX_READ = 1024 * 1024  # more than an event loop hands over at once
@@ -40,7 +41,7 @@ class Run:
         self.duration: float = job["duration"]
         self.hold: float = job["hold"]
         self.ssl = ssl.create_default_context(cafile=job["ca"]) if case.tls else None
-        self.upgrade = UPGRADE[:-2] + OFFER if case.compressed else UPGRADE
+        self.upgrade = UPGRADE[:-2] + (OFFER if case.takeover else ALONE) if case.compressed else UPGRADE
         self.failure: asyncio.Future[None] = loop.create_future()
         self.count = 0
         self.bytes_in = 0  # of compressed messages, with their frames' heads

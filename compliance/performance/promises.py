@@ -43,7 +43,7 @@ PROMISES = (
     *(Promise(case, 1.0, figure="p99") for case in TO_UVICORN),
     *(Promise(case, 1.0, server="flowserve-pure") for case in "ABEG"),
     Promise("L", 1.15, "flowserve", to_case="K"),
-    *(Promise("M", 0.60, peer) for peer in ("uvicorn", "websockets")),
+    *(Promise(case, 0.60, peer) for case in "MO" for peer in ("uvicorn", "websockets")),
     Promise("N", 8.0, ""),
 )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import signal
 import socket
@@ -65,8 +64,6 @@ class Supervisor:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        # each worker counts, but the page with the sums is the supervisor's
-        self._worker_config = dataclasses.replace(config, reload=False)
         self._patience = config.timeout_drain + config.timeout_graceful_shutdown + _OVERHEAD
         self._slots: list[Slot] = []
         self._next_key = 0
@@ -84,9 +81,6 @@ class Supervisor:
         self._hangup = asyncio.Event()
         self._worn: asyncio.Queue[WorkerProcess] = asyncio.Queue()
         self._listeners = Listeners(self._config, many=True)
-        # sockets that were inherited, and UNIX domain sockets, are shared by all slots
-        pairs = zip(self._listeners.slot(0), self._listeners.slot(1), strict=True)
-        self._is_own = [first is not second for first, second in pairs]
         handlers = {
             signal.SIGINT: self._on_stop,
             signal.SIGTERM: self._on_stop,
@@ -95,6 +89,9 @@ class Supervisor:
             signal.SIGTTOU: self._on_fewer,
         }
         try:
+            # sockets that were inherited, and UNIX domain sockets, are shared by all slots
+            pairs = zip(self._listeners.slot(0), self._listeners.slot(1), strict=True)
+            self._is_own = [first is not second for first, second in pairs]
             self._counts = Counts(self._config, self._workers)
             with handling(handlers):
                 await self._serve()
@@ -160,7 +157,7 @@ class Supervisor:
         Raises what keeps it from that.
         """
         healthcheck = self._config.timeout_worker_healthcheck
-        worker = await WorkerProcess.start(self._worker_config, slot.sockets, self, healthcheck)
+        worker = await WorkerProcess.start(self._config, slot.sockets, self, healthcheck)
         worker.slot = slot.number
         self._workers.add(worker)
         if self._stopping:
