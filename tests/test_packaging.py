@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from flowserve.config import OPTIONS
+from flowserve.metrics import FAMILIES
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "flowserve", "tests", "examples", "compliance")
@@ -197,6 +198,16 @@ def test_readme_explains_every_option_and_its_default():
     rows = dict(re.findall(r"^\| `--(?:\[no-\])?([a-z0-9-]+)[^`]*` \| ([^|]*) \|", section, re.MULTILINE))
     expected = {each.word: each.kind.show(each.default) for each in OPTIONS.values()}
     assert {word: default.strip().strip("`") for word, default in rows.items()} == expected
+
+
+def test_readme_explains_every_metric():
+    section = readme().partition("\n## Metrics\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| ([^|]*) \| ([^|]*?)\.? \|", section, re.MULTILINE)
+    shown = {name: (kind, tuple(re.findall(r"`(\w+)`", labels)), text) for name, kind, labels, text in rows}
+    assert shown == {
+        name: (each.kind, ("worker",) * each.per_worker + tuple(each.labels), each.help.removesuffix("."))
+        for name, each in FAMILIES.items()
+    }
 
 
 def test_readme_links_to_what_is_there():
