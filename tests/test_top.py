@@ -241,6 +241,8 @@ class Terminal:
             stderr=theirs,
             env=ENVIRONMENT,
             start_new_session=True,
+            # as a shell does for what it starts in the foreground, also where these tests run in the background
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         os.close(theirs)
         self.seen = b""
