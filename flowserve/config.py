@@ -14,31 +14,26 @@ from flowserve.errors import ConfigError
 from flowserve.options import (
     KIB,
     MIB,
-    Bind,
     Option,
-    addresses,
-    binds,
     choice,
     close_code,
     duration,
     header_list,
-    hosts,
     line_format,
     number,
     on_off,
     option,
     optional,
-    origins,
     path,
     paths,
     patterns,
-    place,
     size,
     switch,
     text,
     url_path,
     worker_count,
 )
+from flowserve.places import Bind, addresses, binds, hosts, origins, place
 
 if TYPE_CHECKING:
     from ssl import SSLContext

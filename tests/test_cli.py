@@ -22,7 +22,7 @@ from flowserve import logs
 from flowserve.cli import main
 from flowserve.config import OPTIONS, Config
 from flowserve.errors import ConfigError, FlowserveError, StartupFailed
-from flowserve.options import Bind
+from flowserve.places import Bind
 from flowserve.speed import deflate
 
 APPS = """\

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from flowserve.config import OPTIONS, Config, duration, size
 from flowserve.errors import ConfigError
-from flowserve.options import Bind
+from flowserve.places import Bind
 
 DEFAULTS = {
     "host": "127.0.0.1",

@@ -11,7 +11,20 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "flowserve"
 
-LEAVES = {"config", "context", "errors", "flow", "logs", "metrics", "options", "stream", "timers", "version", "loader"}
+LEAVES = {
+    "config",
+    "context",
+    "errors",
+    "flow",
+    "logs",
+    "metrics",
+    "options",
+    "places",
+    "stream",
+    "timers",
+    "version",
+    "loader",
+}
 
 MAY_KNOW: dict[str, set[str]] = {
     # Build time, and the two ends of the tree.
@@ -27,8 +40,9 @@ MAY_KNOW: dict[str, set[str]] = {
     "version": set(),
     "metrics": {"version"},
     "accesslog": set(),
-    "config": {"errors", "options"},
+    "config": {"errors", "options", "places"},
     "options": {"accesslog", "errors"},
+    "places": {"options"},
     "slowsends": {"errors"},
     "logs": {"accesslog", "config", "errors"},
     "configfile": {"config", "errors", "options"},

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from flowserve.config import OPTIONS, Config
 from flowserve.errors import ConfigError
-from flowserve.options import Bind
+from flowserve.places import Bind
 
 _UNIX: int | None = getattr(socket, "AF_UNIX", None)
 _SPREADS = sys.platform.startswith("linux") and hasattr(socket, "SO_REUSEPORT")
