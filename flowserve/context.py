@@ -45,6 +45,16 @@ class Call(Protocol):
         """The application has returned, or raised (`failed`)."""
 
 
+class Household(Protocol):
+    """What sessions share, be it a Context or not: `outbox` is the `outbox.Outbox` of the loop."""
+
+    config: Config
+    loop: asyncio.AbstractEventLoop
+    outbox: Any
+    timers: Timers
+    live: set[Any]
+
+
 _TASK = "flowserve-app"
 """The name of each task in which the application is called."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 
 class FlowserveError(Exception):
@@ -30,16 +31,21 @@ class RequestError(FlowserveError):
 
 
 class HandshakeError(FlowserveError):
-    """An opening handshake that RFC 6455 section 4 does not allow.
+    """An opening handshake that RFC 6455 section 4 does not allow, or that the server turned down.
 
-    `status` and `headers` (lower-case names, bytes) are the answer, `detail` a short text for its body.
+    `status` and `headers` (lower-case names, bytes) are the server's answer, be it to give or given, `detail` says in
+    short what is wrong, `body` is what a server sent with a refusal, cut where it is long. A `status` of 0 means that
+    no answer came.
     """
 
-    def __init__(self, status: int, detail: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
-        super().__init__(f"{status}: {detail}")
+    def __init__(
+        self, status: int, detail: str, headers: Sequence[tuple[bytes, bytes]] = (), body: bytes = b""
+    ) -> None:
+        super().__init__(f"{status}: {detail}" if status else detail)
         self.status = status
         self.detail = detail
         self.headers = tuple(headers)
+        self.body = body
 
 
 class ProtocolError(FlowserveError):
@@ -70,3 +76,58 @@ class ASGIMisuse(FlowserveError, RuntimeError):
 
 class ClientDisconnected(FlowserveError, OSError):
     """send() after the peer has left (ASGI specification, 'Disconnected Client - send exception')."""
+
+
+class InvalidURI(FlowserveError, ValueError):
+    """A URI that names no WebSocket (RFC 6455 section 3); the message says why."""
+
+
+class Close(NamedTuple):
+    """What a close frame says (RFC 6455 section 5.5.1); 1005 stands for a frame without a code."""
+
+    code: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.code} ({self.reason})" if self.reason else str(self.code)
+
+
+class ConnectionClosed(FlowserveError):
+    """The WebSocket has ended.
+
+    `rcvd` and `sent` are the peer's close frame and this end's, None where there was none; `rcvd_then_sent` says which
+    came first, None without both. `code` and `reason` are the peer's, or 1006 if it sent none.
+    """
+
+    def __init__(self, rcvd: Close | None, sent: Close | None, rcvd_then_sent: bool | None = None) -> None:
+        if rcvd is None and sent is None:
+            text = "the connection was lost without a close frame"
+        else:
+            text = f"received {rcvd or 'no close frame'}, sent {sent or 'no close frame'}"
+        super().__init__(text)
+        self.rcvd = rcvd
+        self.sent = sent
+        self.rcvd_then_sent = rcvd_then_sent
+
+    @property
+    def code(self) -> int:
+        return 1006 if self.rcvd is None else self.rcvd.code
+
+    @property
+    def reason(self) -> str:
+        return "" if self.rcvd is None else self.rcvd.reason
+
+
+class ConnectionClosedOK(ConnectionClosed):
+    """It ended with a closing handshake in which both ends said 1000, 1001 or nothing."""
+
+
+class ConnectionClosedError(ConnectionClosed):
+    """It ended otherwise. If the peer broke the protocol or a limit, `__cause__` is the ProtocolError that says how."""
+
+
+class AlreadyClosed(ConnectionClosed):
+    """It had ended, and whoever asks knew: it was told before, or has closed the WebSocket itself.
+
+    What is raised is a ConnectionClosedOK or ConnectionClosedError too.
+    """

@@ -57,7 +57,8 @@ class Writer:
         self._lost = False  # there is no stream any more
 
     def flush(self) -> None:
-        """Write what there is to write, unless the stream is full; close it behind the last."""
+        """Write what there is to write, unless the stream is full; a server closes it behind the last, a client waits
+        for that (RFC 6455 section 7.1.1)."""
         connection = self.connection
         stream = self.stream
         if connection.output_size and not stream.write_paused and not self._lost:
@@ -70,7 +71,7 @@ class Writer:
                 stream.write(b"".join(pieces))
             else:
                 stream.writelines(pieces)
-        if connection.state == _CLOSED and not connection.output_size and not self._lost:
+        if connection.state == _CLOSED and not connection.output_size and not self._lost and not connection.is_client:
             stream.close()
 
     def _pour(self) -> None:

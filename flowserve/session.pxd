@@ -10,7 +10,7 @@ cdef dict _ENDS
 
 cdef class Session(Writer):
     cdef readonly object context
-    cdef public object on_lost
+    cdef public object on_lost, monitor
     cdef public double latency, deadline
     cdef public long long tick
     cdef object _loop
@@ -31,7 +31,11 @@ cdef class Session(Writer):
     cpdef take(self)
     @cython.locals(connection=Connection)
     cdef bint _full(self, Py_ssize_t part)
-    cdef _wake(self)
+    @cython.locals(connection=Connection)
+    cpdef take_part(self)
+    cpdef pause_reading(self)
+    cpdef resume_reading(self)
+    cpdef wake(self)
 
     cpdef bint send_text(self, str text, compress=*) except -1
     cpdef bint send_binary(self, bytes data, compress=*) except -1
@@ -41,6 +45,10 @@ cdef class Session(Writer):
     cpdef bint send_compressed(self, bint text, bytes payload, long long size) except -1
     @cython.locals(backlog=Backlog)
     cpdef bint overflows(self) except -1
+    @cython.locals(connection=Connection)
+    cpdef transmit(self, message, compress=*)
+    cpdef ping(self, bytes payload)
+    cpdef bint send_fragment(self, bint text, bytes payload, bint first, bint last) except -1
     @cython.locals(connection=Connection)
     cpdef close(self, int code, str reason=*)
     cdef bint _refuses(self) except -1

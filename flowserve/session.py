@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from flowserve.errors import ClientDisconnected
 from flowserve.outbox import Writer
@@ -20,7 +20,7 @@ from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import CloseCode, State
 
 if TYPE_CHECKING:
-    from flowserve.context import Context
+    from flowserve.context import Household
     from flowserve.stream import Stream
 
 _OPEN = int(State.OPEN)
@@ -35,6 +35,19 @@ _ENDS = {
 }
 
 
+class Monitor(Protocol):
+    """Whoever wants to know more of a session than its messages."""
+
+    def fed(self) -> None:
+        """Bytes have come from the peer, and no message or end with them."""
+
+    def ponged(self, payload: bytes) -> None:
+        """A pong has come."""
+
+    def lost(self) -> None:
+        """The transport is gone."""
+
+
 class Session(Writer):
     """One live WebSocket over a stream.
 
@@ -46,7 +59,7 @@ class Session(Writer):
     ClientDisconnected once the session can't send any more. What they do while much waits for a slow peer says
     --ws-slow-consumer: nothing of their own (wait), or end the session (close), or drop the message (drop).
 
-    `on_lost(session)` is called once, when the transport is gone.
+    `on_lost(session)` is called once, when the transport is gone. `monitor`, if set, is told more.
     """
 
     __slots__ = (
@@ -64,15 +77,17 @@ class Session(Writer):
         "context",
         "deadline",
         "latency",
+        "monitor",
         "on_lost",
         "tick",
     )
 
-    def __init__(self, connection: Connection, stream: Stream, context: Context) -> None:
+    def __init__(self, connection: Connection, stream: Stream, context: Household) -> None:
         """`connection` is the wire state, past the opening handshake; the session starts its timers now."""
         super().__init__(connection, stream, context.outbox)
         self.context = context
         self.on_lost: Callable[[Session], None] | None = None
+        self.monitor: Monitor | None = None
         self.latency = 0.0  # seconds, of the last ping
         self.deadline = 0.0
         self.tick = 0
@@ -111,6 +126,11 @@ class Session(Writer):
         return self.connection.close_reason
 
     @property
+    def lost(self) -> bool:
+        """Whether the transport is gone."""
+        return self._lost
+
+    @property
     def dropped(self) -> int:
         """Messages that were not sent, as too much waited for a slow peer (--ws-slow-consumer drop)."""
         return 0 if self._backlog is None else self._backlog.dropped
@@ -144,15 +164,32 @@ class Session(Writer):
         connection = self.connection
         message = connection.take()
         if not self._reading and not self._full(2):
-            self._reading = True
-            self.stream.resume_reading()
+            self.resume_reading()
         return message
+
+    def take_part(self) -> str | bytes:
+        """Return what has come of the next message, which is still coming; `take()` will give the rest."""
+        part = self.connection.take_part()
+        if not self._reading and not self._full(2):
+            self.resume_reading()
+        return part
+
+    def pause_reading(self) -> None:
+        """Stop the peer's bytes from coming in, until a message or a part of one is taken."""
+        self._reading = False
+        self.stream.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Let them come again."""
+        self._reading = True
+        self.stream.resume_reading()
 
     def _full(self, part: int) -> bool:
         connection = self.connection
         return connection.waiting > self._max_queue // part or connection.waiting_size > _READ_MARK // part
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Have whoever is in `wait()` look again."""
         waiter = self._waiter
         if waiter is None:
             return
@@ -236,6 +273,35 @@ class Session(Writer):
         if self._lost:
             raise ClientDisconnected("the client has left")
 
+    def transmit(self, message: str | bytes, compress: bool | None = None) -> Awaitable[None] | None:
+        """Send a message, in a thread where it takes long to compress. Return what to await, None for nothing."""
+        if self.connection.deflate is not None and self.takes_long(message, compress):
+            return self._transmit_slowly(message, compress)
+        return self.drain() if self.send(message, compress) else None
+
+    async def _transmit_slowly(self, message: str | bytes, compress: bool | None) -> None:
+        if await self.send_slowly(message, compress):
+            await self.drain()
+
+    async def settle(self) -> None:
+        """Wait until the messages that take long to compress are sent."""
+        if self._slow is not None:
+            await self._slow.settle()
+
+    def ping(self, payload: bytes) -> None:
+        """Send a ping of at most 125 bytes, at once; the monitor is told of its pong."""
+        if self._lost or self.connection.state != _OPEN:
+            raise ClientDisconnected("the WebSocket is closed")
+        self.connection.ping(payload)
+        self.flush()
+
+    def send_fragment(self, text: bool, payload: bytes, first: bool, last: bool) -> bool:
+        """Send a frame of a message that goes out in fragments; as `send()` else."""
+        if self._lost or self.connection.state != _OPEN:
+            raise ClientDisconnected("the WebSocket is closed")
+        self.connection.send_fragment(text, payload, first, last)
+        return self._sent()
+
     def close(self, code: int, reason: str = "") -> None:
         """Begin the closing handshake, or answer the peer's, behind what was sent; nothing if that was done. Whoever
         waits is woken."""
@@ -246,7 +312,7 @@ class Session(Writer):
                 return
             connection.close(code, reason)
             self._closing()
-            self._wake()
+            self.wake()
 
     def shutdown(self) -> None:
         """The server stops: tell both sides (RFC 6455 section 7.4.1, and the IANA registry for 1012)."""
@@ -290,6 +356,8 @@ class Session(Writer):
     def _closing(self) -> None:
         """This end's close frame is made: send it, and give the rest of the closing handshake its time."""
         self.flush()
+        if not self._reading:  # the peer's close frame may stand behind what nobody will take any more
+            self.resume_reading()
         self.stream.progressed()
         self._set_deadline(self._loop.time() + self.context.config.ws_close_timeout)
         if self.connection.in_bad_frame and not self._lost:
@@ -325,10 +393,11 @@ class Session(Writer):
         if connection.messages_in != messages:
             if self._idle_timeout:
                 self._life.active_at = self._loop.time()
-            if self._reading and self._full(1):
-                self._reading = False
-                self.stream.pause_reading()
-            self._wake()
+            if self._reading and self._full(1) and connection.state == _OPEN:
+                self.pause_reading()
+            self.wake()
+        elif self.monitor is not None:
+            self.monitor.fed()
         if connection.pong_received is not None:
             self._ponged()
         if connection.ended and state == _OPEN:
@@ -343,7 +412,7 @@ class Session(Writer):
             self._set_deadline(self._loop.time() + self.context.config.ws_close_timeout)
         else:
             self._answer()
-        self._wake()
+        self.wake()
 
     def eof_received(self) -> bool:
         """The peer has stopped writing: keep the other direction only to answer what came before the end."""
@@ -356,7 +425,9 @@ class Session(Writer):
         self.context.live.discard(self)
         self.context.timers.cancel(self)
         self.stream.lost()
-        self._wake()
+        self.wake()
+        if self.monitor is not None:
+            self.monitor.lost()
         on_lost, self.on_lost = self.on_lost, None
         if on_lost is not None:
             on_lost(self)
@@ -413,6 +484,8 @@ class Session(Writer):
     def _ponged(self) -> None:
         """A pong: it tells the round-trip time if it answers the last ping."""
         connection = self.connection
+        if self.monitor is not None:
+            self.monitor.ponged(connection.pong_received)  # type: ignore[arg-type]
         if connection.pong_received == self._pings.to_bytes(4, "big"):
             self.latency = self._loop.time() - self._ping_sent
         connection.pong_received = None

@@ -68,6 +68,11 @@ class SlowSends:
         sending.add_done_callback(_retrieved)
         return await asyncio.shield(sending)
 
+    async def settle(self) -> None:
+        """Wait until those that stand in line now are sent."""
+        async with self._turns:
+            pass
+
     async def _send(self, message: str | bytes, compress: bool | None) -> bool:
         try:
             if len(message) < THREAD_MARK or compress is False:

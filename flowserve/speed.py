@@ -29,6 +29,7 @@ HOT = (
     "flowserve.asgi.scope",
     "flowserve.asgi.http",
     "flowserve.asgi.websocket",
+    "flowserve.library.websocket",
     "flowserve.server.h1",
 )
 """What pyproject.toml has compiled: a message's way, and a request's."""

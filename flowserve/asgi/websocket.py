@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from flowserve.context import Context
     from flowserve.http.messages import Request
 
+TAKE_SESSION = "flowserve.take_session"
+"""A key of websocket.accept: called with the Session, which the application then uses itself."""
+
 _CONNECTING = 0  # the application has not said yet what it wants
 _ACCEPTED = 1
 _DENYING = 2  # its own HTTP response is on the way
@@ -160,6 +163,9 @@ class WebSocketCycle:
         self._state = _ACCEPTED
         self._session = session
         self._wake()
+        take = message.get(TAKE_SESSION)
+        if take is not None:
+            take(session)
         if self._context.config.access_log:
             logs.access_websocket_open(str(self._peer), self._target(), subprotocol)
 

@@ -17,6 +17,7 @@ from asgiref.typing import ASGI3Application
 
 from flowserve import logs, metered
 from flowserve.asgi.lifespan import Lifespan
+from flowserve.compression import deflate_settings
 from flowserve.config import Config
 from flowserve.context import Context
 from flowserve.errors import ConfigError
@@ -35,8 +36,7 @@ from flowserve.server.proxy_protocol import ProxiedConnection
 from flowserve.server.quiesce import refuse_newcomers
 from flowserve.server.tls import Certificates
 from flowserve.server.wear import Wear, memory
-from flowserve.websocket.backends import backend
-from flowserve.websocket.deflate import DeflateSettings
+from flowserve.websocket.constants import Role
 
 _POLL = 0.02
 """Seconds between looks at what is still open during shutdown."""
@@ -161,7 +161,7 @@ class Server:
         assert self.context is not None
         options: dict[str, Any] = {"sock": sock, "backlog": config.backlog}
         tls = self._certificates.context if self._certificates is not None else None
-        factory: Callable[[], Any] = partial(H1Connection, self.context, deflate_settings(config))
+        factory: Callable[[], Any] = partial(H1Connection, self.context, deflate_settings(config, Role.SERVER))
         if config.proxy_protocol:
             factory = partial(ProxiedConnection, self.context, factory, tls)
         elif tls is not None:
@@ -347,21 +347,6 @@ class Server:
             logger.info("SIGHUP: nothing to do; it reloads certificates, and TLS is off")
         else:
             self._certificates.renew()
-
-
-def deflate_settings(config: Config) -> DeflateSettings | None:
-    """Return what the configuration says of permessage-deflate, None when it is off. Raises ConfigError."""
-    if not config.ws_per_message_deflate:
-        return None
-    backend()  # a wrong FLOWSERVE_ZLIB is to be noticed now
-    return DeflateSettings(
-        config.ws_deflate_context,
-        config.ws_deflate_level,
-        config.ws_deflate_server_window_bits,
-        config.ws_deflate_client_window_bits,
-        config.ws_deflate_mem_level,
-        config.ws_deflate_threshold,
-    )
 
 
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:

@@ -1,6 +1,7 @@
 cimport cython
 
 from flowserve.websocket.frames cimport FrameDecoder, encode_frame, encode_header
+from flowserve.websocket.mask cimport new_mask
 
 cdef int _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG, _OPEN, _CLOSING, _CLOSED
 cdef Py_ssize_t _PONG_MARK, _COPY_MARK, _MAX_HEADER
@@ -11,19 +12,21 @@ cdef class Connection:
     cdef bytes _answer, _pong, _tail
     cdef list _inbox, _ready, _outbox
     cdef object _parts
-    cdef bint _masks, _compressed
+    cdef bint _compressed
     cdef int _opcode
     cdef long long _max_size, _size
     cdef Py_ssize_t _max_frames, _frames
     cdef public bytes pong_received
     cdef readonly int state, close_code
     cdef readonly str close_reason
-    cdef readonly bint ended, peer_closed
+    cdef readonly bint answered, ended, is_client, peer_closed
+    cdef readonly bytes peer_close, sent_close
     cdef readonly Py_ssize_t waiting, waiting_size, output_size
     cdef readonly long long messages_in, bytes_in, messages_out, bytes_out
 
     cpdef feed(self, bytes data)
     cpdef take(self)
+    cpdef take_part(self)
     cdef _run(self)
     @cython.locals(payload=bytes)
     cdef _control(self)
@@ -44,6 +47,7 @@ cdef class Connection:
     cpdef send_text(self, str text, compress=*)
     cpdef send_binary(self, bytes data, compress=*)
     cpdef send_compressed(self, bint text, bytes payload, long long size)
+    cpdef send_fragment(self, bint text, bytes payload, bint first, bint last)
     cpdef ping(self, bytes payload)
     cpdef close(self, int code, str reason=*)
     cpdef answer_end(self)

@@ -10,13 +10,13 @@ by `answer_end()`, which the owner calls when the messages before it have been t
 from __future__ import annotations
 
 import codecs
-import os
 from io import BytesIO, StringIO
 from typing import TYPE_CHECKING
 
 from flowserve.errors import InvalidText, PayloadTooBig, ProtocolError
 from flowserve.websocket.constants import CloseCode, Opcode, Role, State, is_sendable
 from flowserve.websocket.frames import FrameDecoder, encode_frame, encode_header
+from flowserve.websocket.mask import new_mask
 
 if TYPE_CHECKING:
     from flowserve.websocket.deflate import PerMessageDeflate
@@ -47,6 +47,8 @@ class Connection:
 
     `state` is State.OPEN until this end's close frame is made, CLOSING until the peer's has come too, then CLOSED.
     `waiting` and `waiting_size` count the messages that `take()` would give, and their length (characters or bytes).
+    `peer_close` and `sent_close` are the payloads of both ends' close frames, None until they have come or gone;
+    `answered` says that this end's was the second.
     """
 
     __slots__ = (
@@ -55,7 +57,6 @@ class Connection:
         "_decoder",
         "_frames",
         "_inbox",
-        "_masks",
         "_max_frames",
         "_max_size",
         "_opcode",
@@ -65,17 +66,21 @@ class Connection:
         "_ready",
         "_size",
         "_tail",
+        "answered",
         "bytes_in",
         "bytes_out",
         "close_code",
         "close_reason",
         "deflate",
         "ended",
+        "is_client",
         "messages_in",
         "messages_out",
         "output_size",
+        "peer_close",
         "peer_closed",
         "pong_received",
+        "sent_close",
         "state",
         "waiting",
         "waiting_size",
@@ -85,7 +90,7 @@ class Connection:
         """`max_size` bounds a message in bytes (after inflation), `max_frames` the frames it is made of."""
         self._decoder = FrameDecoder(role, deflate is not None)
         self.deflate = deflate  # what permessage-deflate was agreed on; None without it
-        self._masks = role == Role.CLIENT
+        self.is_client = role == Role.CLIENT
         self._max_size = max_size
         self._max_frames = max_frames
         self._inbox: list[str | bytes] = []  # as they came
@@ -103,6 +108,9 @@ class Connection:
         self.state = _OPEN
         self.ended = False
         self.peer_closed = False
+        self.peer_close: bytes | None = None
+        self.sent_close: bytes | None = None
+        self.answered = False
         self.close_code = int(CloseCode.ABNORMAL)
         self.close_reason = ""
         self.waiting = 0
@@ -116,7 +124,12 @@ class Connection:
     @property
     def in_bad_frame(self) -> bool:
         """Whether the peer's error lies in a frame that has not come to its end."""
-        return self._decoder.lenient and not self._decoder.last and not self.peer_closed
+        return self.failed and not self._decoder.last and not self.peer_closed
+
+    @property
+    def failed(self) -> bool:
+        """Whether the peer broke the protocol, or a limit: `close_code` and `close_reason` say how."""
+        return self._decoder.lenient
 
     # In
 
@@ -141,13 +154,28 @@ class Connection:
         self.waiting_size -= len(message)
         return message
 
+    def take_part(self) -> str | bytes:
+        """Return what has come of the message that is still coming, and forget it: `take()` will give the rest. Empty
+        when nothing has."""
+        if self._parts is None:
+            return b""
+        part, self._parts = self._parts.getvalue(), None
+        return part
+
+    @property
+    def part_size(self) -> int:
+        """How much `take_part()` would give, in characters or bytes."""
+        return 0 if self._parts is None else self._parts.tell()
+
     def _run(self) -> None:
         decoder = self._decoder
         while not self.peer_closed and decoder.next():
             if self.ended:  # by an error of the peer: pass over everything but its close frame
                 self.peer_closed = decoder.opcode == _CLOSE
-                if self.peer_closed and self.state == _CLOSING:
-                    self.state = _CLOSED
+                if self.peer_closed:
+                    self.peer_close = decoder.payload()
+                    if self.state == _CLOSING:
+                        self.state = _CLOSED
             elif decoder.opcode >= _CLOSE:
                 self._control()
             elif decoder.last and decoder.first and decoder.fin and not decoder.rsv1 and not self._opcode:
@@ -170,6 +198,7 @@ class Connection:
     def _read_close(self, payload: bytes) -> None:
         """The peer's close frame (RFC 6455 section 5.5.1)."""
         self.peer_closed = True
+        self.peer_close = payload
         code, reason = int(CloseCode.NO_STATUS), ""
         if payload:
             code = int.from_bytes(payload[:2], "big")
@@ -294,6 +323,15 @@ class Connection:
         self.bytes_out += size
         self._put_message(_TEXT if text else _BINARY, payload, True)
 
+    def send_fragment(self, text: bool, payload: bytes, first: bool, last: bool) -> None:
+        """Send a frame of a message that goes out in fragments (RFC 6455 section 5.4), not compressed; only control
+        frames may be sent until its last."""
+        opcode = _CONTINUATION if not first else _TEXT if text else _BINARY
+        self._put(encode_frame(opcode, payload, self._mask(), False, last))
+        self.bytes_out += len(payload)
+        if last:
+            self.messages_out += 1
+
     def ping(self, payload: bytes) -> None:
         """Send a ping of at most 125 bytes."""
         self._put(encode_frame(_PING, payload, self._mask()))
@@ -361,7 +399,7 @@ class Connection:
             self._put_message(opcode, payload, False)
 
     def _put_message(self, opcode: int, payload: bytes, rsv1: bool) -> None:
-        if len(payload) >= _COPY_MARK and not self._masks:
+        if len(payload) >= _COPY_MARK and not self.is_client:
             self._put(encode_header(opcode, len(payload), b"", rsv1))
             self._put(payload)
         else:
@@ -369,6 +407,8 @@ class Connection:
 
     def _send_close(self, payload: bytes) -> None:
         self._pong = None
+        self.sent_close = payload
+        self.answered = self.peer_closed
         self._put(encode_frame(_CLOSE, payload, self._mask()))
         self.state = _CLOSED if self.peer_closed else _CLOSING
 
@@ -377,7 +417,7 @@ class Connection:
         self.output_size += len(piece)
 
     def _mask(self) -> bytes:
-        return os.urandom(4) if self._masks else b""
+        return new_mask() if self.is_client else b""
 
 
 def encode_close(code: int, reason: str) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Sequence
 
@@ -47,6 +48,56 @@ def check_request(method: str, http_version: str, headers: Headers) -> tuple[byt
     if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
         raise HandshakeError(400, "Sec-WebSocket-Key must be given once, 16 bytes in base64")
     return keys[0], _subprotocols(fields.get(b"sec-websocket-protocol", []))
+
+
+def request_fields(
+    host: bytes, key: bytes, subprotocols: Sequence[str], extensions: bytes | None
+) -> list[tuple[bytes, bytes]]:
+    """Return the header fields of a client's request (RFC 6455 section 4.1)."""
+    fields = [
+        (b"host", host),
+        (b"upgrade", b"websocket"),
+        (b"connection", b"Upgrade"),
+        (b"sec-websocket-key", key),
+        (b"sec-websocket-version", b"13"),
+    ]
+    if subprotocols:
+        fields.append((b"sec-websocket-protocol", ", ".join(subprotocols).encode("ascii")))
+    if extensions is not None:
+        fields.append((b"sec-websocket-extensions", extensions))
+    return fields
+
+
+def new_key() -> bytes:
+    """Return a Sec-WebSocket-Key (RFC 6455 section 4.1 point 7)."""
+    return base64.b64encode(os.urandom(16))
+
+
+def check_response(key: bytes, subprotocols: Sequence[str], status: int, headers: Headers) -> str | None:
+    """Return the subprotocol that a server chose in its answer to `request_fields()`.
+
+    Names in `headers` are in lower case. Raises HandshakeError, which carries the answer, for one that RFC 6455 section
+    4.1 does not allow. The extensions are not looked at here.
+    """
+    answer = list(headers)
+    fields: dict[bytes, list[bytes]] = {}
+    for name, value in answer:
+        fields.setdefault(name, []).append(value)
+    if status != 101:
+        raise HandshakeError(status, "the server did not open a WebSocket", answer)
+    if _tokens(fields, b"upgrade") != [b"websocket"]:
+        raise HandshakeError(status, "the answer has no 'Upgrade: websocket'", answer)
+    if b"upgrade" not in _tokens(fields, b"connection"):
+        raise HandshakeError(status, "the answer has no 'Connection: Upgrade'", answer)
+    if fields.get(b"sec-websocket-accept") != [accept_key(key)]:
+        raise HandshakeError(status, "the answer's Sec-WebSocket-Accept does not belong to the key", answer)
+    chosen = fields.get(b"sec-websocket-protocol", [])
+    if not chosen:
+        return None
+    subprotocol = chosen[0].decode("latin-1")
+    if len(chosen) > 1 or subprotocol not in subprotocols:
+        raise HandshakeError(status, "the server chose a subprotocol that was not offered", answer)
+    return subprotocol
 
 
 def accept_key(key: bytes) -> bytes:

@@ -3,7 +3,24 @@
 
 from __future__ import annotations
 
+import os
+
 COMPILED = not __file__.endswith(".py")
+
+_POOL = 4096  # bytes of randomness that are fetched at once
+_masks: list[bytes] = []
+
+
+def new_mask() -> bytes:
+    """Return a masking key, from a strong source of entropy as RFC 6455 section 5.3 asks for."""
+    if not _masks:
+        pool = os.urandom(_POOL)
+        _masks.extend([pool[at : at + 4] for at in range(0, _POOL, 4)])
+    return _masks.pop()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_masks.clear)  # two processes must not use the same ones
 
 
 def apply_mask(data: bytes, start: int, end: int, mask: bytes) -> bytes:

@@ -1,0 +1,42 @@
+"""Header fields as text, to be looked up by name whatever its case (RFC 9110 section 5.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+
+class Headers(Mapping[str, str]):
+    """The fields of a request or response.
+
+    `headers["Name"]` is the value of the fields of that name, joined with commas as RFC 9110 section 5.3 allows;
+    `get_all()` gives them one by one, which Set-Cookie needs; `raw_items()` all fields in the order in which they came.
+    """
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: Iterable[tuple[bytes, bytes]]) -> None:
+        self._fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields]
+
+    def get_all(self, name: str) -> list[str]:
+        """Return the values of all fields called `name`."""
+        lower = name.lower()
+        return [value for each, value in self._fields if each.lower() == lower]
+
+    def raw_items(self) -> list[tuple[str, str]]:
+        """Return all fields, in order."""
+        return list(self._fields)
+
+    def __getitem__(self, name: str) -> str:
+        values = self.get_all(name)
+        if not values:
+            raise KeyError(name)
+        return ", ".join(values)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name.lower() for name, _ in self._fields))
+
+    def __len__(self) -> int:
+        return len({name.lower() for name, _ in self._fields})
+
+    def __repr__(self) -> str:
+        return f"Headers({self._fields!r})"

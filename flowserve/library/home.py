@@ -1,0 +1,64 @@
+"""What the WebSockets of a program share: their options, and for each event loop the timers and the output."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Hashable, Mapping
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from flowserve.config import COMPRESSION, OPTIONS, WEBSOCKET, Config
+from flowserve.errors import ConfigError
+from flowserve.outbox import Outbox
+from flowserve.timers import Timers
+
+_UNLIMITED = 1 << 62
+"""Bytes; for a message whose size is not bounded."""
+
+_shared: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Outbox, Timers]] = WeakKeyDictionary()
+
+
+class Home:
+    """The `context.Household` of the WebSockets that a program opens with the same options, in one event loop."""
+
+    __slots__ = ("config", "live", "loop", "outbox", "timers")
+
+    def __init__(self, config: Config, loop: asyncio.AbstractEventLoop) -> None:
+        self.config = config
+        self.loop = loop
+        if loop not in _shared:
+            _shared[loop] = Outbox(loop), Timers(loop)
+        self.outbox, self.timers = _shared[loop]
+        self.live: set[Any] = set()
+
+
+def read_options(options: Mapping[str, Any]) -> Config:
+    """Return the configuration that keyword arguments describe.
+
+    They are the server's options without their `ws_`, such as max_size, ping_interval or deflate_level; `compression`
+    is "deflate" or None; `max_size=None` is no limit. Raises TypeError for an unknown one, ConfigError for a wrong
+    value.
+    """
+    try:
+        return _read(tuple(sorted(options.items())))
+    except TypeError:  # a value that can't be hashed is wrong, and will be told so
+        return _read.__wrapped__(tuple(sorted(options.items())))
+
+
+@functools.lru_cache(maxsize=64)
+def _read(options: tuple[tuple[str, Hashable], ...]) -> Config:
+    values: dict[str, Any] = {}
+    for name, value in options:
+        if name == "compression":
+            if value not in ("deflate", None):
+                raise ConfigError(f"compression: {value!r} is neither 'deflate' nor None")
+            values["ws_per_message_deflate"] = value is not None
+            continue
+        option = OPTIONS.get(f"ws_{name}")
+        if option is None or option.group not in (WEBSOCKET, COMPRESSION) or name == "per_message_deflate":
+            raise TypeError(f"unexpected keyword argument {name!r}")
+        if name == "max_size" and value is None:
+            value = _UNLIMITED
+        values[option.name] = option.convert(value, name)
+    return Config("flowserve.library:none", **values)
