@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 from asgiref.typing import ASGI3Application
 
 from flowserve.config import Config
-from flowserve.errors import ClientDisconnected
+from flowserve.errors import ClientDisconnected, ConnectionClosed
 from flowserve.logs import logger
 from flowserve.timers import Timers
 
@@ -54,6 +54,9 @@ class Household(Protocol):
     timers: Timers
     live: set[Any]
 
+
+_DISCONNECTS = ("WebSocketDisconnect", "ClientDisconnect")
+"""What frameworks call it."""
 
 _TASK = "flowserve-app"
 """The name of each task in which the application is called."""
@@ -211,9 +214,9 @@ def _report(error: Exception) -> None:
 
 
 def _is_disconnect(error: BaseException | None) -> bool:
-    """Whether the error says no more than that the client has left; frameworks have names of their own for that."""
+    """Whether the error says no more than that the client has left."""
     while error is not None:
-        if isinstance(error, ClientDisconnected) or type(error).__name__ in ("WebSocketDisconnect", "ClientDisconnect"):
+        if isinstance(error, (ClientDisconnected, ConnectionClosed)) or type(error).__name__ in _DISCONNECTS:
             return True
         error = error.__cause__
     return False
