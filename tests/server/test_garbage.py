@@ -1,4 +1,4 @@
-"""The garbage collector of a serving process, seen from an application in it."""
+"""The memory of a serving process, its garbage collector and its allocator, seen from an application in it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,30 @@ import subprocess
 import sys
 import urllib.request
 
+import pytest
 from helpers import within
 
 APP = """
-import gc, json
+import ctypes, gc, json
 
 gc_at_import = gc.get_freeze_count()
 
+class Info(ctypes.Structure):
+    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
+
+def mapped():
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallinfo2"):
+        return None
+    libc.mallinfo2.restype = Info
+    before = libc.mallinfo2().hblks
+    blocks = [bytes(256 * 1024) for _ in range(20)]
+    return libc.mallinfo2().hblks - before
+
 async def app(scope, receive, send):
     state = {"frozen": gc.get_freeze_count(), "at_import": gc_at_import, "threshold": gc.get_threshold()}
+    state["mapped"] = mapped()
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": json.dumps(state).encode()})
 """
@@ -53,3 +68,10 @@ async def test_what_is_loaded_is_not_looked_through_again(tmp_path):
 async def test_an_applications_own_settings_stay(tmp_path):
     assert (await served(tmp_path, "import gc\ngc.set_threshold(0, 7, 9)\n"))["threshold"] == [0, 7, 9]
     assert (await served(tmp_path, "import gc\ngc.set_threshold(50000, 7, 9)\n"))["threshold"] == [50000, 7, 9]
+
+
+async def test_the_blocks_that_event_loops_read_into_are_not_got_from_the_system_each_time(tmp_path):
+    mapped = (await served(tmp_path))["mapped"]
+    if mapped is None:
+        pytest.skip("not a C library that tells")
+    assert mapped == 0
