@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from struct import unpack
 from typing import Any
@@ -13,6 +14,10 @@ try:
     from termios import TIOCOUTQ
 except ImportError:  # Windows
     ioctl = None  # type: ignore[assignment]
+
+
+_NEVER_PAUSES = (3, 12) <= sys.version_info < (3, 12, 9) or (3, 13) <= sys.version_info < (3, 13, 2)
+"""Whether asyncio's own writelines() forgets the high-water mark (CVE-2024-12254)."""
 
 
 class Flow:
@@ -36,7 +41,11 @@ class Flow:
         self.transport.write(data)
 
     def writelines(self, data: Sequence[bytes]) -> None:
-        self.transport.writelines(data)
+        if _NEVER_PAUSES:
+            for piece in data:
+                self.transport.write(piece)
+        else:
+            self.transport.writelines(data)
 
     def pause_writing(self) -> None:
         self.write_paused = True

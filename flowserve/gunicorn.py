@@ -24,7 +24,8 @@ from flowserve import configfile, logs
 from flowserve.config import OPTIONS, Config
 from flowserve.errors import ConfigError, FlowserveError
 from flowserve.failures import explain
-from flowserve.server.worker import Server, run_in_loop
+from flowserve.loops import run_in_loop
+from flowserve.server.worker import Server
 
 _SETTINGS = {
     "backlog": "backlog",

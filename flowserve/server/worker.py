@@ -1,4 +1,4 @@
-"""One worker: start, accept, shut down, and the choice of the event loop."""
+"""One worker: start, accept, shut down."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import logging
 import signal
 import socket
 import sys
-import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -23,6 +22,7 @@ from flowserve.context import Context
 from flowserve.errors import ConfigError
 from flowserve.loader import load
 from flowserve.logs import logger
+from flowserve.loops import handling, run_in_loop
 from flowserve.metrics import WORKER_MEMORY, Metrics
 from flowserve.outbox import Outbox
 from flowserve.server import scrape
@@ -104,7 +104,7 @@ class Server:
         raises.
         """
         app = load(self.config)  # before signals are handled, so that they can end a slow import
-        with self._signals():
+        with handling(dict.fromkeys(_SIGNALS, self._on_signal)):
             await self._start(app, sockets)
             notify(READY)
             if not self._should_exit:
@@ -167,6 +167,9 @@ class Server:
         elif tls is not None:
             options["ssl"] = tls
             options["ssl_handshake_timeout"] = config.ssl_handshake_timeout
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            # Accepted sockets inherit it; asyncio sets it only where it knows the protocol to be TCP.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         create: Callable[..., Any] = self._loop.create_server
         if sock.family == getattr(socket, "AF_UNIX", None):
             create = self._loop.create_unix_server
@@ -195,7 +198,7 @@ class Server:
         assert self._wear is not None
         self._wear.stop()
         context.shutting_down = context.late_websockets = True  # connections that are kept alive end from now on
-        await self._stop_accepting()
+        await self.stop_accepting()
         await drain(context, self.config.timeout_drain, lambda: self._forced)
         end = self._loop.time() + seconds
         await self._wait(lambda: not context.live and not context.tasks, end - seconds * _LIFESPAN_SHARE)
@@ -280,8 +283,9 @@ class Server:
         await self._wait(lambda: not context.live and not context.tasks, self._loop.time() + 1.0)
         self._forced = forced
 
-    async def _stop_accepting(self) -> None:
-        """Close the listening sockets, but lose no connection that is there already."""
+    async def stop_accepting(self) -> None:
+        """Close the listening sockets, but lose no connection that is there already. A part of `shutdown()`, which may
+        also be done before."""
         if self._listeners is not None:
             refuse_newcomers(self._listeners.bound)
             if self._should_exit:  # a program that calls shutdown() itself need not wait for clients from far away
@@ -294,6 +298,7 @@ class Server:
             for _ in range(_TURNS):
                 await asyncio.sleep(0)
         self._close_sockets()
+        self.sockets = []
 
     def _close_sockets(self) -> None:
         for server in self._servers:
@@ -307,29 +312,6 @@ class Server:
             sock.close()
 
     # Signals
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        loop = asyncio.get_running_loop()
-        before = {}
-        for number in _SIGNALS:
-            before[number] = signal.getsignal(number)
-            try:
-                loop.add_signal_handler(number, self._on_signal, number)
-            except NotImplementedError:  # Windows
-                signal.signal(number, lambda n, _: loop.call_soon_threadsafe(self._on_signal, signal.Signals(n)))
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                try:
-                    loop.remove_signal_handler(number)
-                except NotImplementedError:
-                    pass
-                signal.signal(number, handler)
 
     def _on_signal(self, number: signal.Signals) -> None:
         if number.name == "SIGHUP":
@@ -349,19 +331,6 @@ class Server:
             self._certificates.renew()
 
 
-def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    """Return what makes the event loop called `name`: auto, uvloop or asyncio. Raises ConfigError without uvloop."""
-    if name != "asyncio":
-        try:
-            import uvloop
-        except ImportError:
-            if name == "uvloop":
-                raise ConfigError("--loop: uvloop is not installed; install it or use --loop asyncio") from None
-        else:
-            return uvloop.new_event_loop
-    return asyncio.new_event_loop
-
-
 def run_config(config: Config) -> None:
     """Serve until a signal ends it, in an event loop of its own. Raises what `Server.startup()` raises."""
 
@@ -371,19 +340,3 @@ def run_config(config: Config) -> None:
         await server.serve()
 
     run_in_loop(config.loop, main)
-
-
-def run_in_loop(name: str, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run `main()` to its end in a new event loop, the one called `name` (see loop_factory)."""
-    factory = loop_factory(name)
-    if sys.version_info >= (3, 11):
-        with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run(main())
-    else:
-        loop = factory()
-        asyncio.set_event_loop(loop)
-        try:
-            loop.run_until_complete(main())
-        finally:
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.close()

@@ -11,7 +11,8 @@ from typing import Any
 from flowserve import logs
 from flowserve.config import Config
 from flowserve.failures import Failure, explain
-from flowserve.server.worker import Server, run_in_loop
+from flowserve.loops import run_in_loop
+from flowserve.server.worker import Server
 from flowserve.supervisor.channel import Channel, Message, Order, receive_order, tell
 from flowserve.supervisor.process import TERMINAL_SIGNALS
 

@@ -12,12 +12,12 @@ from typing import Any
 from flowserve.config import Config
 from flowserve.errors import FlowserveError
 from flowserve.logs import logger
+from flowserve.loops import handling
 from flowserve.server.listen import Listeners
 from flowserve.server.notify import READY, STOPPING, notify
 from flowserve.server.quiesce import refuse_newcomers
 from flowserve.supervisor.counts import Counts
 from flowserve.supervisor.process import WorkerProcess
-from flowserve.supervisor.signals import handling
 
 _LIVED = 10.0
 """Seconds; a worker that served so long was no part of a crash loop."""

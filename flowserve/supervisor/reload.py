@@ -16,10 +16,10 @@ from typing import Any
 from flowserve.config import Config
 from flowserve.errors import ConfigError
 from flowserve.logs import logger
+from flowserve.loops import handling
 from flowserve.server.listen import Listeners
 from flowserve.supervisor.counts import Counts
 from flowserve.supervisor.process import WorkerProcess
-from flowserve.supervisor.signals import handling
 
 _GRACE = 0.5
 """Seconds for what is in progress when a file changes."""

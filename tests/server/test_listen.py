@@ -14,7 +14,7 @@ import sys
 import textwrap
 
 import pytest
-from helpers import Client, hello, within
+from helpers import Client, echo, hello, within
 
 from flowserve import Config
 from flowserve.errors import ConfigError
@@ -496,3 +496,12 @@ def test_sockets_are_not_taken_where_an_address_is_named(listeners, monkeypatch)
     monkeypatch.setenv("LISTEN_FDS", "1")
     assert listeners("127.0.0.1:0").slot(0)[0].getsockname()[0] == "127.0.0.1"
     assert os.environ["LISTEN_FDS"] == "1"
+
+
+async def test_small_messages_are_not_held_back(serve, open_ws):
+    """Nagle's algorithm is off on accepted connections, whatever the event loop (RFC 9293 section 3.7.4)."""
+    server = await serve(echo)
+    await open_ws(server)
+    (session,) = [each for each in server.server.context.live if hasattr(each, "stream")]
+    sock = session.stream.transport.get_extra_info("socket")
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
