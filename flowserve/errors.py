@@ -48,6 +48,10 @@ class HandshakeError(FlowserveError):
         self.body = body
 
 
+class ProxyError(HandshakeError):
+    """A proxy that did not open a tunnel to the server; `status` is its answer, or 0 if none came."""
+
+
 class ProtocolError(FlowserveError):
     """The peer broke RFC 6455 or RFC 7692: fail the connection with `close_code` and `reason` (at most 123 bytes)."""
 
@@ -80,6 +84,10 @@ class ClientDisconnected(FlowserveError, OSError):
 
 class InvalidURI(FlowserveError, ValueError):
     """A URI that names no WebSocket (RFC 6455 section 3); the message says why."""
+
+
+class InvalidProxy(FlowserveError, ValueError):
+    """The address of a proxy that is none, or of one that can't be used; the message says why."""
 
 
 class Close(NamedTuple):
@@ -119,7 +127,7 @@ class ConnectionClosed(FlowserveError):
 
 
 class ConnectionClosedOK(ConnectionClosed):
-    """It ended with a closing handshake in which both ends said 1000, 1001 or nothing."""
+    """The peer closed it in order, with 1000, 1001 or no code, and this end said nothing else."""
 
 
 class ConnectionClosedError(ConnectionClosed):

@@ -45,6 +45,17 @@ class MeteredConnection(Connection):
         _count(self._text_out if opcode == _TEXT else self._binary_out, len(payload))
         Connection._send(self, opcode, payload, compress)
 
+    def send_frame(self, frame: bytes, text: bool, size: int) -> None:
+        """Send a message that is a frame already, and had `size` bytes before it was compressed."""
+        _count(self._text_out if text else self._binary_out, size)
+        Connection.send_frame(self, frame, text, size)
+
+    def send_fragment(self, text: bool, payload: bytes, first: bool, last: bool, compress: bool = False) -> None:
+        """Send a frame of a message that goes out in fragments."""
+        Connection.send_fragment(self, text, payload, first, last, compress)
+        if last:
+            _count(self._text_out if text else self._binary_out, self._fragmented)
+
     def send_compressed(self, text: bool, payload: bytes, size: int) -> None:
         """Send a message that the codec has compressed already; it had `size` bytes before."""
         _count(self._text_out if text else self._binary_out, size)

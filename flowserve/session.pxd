@@ -19,7 +19,7 @@ cdef class Session(Writer):
     cdef object _slow
     cdef Liveness _life
     cdef Backlog _backlog
-    cdef bint _reading
+    cdef bint _eof, _reading
     cdef Py_ssize_t _max_queue
     cdef unsigned int _pings
     cdef double _idle_timeout, _ping_sent
@@ -48,7 +48,8 @@ cdef class Session(Writer):
     @cython.locals(connection=Connection)
     cpdef transmit(self, message, compress=*)
     cpdef ping(self, bytes payload)
-    cpdef bint send_fragment(self, bint text, bytes payload, bint first, bint last) except -1
+    cpdef bint send_frame(self, bytes frame, bint text, long long size) except -1
+    cpdef bint send_fragment(self, bint text, bytes payload, bint first, bint last, bint compress=*) except -1
     @cython.locals(connection=Connection)
     cpdef close(self, int code, str reason=*)
     cdef bint _refuses(self) except -1

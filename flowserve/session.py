@@ -41,11 +41,14 @@ class Monitor(Protocol):
     def fed(self) -> None:
         """Bytes have come from the peer, and no message or end with them."""
 
+    def pinged(self, payload: bytes) -> None:
+        """The keepalive has sent a ping."""
+
     def ponged(self, payload: bytes) -> None:
         """A pong has come."""
 
-    def lost(self) -> None:
-        """The transport is gone."""
+    def lost(self, exc: Exception | None) -> None:
+        """The transport is gone, because of `exc` if there is one; nothing more is told."""
 
 
 class Session(Writer):
@@ -64,6 +67,7 @@ class Session(Writer):
 
     __slots__ = (
         "_backlog",
+        "_eof",
         "_idle_timeout",
         "_life",
         "_loop",
@@ -96,6 +100,7 @@ class Session(Writer):
         self._waiters: list[asyncio.Future[None]] | None = None  # the others
         self._slow: SlowSends | None = None
         self._reading = True
+        self._eof = False  # the peer has stopped writing
         self._pings = 0
         self._ping_sent = 0.0
         config = context.config
@@ -151,6 +156,8 @@ class Session(Writer):
         """Return an awaitable that is done when `ready()` may have become true."""
         if self._listed:
             self.flush()  # the usual end of an application's turn: no need to wait for the event loop's
+        if not self._reading:  # only a part of a message has come, and now the rest is wanted
+            self.resume_reading()
         waiter: asyncio.Future[None] = self._loop.create_future()
         if self._waiter is None or self._waiter.done():  # done: cancelled
             self._waiter = waiter
@@ -158,6 +165,11 @@ class Session(Writer):
             self._waiters = [each for each in self._waiters or () if not each.done()]
             self._waiters.append(waiter)
         return waiter
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody is in `wait()`."""
+        return self._waiter is not None and not self._waiter.done()
 
     def take(self) -> str | bytes:
         """Return the next message. IndexError when none is waiting."""
@@ -170,6 +182,8 @@ class Session(Writer):
     def take_part(self) -> str | bytes:
         """Return what has come of the next message, which is still coming; `take()` will give the rest."""
         part = self.connection.take_part()
+        if self._idle_timeout:
+            self._life.active_at = self._loop.time()
         if not self._reading and not self._full(2):
             self.resume_reading()
         return part
@@ -224,6 +238,11 @@ class Session(Writer):
             return self.send_text(message, compress)
         return self.send_binary(message, compress)
 
+    @property
+    def busy(self) -> bool:
+        """Whether messages are under way that take long to compress, so that others have to stand behind them."""
+        return self._slow is not None and self._slow.busy
+
     def takes_long(self, message: str | bytes, compress: bool | None) -> bool:
         """Whether to `await send_slowly()` instead: it takes long to compress, or stands behind one that does.
 
@@ -245,6 +264,13 @@ class Session(Writer):
         if self._lost or self.connection.state != _OPEN:
             raise ClientDisconnected("the WebSocket is closed")
         self.connection.send_compressed(text, payload, size)
+        return self._sent()
+
+    def send_frame(self, frame: bytes, text: bool, size: int) -> bool:
+        """Send a message that is a frame already, as many sessions can share it; see `Connection.send_frame`."""
+        if self._refuses():
+            return True
+        self.connection.send_frame(frame, text, size)
         return self._sent()
 
     def overflows(self) -> bool:
@@ -295,11 +321,11 @@ class Session(Writer):
         self.connection.ping(payload)
         self.flush()
 
-    def send_fragment(self, text: bool, payload: bytes, first: bool, last: bool) -> bool:
-        """Send a frame of a message that goes out in fragments; as `send()` else."""
+    def send_fragment(self, text: bool, payload: bytes, first: bool, last: bool, compress: bool = False) -> bool:
+        """Send a frame of a message that goes out in fragments; it is not dropped. Else as `send()`."""
         if self._lost or self.connection.state != _OPEN:
             raise ClientDisconnected("the WebSocket is closed")
-        self.connection.send_fragment(text, payload, first, last)
+        self.connection.send_fragment(text, payload, first, last, compress)
         return self._sent()
 
     def close(self, code: int, reason: str = "") -> None:
@@ -363,6 +389,8 @@ class Session(Writer):
         if self.connection.in_bad_frame and not self._lost:
             # Where the frame ends, and so the peer's close frame, can't be known (RFC 6455 section 7.1.7).
             self.stream.end_writing()
+        elif self._eof and not self.connection.output_size and not self._lost:
+            self.stream.close()
 
     def _expire(self) -> None:
         """Close for slowness. What the stream has not been given is disowned: the close frame has to get through within
@@ -416,6 +444,7 @@ class Session(Writer):
 
     def eof_received(self) -> bool:
         """The peer has stopped writing: keep the other direction only to answer what came before the end."""
+        self._eof = True
         return self.connection.ended and self.stream.half_open and self.connection.state == _OPEN
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -426,8 +455,9 @@ class Session(Writer):
         self.context.timers.cancel(self)
         self.stream.lost()
         self.wake()
-        if self.monitor is not None:
-            self.monitor.lost()
+        monitor, self.monitor = self.monitor, None
+        if monitor is not None:
+            monitor.lost(exc)
         on_lost, self.on_lost = self.on_lost, None
         if on_lost is not None:
             on_lost(self)
@@ -478,14 +508,19 @@ class Session(Writer):
         self._pings += 1
         self._ping_sent = self._loop.time()
         self._life.pinged(now, self)
-        self.connection.ping(self._pings.to_bytes(4, "big"))
+        payload = self._pings.to_bytes(4, "big")
+        if self.monitor is not None:
+            self.monitor.pinged(payload)
+        self.connection.ping(payload)
         self.flush()
 
     def _ponged(self) -> None:
-        """A pong: it tells the round-trip time if it answers the last ping."""
+        """Pongs: they tell the round-trip time if the last of them answers the last ping."""
         connection = self.connection
-        if self.monitor is not None:
-            self.monitor.ponged(connection.pong_received)  # type: ignore[arg-type]
         if connection.pong_received == self._pings.to_bytes(4, "big"):
             self.latency = self._loop.time() - self._ping_sent
-        connection.pong_received = None
+        if self.monitor is not None:
+            for payload in connection.other_pongs or ():
+                self.monitor.ponged(payload)
+            self.monitor.ponged(connection.pong_received)  # type: ignore[arg-type]
+        connection.pong_received = connection.other_pongs = None

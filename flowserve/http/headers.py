@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 
 
-class Headers(Mapping[str, str]):
-    """The fields of a request or response.
+class Headers(MutableMapping[str, str]):
+    """The fields of a request or response, made of a mapping or of pairs, str or bytes.
 
     `headers["Name"]` is the value of the fields of that name, joined with commas as RFC 9110 section 5.3 allows;
     `get_all()` gives them one by one, which Set-Cookie needs; `raw_items()` all fields in the order in which they came.
+    Setting a name adds a field; deleting one takes away all fields of that name.
     """
 
     __slots__ = ("_fields",)
 
-    def __init__(self, fields: Iterable[tuple[bytes, bytes]]) -> None:
-        self._fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields]
+    def __init__(
+        self, fields: Mapping[str, str] | Iterable[tuple[bytes, bytes]] | Iterable[tuple[str, str]] = ()
+    ) -> None:
+        if isinstance(fields, Headers):
+            fields = fields.raw_items()
+        pairs = fields.items() if isinstance(fields, Mapping) else fields
+        self._fields = [(_text(name), _text(value)) for name, value in pairs]
 
     def get_all(self, name: str) -> list[str]:
         """Return the values of all fields called `name`."""
@@ -32,6 +38,13 @@ class Headers(Mapping[str, str]):
             raise KeyError(name)
         return ", ".join(values)
 
+    def __setitem__(self, name: str, value: str) -> None:
+        self._fields.append((name, value))
+
+    def __delitem__(self, name: str) -> None:
+        lower = name.lower()
+        self._fields = [(each, value) for each, value in self._fields if each.lower() != lower]
+
     def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys(name.lower() for name, _ in self._fields))
 
@@ -40,3 +53,7 @@ class Headers(Mapping[str, str]):
 
     def __repr__(self) -> str:
         return f"Headers({self._fields!r})"
+
+
+def _text(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode("latin-1")

@@ -23,6 +23,8 @@ class Response:
     status: int = 0
     headers: Headers = field(default_factory=list)
     body: bytes = b""
+    reason: bytes = b""
+    http_version: str = ""
 
     def value(self, name: bytes) -> bytes | None:
         """Return the value of the first field called `name` (lower case)."""
@@ -54,37 +56,55 @@ class ResponseParser:
         self._max_count = max_header_count
         self._head = b""
         self._parser: httptools.HttpResponseParser | None = None  # of a body
+        self._headed = False  # the parser has seen the end of a head
         self._complete = False
+
+    @property
+    def in_body(self) -> bool:
+        """Whether the head of the response is there; the rest only explains it."""
+        return self._parser is not None
 
     def feed(self, data: bytes) -> bool:
         """Take bytes; return whether the response is complete. Raises HandshakeError (status 0) for what is no HTTP,
         or over a limit."""
+        if self._complete:
+            if self._parser is None:
+                self.rest += data
+            return True
         if self._parser is not None:
             self._feed(self._parser, data)
             return self._complete
         self._head += data
-        while (end := self._head.find(b"\r\n\r\n")) >= 0 and end + 4 <= self._max_size:
+        while self._begins_well() and (end := self._head.find(b"\r\n\r\n")) >= 0 and end + 4 <= self._max_size:
             head, self._head = self._head[: end + 4], self._head[end + 4 :]
             if self._read_head(head):
                 return self._complete
         if len(self._head) > self._max_size:
-            raise HandshakeError(0, f"the head of the server's answer has more than {self._max_size} bytes")
-        if not b"HTTP/1.".startswith(self._head[:7]):
-            raise HandshakeError(0, "the server's answer is no HTTP")
+            raise HandshakeError(0, f"the head of the answer has more than {self._max_size} bytes")
         return False
 
+    def _begins_well(self) -> bool:
+        if not b"HTTP/1.".startswith(self._head[:7]):
+            raise HandshakeError(0, "the answer is no HTTP")
+        return True
+
     def feed_eof(self) -> None:
-        """The server has closed. Raises HandshakeError (status 0) if it has not answered."""
-        if self._parser is None:
-            raise HandshakeError(0, "the server closed the connection without an answer")
+        """The server has closed. Raises HandshakeError (status 0), with an EOFError as its cause, if it has not
+        answered."""
+        if self._parser is None and not self._complete:
+            where = "within its answer" if self._head else "without an answer"
+            raise HandshakeError(0, f"the connection was closed {where}") from EOFError()
 
     def _read_head(self, head: bytes) -> bool:
         """Read a head, and what lies behind it; False for one that announces another (RFC 9110 section 15.2)."""
-        self.response = Response()
+        response = self.response = Response()
+        self._headed = False
         parser = httptools.HttpResponseParser(self)
         self._feed(parser, head)
-        status = self.response.status = parser.get_status_code()
+        status = response.status = parser.get_status_code()
+        response.http_version = parser.get_http_version()
         if 100 <= status < 200 and status != 101:
+            self._complete = False
             return False
         if status == 101 or (self._method == "CONNECT" and 200 <= status < 300):
             self.rest, self._head = self._head, b""
@@ -104,14 +124,25 @@ class ResponseParser:
         except httptools.HttpParserCallbackError as error:
             raise error.__context__ or error from None
         except httptools.HttpParserError as error:
-            raise HandshakeError(0, f"the server's answer is no HTTP: {error}") from None
+            if not self._headed:
+                raise HandshakeError(0, f"the answer is no HTTP: {error}") from None
+            if self._parser is not None:  # its body is broken: what the head says counts
+                self._complete = True
 
     # What httptools calls
 
+    def on_status(self, reason: bytes) -> None:
+        self.response.reason += reason
+
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._parser is not None:
+            return  # a trailer
         if len(self.response.headers) >= self._max_count:
-            raise HandshakeError(0, f"the server's answer has more than {self._max_count} header fields")
+            raise HandshakeError(0, f"the answer has more than {self._max_count} header fields")
         self.response.headers.append((name.lower(), value.strip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        self._headed = True
 
     def on_body(self, body: bytes) -> None:
         self.response.body = (self.response.body + body)[:_MAX_BODY]

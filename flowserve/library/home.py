@@ -6,17 +6,18 @@ import asyncio
 import functools
 from collections.abc import Hashable, Mapping
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from flowserve.config import COMPRESSION, OPTIONS, WEBSOCKET, Config
 from flowserve.errors import ConfigError
 from flowserve.outbox import Outbox
 from flowserve.timers import Timers
 
-_UNLIMITED = 1 << 62
-"""Bytes; for a message whose size is not bounded."""
+_UNLIMITED = {"max_size": 1 << 62, "max_queue": 1 << 30, "close_timeout": 1e9}
+"""What stands for None in the options that the websockets library lets be without a limit."""
+_NOT_ONE_BY_ONE = ("per_message_deflate", "max_connections")
+"""Options with another name here, or which mean nothing for a single WebSocket."""
 
-_shared: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Outbox, Timers]] = WeakKeyDictionary()
+_shared: dict[asyncio.AbstractEventLoop, tuple[Outbox, Timers]] = {}
 
 
 class Home:
@@ -28,6 +29,9 @@ class Home:
         self.config = config
         self.loop = loop
         if loop not in _shared:
+            for each in list(_shared):
+                if each.is_closed():
+                    _shared.pop(each, None)
             _shared[loop] = Outbox(loop), Timers(loop)
         self.outbox, self.timers = _shared[loop]
         self.live: set[Any] = set()
@@ -37,13 +41,15 @@ def read_options(options: Mapping[str, Any]) -> Config:
     """Return the configuration that keyword arguments describe.
 
     They are the server's options without their `ws_`, such as max_size, ping_interval or deflate_level; `compression`
-    is "deflate" or None; `max_size=None` is no limit. Raises TypeError for an unknown one, ConfigError for a wrong
-    value.
+    is "deflate" or None; None for max_size, max_queue or close_timeout is no limit. Raises TypeError for an unknown
+    one, ConfigError for a wrong value.
     """
+    pairs = tuple(sorted(options.items()))
     try:
-        return _read(tuple(sorted(options.items())))
+        hash(pairs)
     except TypeError:  # a value that can't be hashed is wrong, and will be told so
-        return _read.__wrapped__(tuple(sorted(options.items())))
+        return _read.__wrapped__(pairs)
+    return _read(pairs)
 
 
 @functools.lru_cache(maxsize=64)
@@ -56,9 +62,10 @@ def _read(options: tuple[tuple[str, Hashable], ...]) -> Config:
             values["ws_per_message_deflate"] = value is not None
             continue
         option = OPTIONS.get(f"ws_{name}")
-        if option is None or option.group not in (WEBSOCKET, COMPRESSION) or name == "per_message_deflate":
+        if option is None or option.group not in (WEBSOCKET, COMPRESSION) or name in _NOT_ONE_BY_ONE:
             raise TypeError(f"unexpected keyword argument {name!r}")
-        if name == "max_size" and value is None:
-            value = _UNLIMITED
-        values[option.name] = option.convert(value, name)
+        if value is None and name in _UNLIMITED:
+            values[option.name] = _UNLIMITED[name]
+        else:
+            values[option.name] = option.convert(value, name)
     return Config("flowserve.library:none", **values)

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import cast
 
 from flowserve.compression import deflate_settings
-from flowserve.errors import ASGIMisuse, ConfigError, HandshakeError
+from flowserve.errors import HandshakeError
 from flowserve.flow import Flow
+from flowserve.http.headers import Headers
 from flowserve.http.response import Response, encode_request
+from flowserve.library import heads
 from flowserve.library.exchange import Exchange
 from flowserve.library.home import Home
 from flowserve.library.uri import URI
@@ -25,10 +27,12 @@ from flowserve.websocket.handshake import check_response, new_key, request_field
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a client asks for: `headers` (pairs of bytes) go with the request."""
+    """What a client asks for: `headers` (pairs of bytes) go with the request; none of them belongs to the handshake but
+    Host, which then goes instead of the URI's. `user_agent` is what a proxy is told."""
 
     subprotocols: Sequence[str] = ()
     headers: Sequence[tuple[bytes, bytes]] = ()
+    user_agent: str | None = None
 
 
 async def open_websocket(transport: asyncio.Transport, uri: URI, wish: Wish, home: Home) -> WebSocket:
@@ -41,29 +45,33 @@ async def open_websocket(transport: asyncio.Transport, uri: URI, wish: Wish, hom
     fields = request_fields(uri.authority, key, wish.subprotocols, offer)
     if uri.authorization is not None:
         fields.append((b"authorization", uri.authorization))
-    try:
-        request = encode_request("GET", uri.target, _merged(fields, wish.headers))
-    except ASGIMisuse as error:
-        raise ConfigError(f"additional_headers: {error}") from None
+    given = {name.lower() for name, _ in wish.headers}
+    fields = [field for field in fields if field[0] not in given]
+    request = encode_request("GET", uri.target, [*fields, *wish.headers])
     exchange = Exchange(transport, "GET", home.config)
     response = await exchange.run(request)
     try:
         subprotocol = check_response(key, wish.subprotocols, response.status, response.headers)
+        if response.http_version != "1.1":
+            raise HandshakeError(101, f"the server speaks HTTP/{response.http_version}; a WebSocket needs HTTP/1.1")
         codec = _codec(settings, response)
     except HandshakeError as error:
         raise HandshakeError(response.status, error.detail, response.headers, response.body) from None
     config = home.config
     connection = Connection(Role.CLIENT, config.ws_max_size, config.ws_max_frames_per_message, codec)
     session = Session(connection, Flow(transport), home)
-    ws = WebSocket(session, subprotocol, response=response)
+    ws = WebSocket(session, subprotocol, response=_shown(response))
     if exchange.lost:
+        connection.feed(exchange.rest)  # which may be all that the server had to say
         session.connection_lost(None)
-        return ws
-    transport.set_protocol(cast(asyncio.Protocol, session))
-    transport.resume_reading()
-    if exchange.parser.rest:
-        session.data_received(exchange.parser.rest)
+    else:
+        exchange.hand_over(cast(asyncio.Protocol, session))
     return ws
+
+
+def _shown(response: Response) -> heads.Response:
+    reason = response.reason.decode("latin-1")
+    return heads.Response(response.status, reason, Headers(response.headers), response.body)
 
 
 def _codec(settings: deflate.DeflateSettings | None, response: Response) -> PerMessageDeflate | None:
@@ -74,12 +82,3 @@ def _codec(settings: deflate.DeflateSettings | None, response: Response) -> PerM
         return None
     agreed = deflate.read_answer(settings, answers)
     return None if agreed is None else PerMessageDeflate(settings, agreed, Role.CLIENT)
-
-
-def _merged(fields: list[tuple[bytes, bytes]], extra: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Both, where `extra` may have a host or an authorization of its own, but nothing else of the handshake."""
-    names = {name.lower() for name, _ in extra}
-    for name, _ in fields:
-        if name in names and name not in (b"host", b"authorization"):
-            raise ConfigError(f"additional_headers: {name.decode()!r} belongs to the handshake, and has its own option")
-    return [field for field in fields if field[0] not in names] + list(extra)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import re
 from typing import NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlsplit
@@ -10,11 +11,13 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 from flowserve.errors import InvalidURI
 
 _PORTS = {"ws": 80, "wss": 443}
-_KEPT = "!#$%&'()*+,/:;=?@[]~"  # of a path or query: what has a meaning there, and what is escaped already
+_KEPT = "!$%&'()*+,/:;=?@[]~"  # of a path or query: what has a meaning there, and what is escaped already
+_HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=-]+")
+_BLANK = re.compile(r"[\x00-\x20\x7f]")
 
 
 class URI(NamedTuple):
-    """Where a WebSocket is: `host` without brackets, in ASCII; `target` is what the request asks for."""
+    """Where a WebSocket is: `host` without brackets, in ASCII and lower case; `target` is what the request asks for."""
 
     secure: bool
     host: str
@@ -26,8 +29,17 @@ class URI(NamedTuple):
     @property
     def authority(self) -> bytes:
         """The Host header's value (RFC 9110 section 7.2): the port only if it is not the usual one."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return (host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}").encode("ascii")
+        return (in_brackets(self.host) if self.port == _PORTS[self.scheme] else self.place).encode("ascii")
+
+    @property
+    def place(self) -> str:
+        """Host and port, in one."""
+        return f"{in_brackets(self.host)}:{self.port}"
+
+    @property
+    def origin(self) -> tuple[bool, str, int]:
+        """What tells one server from another (RFC 6454 section 4)."""
+        return self.secure, self.host, self.port
 
     @property
     def scheme(self) -> str:
@@ -43,37 +55,63 @@ def parse_uri(uri: str) -> URI:
 
     Raises InvalidURI.
     """
-    if re.search(r"[\x00-\x20\x7f]", uri):
-        raise InvalidURI(f"{uri!r} has blanks or control characters in it")
+    if not isinstance(uri, str):
+        raise InvalidURI(f"{uri!r} is no URI: text is wanted")
+    shown = repr(without_password(uri))
+    if not uri.lower().startswith(("ws://", "wss://")):
+        raise InvalidURI(f"{shown} should begin with ws:// or wss://")
     try:
-        parts = urlsplit(uri)
-        port = parts.port
+        parts = split(uri)
+        host = ascii_host(parts.hostname or "")
     except ValueError as error:
-        raise InvalidURI(f"{uri!r} is no URI: {error}") from None
-    if parts.scheme not in _PORTS:
-        raise InvalidURI(f"{uri!r} should begin with ws:// or wss://")
-    if not parts.hostname:
-        raise InvalidURI(f"{uri!r} names no host")
-    if port == 0:
-        raise InvalidURI(f"{uri!r}: there is no port 0")
+        raise InvalidURI(f"{shown} is no URI: {error}") from None
     if parts.fragment or uri.endswith("#"):
-        raise InvalidURI(f"{uri!r} has a fragment (#), which a WebSocket URI can't have (RFC 6455 section 3)")
+        raise InvalidURI(f"{shown} has a fragment (#), which a WebSocket URI can't have (RFC 6455 section 3)")
     target = quote(parts.path or "/", _KEPT)
     if parts.query:
         target += "?" + quote(parts.query, _KEPT)
-    host = _ascii_host(uri, parts.hostname)
-    return URI(parts.scheme == "wss", host, port or _PORTS[parts.scheme], target, _authorization(parts))
+    return URI(parts.scheme == "wss", host, parts.port or _PORTS[parts.scheme], target, basic_authorization(parts))
 
 
-def _ascii_host(uri: str, host: str) -> str:
+def split(uri: str) -> SplitResult:
+    """Return the parts of any URI with a host. Raises ValueError for what is none."""
+    if _BLANK.search(uri):
+        raise ValueError("it has blanks or control characters in it")
+    parts = urlsplit(uri)
+    if not parts.hostname:
+        raise ValueError("it names no host")
+    if "[" in parts.netloc:
+        ipaddress.IPv6Address(parts.hostname.partition("%")[0])  # what Python looks at itself from 3.11 on
+    if parts.port == 0:
+        raise ValueError("there is no port 0")
+    return parts
+
+
+def without_password(uri: str) -> str:
+    """`uri` as it may be shown: without the user and password that may be in it."""
+    return re.sub(r"(?<=//)[^/?#]*@", "", uri)
+
+
+def in_brackets(host: str) -> str:
+    """`host` as it stands in a URI: an IPv6 address in brackets, without its zone (RFC 6874 section 3)."""
+    return f"[{host.partition('%')[0]}]" if ":" in host else host
+
+
+def ascii_host(host: str) -> str:
+    """Return `host` in ASCII and lower case. Raises ValueError if it can't be a host's name or address."""
+    if ":" in host:  # an IPv6 address, which urlsplit() has looked at
+        return host.replace("%25", "%")
     try:
-        return host if host.isascii() else host.encode("idna").decode("ascii")
+        found = host.encode("idna").decode("ascii").lower()
     except UnicodeError:
-        raise InvalidURI(f"{uri!r}: {host!r} can't be the name of a host") from None
+        found = ""
+    if host and not _HOST.fullmatch(found):
+        raise ValueError(f"{host!r} can't be the name of a host")
+    return found
 
 
-def _authorization(parts: SplitResult) -> bytes | None:
-    """HTTP Basic authentication (RFC 7617)."""
+def basic_authorization(parts: SplitResult) -> bytes | None:
+    """HTTP Basic authentication (RFC 7617) with the user and password of a URI."""
     if parts.username is None:
         return None
     user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"

@@ -5,43 +5,28 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
-from flowserve.errors import (
-    AlreadyClosed,
-    ClientDisconnected,
-    Close,
-    ConnectionClosed,
-    ConnectionClosedError,
-    ConnectionClosedOK,
-    InvalidText,
-    PayloadTooBig,
-    ProtocolError,
-)
+from flowserve.errors import ClientDisconnected, ConnectionClosed, ConnectionClosedOK
+from flowserve.library.endings import check_close, closed_error
+from flowserve.library.fragments import Data, Fragments, Pieces, each, send_fragments
+from flowserve.library.split import Reader, Writer
 from flowserve.session import Session
-from flowserve.websocket.constants import MAX_CONTROL_PAYLOAD, CloseCode, is_sendable
+from flowserve.websocket.constants import MAX_CONTROL_PAYLOAD, State
 
 if TYPE_CHECKING:
+    import weakref
+
     from flowserve.flow import Flow
-    from flowserve.http.messages import Request
-    from flowserve.http.response import Response
+    from flowserve.library.heads import Request, Response
 
-Data = str | bytes | bytearray | memoryview
-Fragments = Iterable[Data] | AsyncIterable[Data]
-
-_OK = (CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.NO_STATUS)
-_CAUSES = {1007: InvalidText, 1009: PayloadTooBig}
-_HOLD_MARK = 65536  # of a message that is read in fragments: above it reading stops
-
-
-class _AlreadyClosedOK(AlreadyClosed, ConnectionClosedOK):
-    pass
-
-
-class _AlreadyClosedError(AlreadyClosed, ConnectionClosedError):
-    pass
+_OPEN, _CLOSED = int(State.OPEN), int(State.CLOSED)
+# Characters or bytes of a message that is coming, and that nobody waits for: above them reading stops. The first for
+# one that is received in fragments; the second bounds what comes before anybody asks where max_size does not.
+_PART_MARK = 65536
+_SPARE_MARK = 16777216
 
 
 class WebSocket:
@@ -49,7 +34,7 @@ class WebSocket:
 
     `async for message in ws` gives the messages, str for text and bytes for binary ones, until the WebSocket is closed;
     it raises ConnectionClosedError if that was not in order. Several tasks may use it at once, each message goes to
-    one of them. Cancelling a call loses no message.
+    one of them. Cancelling a call loses no message. `async with ws` closes it in the end, with 1011 after an exception.
 
     `subprotocol` is the one agreed on, or None. `request` is the client's request as a server sees it, `response` the
     server's answer as a client sees it; the other one is None.
@@ -59,7 +44,8 @@ class WebSocket:
         "__weakref__",
         "_id",
         "_lock",
-        "_partial",
+        "_lost_by",
+        "_part",
         "_pings",
         "_session",
         "_told",
@@ -83,9 +69,11 @@ class WebSocket:
         self.response = response
         self._id: uuid.UUID | None = None
         self._told = False  # the user knows that it has ended
-        self._partial = False  # a message is being received in fragments
+        self._lost_by: Exception | None = None
+        self._part: weakref.ref[Pieces] | None = None  # who is receiving a message in fragments
         self._lock: asyncio.Lock | None = None  # held while a message is being sent in fragments
-        self._pings: dict[bytes, tuple[asyncio.Future[float], float]] | None = None
+        # In order; without a future those of the keepalive.
+        self._pings: dict[bytes, tuple[asyncio.Future[float | None] | None, float]] | None = None
         self._waiters: list[asyncio.Future[None]] | None = None  # for the transport's end
         session.monitor = self
 
@@ -105,26 +93,33 @@ class WebSocket:
 
     @property
     def latency(self) -> float:
-        """Seconds that the last keepalive ping took to be answered; 0.0 before that."""
+        """Seconds that the last ping took to be answered, the keepalive's or one of `ping()`; 0.0 before that."""
         return self._session.latency
 
     @property
     def closed(self) -> bool:
         """Whether the WebSocket has ended, or is ending; messages may still wait to be received."""
-        return self._session.lost or self._session.connection.state != 0
+        return self._session.lost or self._session.connection.state != _OPEN
+
+    @property
+    def state(self) -> State:
+        """OPEN; CLOSING from this end's close frame on; CLOSED when the connection beneath is gone too."""
+        if self._session.lost:
+            return State.CLOSED
+        return State.CLOSING if self.closed else State.OPEN
 
     @property
     def close_code(self) -> int | None:
         """The peer's close code, 1005 if it gave none, 1006 if it sent no close frame; None before the end."""
-        return self._error().code if self._is_over() else None
+        return closed_error(self._session.connection).code if self._is_over() else None
 
     @property
     def close_reason(self) -> str | None:
         """The reason that went with the code."""
-        return self._error().reason if self._is_over() else None
+        return closed_error(self._session.connection).reason if self._is_over() else None
 
     def _is_over(self) -> bool:
-        return self._session.lost or self._session.connection.peer_close is not None
+        return self._session.lost or (self.closed and self._session.connection.peer_close is not None)
 
     @property
     def local_address(self) -> Any:
@@ -143,19 +138,20 @@ class WebSocket:
 
     # Receiving
 
-    async def receive(self) -> str | bytes:
-        """Return the next message: str for text, bytes for binary.
+    async def receive(self, decode: bool | None = None) -> str | bytes:
+        """Return the next message: str for text, bytes for binary. `decode` True makes a str of either, False bytes.
 
         Raises ConnectionClosedOK or ConnectionClosedError when none will come.
         """
         session = self._session
-        if self._partial:
-            self._leave_part()
-        while not session.ready():
+        while (self._part is not None and self._is_anothers()) or not session.ready():
             await session.wait()
-        if session.waiting:
-            return session.take()
-        raise self._end()
+        if not session.waiting:
+            raise await self._ending()
+        message = session.take()
+        if decode is None or isinstance(message, str) == decode:
+            return message
+        return message.encode() if isinstance(message, str) else message.decode()
 
     recv = receive
 
@@ -164,46 +160,40 @@ class WebSocket:
 
     async def __anext__(self) -> str | bytes:
         session = self._session
-        if self._partial:
-            self._leave_part()
-        while not session.ready():
+        while (self._part is not None and self._is_anothers()) or not session.ready():
             await session.wait()
         if session.waiting:
             return session.take()
-        error = self._end()
+        error = await self._ending()
         if isinstance(error, ConnectionClosedOK):
             raise StopAsyncIteration
         raise error
 
-    async def receive_fragments(self) -> AsyncIterator[str | bytes]:
-        """Give the next message piece by piece as it arrives: all str, or all bytes.
+    def receive_fragments(self) -> Pieces:
+        """Give the next message piece by piece as it arrives, to `async for`: all str, or all bytes.
 
-        Pieces are as they come from the network, cut between characters. Raises as `receive()` does, also when the end
-        comes before the message's. Left early, the rest of the message is what is received next.
+        Pieces are as they come from the network, cut between characters. While they are not taken the peer has to wait.
+        Raises as `receive()` does, also when the end comes before the message's. Left early, the rest of the message is
+        what is received next.
         """
-        session = self._session
-        self._partial, begun = True, False
-        while True:
-            while not session.connection.part_size and not session.ready():
-                await session.wait()
-            if session.waiting:
-                self._partial = False
-                rest = session.take()
-                if rest or not begun:
-                    yield rest
-                return
-            part = session.take_part()
-            if not part:
-                raise self._end()
-            begun = True
-            yield part
+        return Pieces(self)
 
     recv_streaming = receive_fragments
 
-    def _leave_part(self) -> None:
-        """Whoever was receiving in fragments has gone."""
-        self._partial = False
-        self._session.resume_reading()
+    def _is_anothers(self) -> bool:
+        """Whether the next message is being received in fragments, by another task. Asked when `part` is set."""
+        pieces = self._part()  # type: ignore[misc]
+        if pieces is not None and pieces.held():
+            return True
+        self._leave_part()
+        return False
+
+    def _leave_part(self, name: weakref.ref[Pieces] | None = None) -> None:
+        """Whoever was receiving a message in fragments has it whole, or has left: anybody may receive now."""
+        if name is None or name is self._part:
+            self._part = None
+            self._session.resume_reading()
+            self._session.wake()
 
     # Sending
 
@@ -214,107 +204,91 @@ class WebSocket:
         `text` says of bytes that they are UTF-8 to be sent as text, or of str to be sent as binary. `compress` is
         whether to compress where permessage-deflate was agreed on; None leaves that to the message's length.
 
-        Waits while the peer takes what was sent before too slowly. Raises ConnectionClosedOK or ConnectionClosedError
-        once nothing can be sent.
+        Waits while the peer takes what was sent before too slowly. Cancelled, the message is sent whole or not at all.
+        Raises ConnectionClosedOK or ConnectionClosedError once nothing can be sent.
         """
-        if isinstance(message, str):
-            payload: str | bytes = message if text is None or text else message.encode()
-        elif isinstance(message, bytes) and not text:
-            payload = message
-        elif isinstance(message, (bytes, bytearray, memoryview)):
-            payload = bytes(message).decode() if text else bytes(message)
-        else:
-            await self.send_fragmented(message, text=text)
+        if not isinstance(message, (str, bytes, bytearray, memoryview)):
+            await self.send_fragmented(message, text=text, compress=compress)
             return
-        session = self._session
+        payload = as_payload(message, text)
         if self._lock is not None and self._lock.locked():
             async with self._lock:  # a message in fragments must come to its end (RFC 6455 section 5.4)
                 pass
         try:
-            waiting = session.transmit(payload, compress)
+            waiting = self._session.transmit(payload, compress)
             if waiting is not None:
                 await waiting
         except ClientDisconnected:
-            raise self._end() from None
+            pass
+        else:
+            return
+        raise await self._ending()
 
-    async def send_fragmented(self, fragments: Fragments, *, text: bool | None = None) -> None:
+    async def send_fragmented(
+        self, fragments: Fragments, *, text: bool | None = None, compress: bool | None = None
+    ) -> None:
         """Send the pieces that `fragments` gives, all str or all bytes, as one message, each in a frame of its own as
-        soon as it is there; not compressed.
+        soon as it is there, and compressed only if `compress` is True. Other messages wait for its end.
 
-        If `fragments` raises, what was sent can't be taken back: the WebSocket is closed with 1011, and the error
-        raised.
-        Raises as `send()` does, and TypeError for pieces that are neither, or of both kinds.
+        If `fragments` raises, or this is cancelled, what was sent can't be taken back: the WebSocket is closed with
+        1011, and the error raised. Raises as `send()` does, and TypeError for pieces that are neither or of both kinds.
         """
+        pieces = each(fragments)
         if self._lock is None:
             self._lock = asyncio.Lock()
-        async with self._lock:
-            await self._session.settle()
-            try:
-                await self._send_fragments(fragments, text)
-            except ClientDisconnected:
-                raise self._end() from None
-
-    async def _send_fragments(self, fragments: Fragments, text: bool | None) -> None:
-        session = self._session
-        kind: type | None = None  # of the first piece
-        as_text = False
         try:
-            async for piece in _each(fragments):
-                first = kind is None
-                if kind is None:
-                    kind = str if isinstance(piece, str) else bytes
-                    as_text = kind is str if text is None else text
-                if isinstance(piece, str) != (kind is str):
-                    raise TypeError("the fragments of a message must be all str, or all bytes")
-                payload = piece.encode() if isinstance(piece, str) else bytes(piece)
-                if session.send_fragment(as_text, payload, first, False):
-                    await session.drain()
-            if kind is not None and session.send_fragment(as_text, b"", False, True):
-                await session.drain()
+            async with self._lock:
+                await self._session.settle()
+                await send_fragments(self._session, pieces, text, compress)
         except ClientDisconnected:
-            raise
-        except BaseException:
-            if kind is not None:
-                session.close(CloseCode.INTERNAL_ERROR, "a message was not finished")
-            raise
+            pass
+        else:
+            return
+        raise await self._ending()
 
-    async def ping(self, data: str | bytes | None = None) -> float:
+    async def ping(self, data: Data | None = None) -> float:
         """Send a ping and wait for its pong; return the seconds between. `data`, at most 125 bytes, is made up if None.
 
-        Raises ConnectionClosed when the end comes before the pong.
+        Raises ConnectionClosedOK or ConnectionClosedError when the end comes before the pong, ValueError for `data`
+        that is too long, or that another ping waits for.
         """
+        payload = uuid.uuid4().bytes if data is None else cast(bytes, as_payload(data, False))
+        if len(payload) > MAX_CONTROL_PAYLOAD:
+            raise ValueError(f"a ping holds {MAX_CONTROL_PAYLOAD} bytes at most, not {len(payload)}")
         if self._pings is None:
             self._pings = {}
-        payload = data.encode() if isinstance(data, str) else data
-        if payload is None:
-            payload = uuid.uuid4().bytes
-        elif len(payload) > MAX_CONTROL_PAYLOAD:
-            raise ValueError(f"a ping holds {MAX_CONTROL_PAYLOAD} bytes at most, not {len(payload)}")
         elif payload in self._pings:
             raise ValueError(f"a ping with {payload!r} is under way already")
-        pong: asyncio.Future[float] = self._session.context.loop.create_future()
+        pong: asyncio.Future[float | None] = self._session.context.loop.create_future()
         self._pings[payload] = pong, perf_counter()
         try:
             self._session.ping(payload)
-            return await pong
+            seconds = await pong
         except ClientDisconnected:
-            raise self._end() from None
+            seconds = None
         finally:
-            if self._pings is not None:
-                self._pings.pop(payload, None)
+            if self._pings is not None and self._pings.get(payload, (None,))[0] is pong:
+                del self._pings[payload]
+        if seconds is None:
+            raise await self._ending()
+        return seconds
+
+    def split(self) -> tuple[Reader, Writer]:
+        """Return two ends of it, one for a task that receives and one for a task that sends."""
+        return Reader(self), Writer(self)
 
     # The end
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Close it, and wait until it is closed: for the peer's answer, close_timeout seconds at most.
 
-        Messages that have not been received are lost. Nothing but the wait if it is closed already. Raises ValueError
-        for a code that a close frame may not carry; a reason of more than 123 bytes is cut.
+        What the peer sends meanwhile is lost, what has come before can still be received. Nothing but the wait if it is
+        closed already; cancelled, it goes on by itself. A reason of more than 123 bytes is cut; raises ValueError for a
+        code that a close frame may not carry.
         """
-        if not is_sendable(code):
-            raise ValueError(f"{code!r} is not a code that a close frame may carry (RFC 6455 section 7.4)")
+        check_close(code, reason)
         self._told = True
-        self._session.close(code, reason)
+        self._session.close(code, str.__str__(reason))
         await self.wait_closed()
 
     async def wait_closed(self) -> None:
@@ -324,7 +298,11 @@ class WebSocket:
             if self._waiters is None:
                 self._waiters = []
             self._waiters.append(waiter)
-            await waiter
+            try:
+                await waiter
+            finally:
+                if self._waiters is not None:
+                    self._waiters.remove(waiter)
 
     def abort(self) -> None:
         """End it now, without a closing handshake: the peer sees 1006."""
@@ -334,37 +312,39 @@ class WebSocket:
     async def __aenter__(self) -> WebSocket:
         return self
 
-    async def __aexit__(self, *exc: object) -> None:
-        await self.close()
+    async def __aexit__(self, kind: object, exc: object, traceback: object) -> None:
+        await self.close(1000 if exc is None else 1011)
 
-    def _end(self) -> ConnectionClosed:
-        """Why it has ended, for whoever asks; from then on they know."""
+    async def _ending(self) -> ConnectionClosed:
+        """Return why it has ended, once that is known: both ends have said so, or the connection is gone. From then on
+        the user knows."""
+        session = self._session
+        while session.connection.state != _CLOSED and not session.lost:
+            await session.wait()
         told, self._told = self._told, True
-        error = self._error(told)
-        connection = self._session.connection
-        if connection.failed:
-            error.__cause__ = _CAUSES.get(connection.close_code, ProtocolError)(connection.close_reason)
-        return error
-
-    def _error(self, told: bool = False) -> ConnectionClosed:
-        connection = self._session.connection
-        rcvd, sent = _close(connection.peer_close), _close(connection.sent_close)
-        both = rcvd is not None and sent is not None
-        if rcvd is not None and sent is not None and rcvd.code in _OK and sent.code in _OK:
-            kind: type[ConnectionClosed] = _AlreadyClosedOK if told else ConnectionClosedOK
-        else:
-            kind = _AlreadyClosedError if told else ConnectionClosedError
-        return kind(rcvd, sent, connection.answered if both else None)
+        return closed_error(session.connection, told, self._lost_by)
 
     # As the monitor of its session
 
     def fed(self) -> None:
         """Bytes have come, but no message."""
-        connection = self._session.connection
-        if self._partial and connection.part_size:
-            if connection.part_size > _HOLD_MARK:
-                self._session.pause_reading()
-            self._session.wake()
+        session = self._session
+        connection = session.connection
+        if connection.state != _OPEN:
+            session.wake()  # somebody may wait for the peer's close frame
+        elif connection.part_size:
+            pieces = None if self._part is None else self._part()
+            if not (session.awaited if pieces is None else pieces.waiting):
+                if connection.part_size > (_SPARE_MARK if pieces is None else _PART_MARK):
+                    session.pause_reading()
+            elif pieces is not None:
+                session.wake()
+
+    def pinged(self, payload: bytes) -> None:
+        """The keepalive has sent a ping: its pong answers those before it, too."""
+        pings = {each_payload: ping for each_payload, ping in (self._pings or {}).items() if ping[0] is not None}
+        pings.setdefault(payload, (None, perf_counter()))
+        self._pings = pings
 
     def ponged(self, payload: bytes) -> None:
         """A pong has come; it answers the pings before it, too (RFC 6455 section 5.5.3)."""
@@ -372,40 +352,34 @@ class WebSocket:
         if pings is None or payload not in pings:
             return
         now = perf_counter()
-        for each, (pong, sent_at) in list(pings.items()):
-            del pings[each]
-            if not pong.done():
+        self._session.latency = now - pings[payload][1]  # event loops' own clocks can be coarse
+        for each_payload, (pong, sent_at) in list(pings.items()):
+            del pings[each_payload]
+            if pong is not None and not pong.done():
                 pong.set_result(now - sent_at)
-            if each == payload:
+            if each_payload == payload:
                 break
+        if not pings:
+            self._pings = None
 
-    def lost(self) -> None:
+    def lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
+        self._lost_by = exc
+        self._session.stream.close()  # for Python 3.10, whose TLS transports complain when nobody has
         pings, self._pings = self._pings, None
         for pong, _ in (pings or {}).values():
-            if not pong.done():
-                pong.set_exception(ClientDisconnected("the WebSocket is closed"))
+            if pong is not None and not pong.done():
+                pong.set_result(None)
         waiters, self._waiters = self._waiters, None
         for waiter in waiters or ():
             if not waiter.done():
                 waiter.set_result(None)
 
 
-async def _each(fragments: Fragments) -> AsyncIterator[Data]:
-    if isinstance(fragments, AsyncIterable):
-        async for piece in fragments:
-            yield piece
-    elif isinstance(fragments, Iterable) and not isinstance(fragments, Mapping):
-        for piece in fragments:
-            yield piece
-    else:
-        raise TypeError(f"a message is str, bytes, or an iterable of these, not {type(fragments).__name__}")
-
-
-def _close(payload: bytes | None) -> Close | None:
-    """What a close frame says; one with a wrong code or reason says nothing."""
-    if payload is None:
-        return None
-    if not payload:
-        return Close(int(CloseCode.NO_STATUS), "")
-    return Close(int.from_bytes(payload[:2], "big"), payload[2:].decode(errors="replace"))
+def as_payload(message: Data, text: bool | None) -> str | bytes:
+    """Return what a session sends as text or as binary: exactly a str, or exactly bytes. `text` as for `send()`."""
+    if isinstance(message, str):
+        return str.__str__(message) if text is None or text else message.encode()
+    if isinstance(message, (bytes, bytearray, memoryview)):
+        return bytes(message).decode() if text else bytes(message)
+    raise TypeError(f"a message is str or bytes, not {type(message).__name__}")

@@ -11,15 +11,16 @@ cdef class Connection:
     cdef readonly object deflate
     cdef bytes _answer, _pong, _tail
     cdef list _inbox, _ready, _outbox
-    cdef object _parts
+    cdef object _deflate_piece, _parts
     cdef bint _compressed
     cdef int _opcode
-    cdef long long _max_size, _size
+    cdef long long _fragmented, _max_size, _size
     cdef Py_ssize_t _max_frames, _frames
     cdef public bytes pong_received
+    cdef public list other_pongs
     cdef readonly int state, close_code
     cdef readonly str close_reason
-    cdef readonly bint answered, ended, is_client, peer_closed
+    cdef readonly bint answered, ended, fragmenting, is_client, peer_closed
     cdef readonly bytes peer_close, sent_close
     cdef readonly Py_ssize_t waiting, waiting_size, output_size
     cdef readonly long long messages_in, bytes_in, messages_out, bytes_out
@@ -47,7 +48,9 @@ cdef class Connection:
     cpdef send_text(self, str text, compress=*)
     cpdef send_binary(self, bytes data, compress=*)
     cpdef send_compressed(self, bint text, bytes payload, long long size)
-    cpdef send_fragment(self, bint text, bytes payload, bint first, bint last)
+    cpdef send_frame(self, bytes frame, bint text, long long size)
+    @cython.locals(rsv1=bint)
+    cpdef send_fragment(self, bint text, bytes payload, bint first, bint last, bint compress=*)
     cpdef ping(self, bytes payload)
     cpdef close(self, int code, str reason=*)
     cpdef answer_end(self)

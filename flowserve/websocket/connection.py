@@ -19,6 +19,8 @@ from flowserve.websocket.frames import FrameDecoder, encode_frame, encode_header
 from flowserve.websocket.mask import new_mask
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flowserve.websocket.deflate import PerMessageDeflate
 
 _CONTINUATION = int(Opcode.CONTINUATION)
@@ -48,13 +50,16 @@ class Connection:
     `state` is State.OPEN until this end's close frame is made, CLOSING until the peer's has come too, then CLOSED.
     `waiting` and `waiting_size` count the messages that `take()` would give, and their length (characters or bytes).
     `peer_close` and `sent_close` are the payloads of both ends' close frames, None until they have come or gone;
-    `answered` says that this end's was the second.
+    `answered` says that this end's was the second. `pong_received` is the last pong that came, `other_pongs` those
+    before it, until the owner forgets them. `fragmenting` says that `send_fragment()` has yet to send a message's last.
     """
 
     __slots__ = (
         "_answer",
         "_compressed",
         "_decoder",
+        "_deflate_piece",
+        "_fragmented",
         "_frames",
         "_inbox",
         "_max_frames",
@@ -73,9 +78,11 @@ class Connection:
         "close_reason",
         "deflate",
         "ended",
+        "fragmenting",
         "is_client",
         "messages_in",
         "messages_out",
+        "other_pongs",
         "output_size",
         "peer_close",
         "peer_closed",
@@ -105,6 +112,10 @@ class Connection:
         self._answer: bytes | None = None  # payload of the close frame that answers the end
         self._pong: bytes | None = None  # the mailbox
         self.pong_received: bytes | None = None
+        self.other_pongs: list[bytes] | None = None
+        self.fragmenting = False
+        self._fragmented = 0  # bytes of that message
+        self._deflate_piece: Callable[[bytes, bool], bytes] | None = None  # and what compresses them
         self.state = _OPEN
         self.ended = False
         self.peer_closed = False
@@ -191,6 +202,10 @@ class Connection:
             else:
                 self._pong = payload
         elif self._decoder.opcode == _PONG:
+            if self.pong_received is not None:
+                if self.other_pongs is None:
+                    self.other_pongs = []
+                self.other_pongs.append(self.pong_received)
             self.pong_received = payload
         else:
             self._read_close(payload)
@@ -323,13 +338,29 @@ class Connection:
         self.bytes_out += size
         self._put_message(_TEXT if text else _BINARY, payload, True)
 
-    def send_fragment(self, text: bool, payload: bytes, first: bool, last: bool) -> None:
-        """Send a frame of a message that goes out in fragments (RFC 6455 section 5.4), not compressed; only control
-        frames may be sent until its last."""
-        opcode = _CONTINUATION if not first else _TEXT if text else _BINARY
-        self._put(encode_frame(opcode, payload, self._mask(), False, last))
+    def send_frame(self, frame: bytes, text: bool, size: int) -> None:
+        """Send a message that is a frame already, unmasked, and had `size` bytes before it was compressed."""
+        self.messages_out += 1
+        self.bytes_out += size
+        self._put(frame)
+
+    def send_fragment(self, text: bool, payload: bytes, first: bool, last: bool, compress: bool = False) -> None:
+        """Send a frame of a message that goes out in fragments (RFC 6455 section 5.4, RFC 7692 section 6.1); only
+        control frames may be sent until its last. `compress`, in the first, is as above, but None is no."""
+        if first:
+            self._fragmented = 0
+            self._deflate_piece = self.deflate.deflater.begin() if compress and self.deflate is not None else None
+        rsv1 = first and self._deflate_piece is not None
+        self._fragmented += len(payload)
         self.bytes_out += len(payload)
+        if self._deflate_piece is not None:
+            payload = self._deflate_piece(payload, last)
+        self._put(
+            encode_frame(_CONTINUATION if not first else _TEXT if text else _BINARY, payload, self._mask(), rsv1, last)
+        )
+        self.fragmenting = not last
         if last:
+            self._deflate_piece = None
             self.messages_out += 1
 
     def ping(self, payload: bytes) -> None:

@@ -281,10 +281,25 @@ class Deflater:
         self._idle.append(stream)
         return payload
 
+    def begin(self) -> Callable[[Data, bool], bytes]:
+        """Return what compresses one message in pieces: it takes each, and whether it is the last."""
+        if not self.takeover:
+            return functools.partial(_deflate_piece, self._new())
+        if self._stream is None:
+            self._stream = self._new()
+        return functools.partial(_deflate_piece, self._stream)
+
 
 def _deflate(stream: Compressor, data: Data, flush: int) -> bytes:
     head = stream.compress(data)
     return head + stream.flush(flush)[: -len(_TAIL)]
+
+
+def _deflate_piece(stream: Compressor, data: Data, last: bool) -> bytes:
+    if not data:
+        return _EMPTY if last else b""
+    out = _deflate(stream, data, zlib.Z_SYNC_FLUSH)
+    return out if last else out + _TAIL
 
 
 @functools.cache

@@ -1,0 +1,321 @@
+"""accept(): a WebSocket over a stream that somebody else has opened, in the server's role."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl as tls
+import sys
+from collections.abc import Generator, Iterable, Sequence
+from email.utils import formatdate
+from typing import Any, cast
+
+from flowserve.compression import deflate_settings
+from flowserve.config import Config
+from flowserve.errors import ConfigError, HandshakeError, RequestError
+from flowserve.flow import Flow
+from flowserve.http.h1 import RequestParser, ResponseEncoder, encode_switching
+from flowserve.http.headers import Headers
+from flowserve.http.messages import Request as Head
+from flowserve.library.deadline import Deadline
+from flowserve.library.heads import Request
+from flowserve.library.home import Home, read_options
+from flowserve.library.terms import Handshake, Origins, ProcessRequest, SelectSubprotocol, Terms, answer_of
+from flowserve.library.websocket import WebSocket
+from flowserve.session import Session
+from flowserve.websocket import deflate
+from flowserve.websocket.connection import Connection
+from flowserve.websocket.constants import Role
+from flowserve.websocket.deflate import PerMessageDeflate
+from flowserve.websocket.handshake import check_request, response_fields
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Field = tuple[str, str] | tuple[bytes, bytes]
+
+_LINGER = 2.0
+"""Seconds in which a client may still send after it was refused: closing at once would reset the connection, and the
+answer with it (RFC 9112 section 9.6)."""
+
+
+class accept:  # noqa: N801  (used like a function)
+    """Open a WebSocket with the client at the other end of `stream`: `ws = await accept(stream)`, or `async with
+    accept(stream) as ws`.
+
+    `stream` is a connected socket, or a pair of asyncio's StreamReader and StreamWriter; from then on it belongs to the
+    WebSocket, or is closed if there is none. With `ssl`, a server's context, the client of a socket is to begin
+    with a TLS handshake.
+
+    Somebody else may have parsed the request already: it is given as `request`, or its header fields as
+    `request_headers`. Only the answer is sent then, and the stream's next bytes are frames.
+
+    `subprotocols`, `select_subprotocol`, `origins` and `process_request` are as for `serve()`; `headers` are added
+    to the answer. The client has `open_timeout` seconds (None: no limit) for its part. The other options are those of a
+    WebSocket, such as `max_size`.
+
+    Raises HandshakeError when the client is refused, with the answer that it got, or has left (status 0); TimeoutError;
+    OSError when TLS fails; and what the callbacks raise, which the client sees as a 500.
+    """
+
+    def __init__(
+        self,
+        stream: socket.socket | Streams,
+        *,
+        request: Request | None = None,
+        request_headers: Iterable[Field] | None = None,
+        subprotocols: Sequence[str] | None = None,
+        select_subprotocol: SelectSubprotocol | None = None,
+        origins: Origins | None = None,
+        process_request: ProcessRequest | None = None,
+        headers: Iterable[tuple[str, str]] = (),
+        ssl: tls.SSLContext | None = None,
+        open_timeout: float | None = 10.0,
+        **options: Any,
+    ) -> None:
+        if not isinstance(stream, (socket.socket, tuple)):
+            wanted = "a socket, or a pair (StreamReader, StreamWriter)"
+            raise TypeError(f"stream: {wanted} is wanted, not {type(stream).__name__}")
+        if ssl is not None and not isinstance(stream, socket.socket):
+            raise ConfigError("ssl: streams have done their TLS handshake already; give ssl with a socket")
+        if request is not None and request_headers is not None:
+            raise ConfigError("request_headers: they are in the request already; give one of the two")
+        if request_headers is not None:
+            request = Request("/", Headers(_as_bytes(field) for field in request_headers))
+        self._stream = stream
+        self._request = request
+        self._terms = Terms(subprotocols, select_subprotocol, origins, process_request)
+        self._extra = [_as_bytes(field) for field in headers]
+        self._ssl = ssl
+        self._timeout = open_timeout
+        self._config = read_options(options)
+        self._ws: WebSocket | None = None
+
+    def __await__(self) -> Generator[Any, None, WebSocket]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> WebSocket:
+        self._ws = await self
+        return self._ws
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._ws is not None:
+            await self._ws.close()
+
+    async def _open(self) -> WebSocket:
+        async with Deadline(self._timeout) as deadline:
+            return await self._accept(deadline)
+
+    async def _accept(self, deadline: Deadline) -> WebSocket:
+        reception = _Reception(self._config, None if self._request is None else _head_of(self._request))
+        deadline.doing = "waiting for the client's TLS handshake"
+        await self._take_over(reception)
+        try:
+            return await self._welcome(reception, deadline)
+        except HandshakeError as error:
+            reception.refuse(error)
+            raise
+        except Exception:
+            reception.refuse(HandshakeError(500, "Internal Server Error"))
+            raise
+        except BaseException:
+            reception.transport.abort()
+            raise
+
+    async def _take_over(self, reception: _Reception) -> None:
+        if isinstance(self._stream, socket.socket):
+            if self._stream.family in (socket.AF_INET, socket.AF_INET6):
+                # asyncio does so only where the socket's proto says TCP, and mostly that is 0
+                self._stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            loop = asyncio.get_running_loop()
+            await loop.connect_accepted_socket(lambda: reception, self._stream, ssl=self._ssl)
+            return
+        reader, writer = self._stream
+        if (error := reader.exception()) is not None:
+            raise error
+        if writer.transport.is_closing():
+            raise HandshakeError(0, "the stream is closed already")
+        buffered = _buffered(reader)
+        transport = cast(asyncio.Transport, writer.transport)
+        reception.replaced = writer, transport.get_protocol()
+        transport.set_protocol(reception)
+        reception.begin(transport, buffered, reader.at_eof())
+
+    async def _welcome(self, reception: _Reception, deadline: Deadline) -> WebSocket:
+        deadline.doing = "waiting for the client's request"
+        head = await reception.head
+        deadline.doing = "deciding on the client's request"
+        transport = reception.transport
+        request = self._request or Request(head.target.decode("latin-1"), Headers(head.headers))
+        handshake = Handshake(request, transport.get_extra_info("peername"), transport.get_extra_info("sockname"))
+        if self._request is None and not head.is_websocket:
+            raise await self._terms.turn_away(handshake, head.method)
+        key, offered = check_request(head.method, head.http_version, head.headers)
+        subprotocol = await self._terms.agree(handshake, offered)
+        if reception.lost:
+            raise HandshakeError(0, "the client left before it was answered")
+        home = Home(self._config, asyncio.get_running_loop())
+        config = home.config
+        codec, extensions = _agree_on_deflate(config, head)
+        fields = response_fields(key, subprotocol, extensions, self._extra)
+        flow = Flow(transport)
+        flow.write(encode_switching(fields, _date()))
+        connection = Connection(Role.SERVER, config.ws_max_size, config.ws_max_frames_per_message, codec)
+        session = Session(connection, flow, home)
+        ws = WebSocket(session, subprotocol, request=request)
+        reception.hand_over(session)
+        return ws
+
+
+class _Reception(asyncio.Protocol):
+    """The protocol of a transport until the client has its answer: `head` is done when the request has come. Reading is
+    paused then, up to `hand_over()` or `refuse()`."""
+
+    def __init__(self, config: Config, head: Head | None) -> None:
+        """`head` is the request, if it has been read already."""
+        self.head: asyncio.Future[Head] = asyncio.get_running_loop().create_future()
+        self.transport: asyncio.Transport
+        # The streams' writer, which would close the transport when it is collected, and the protocol before, which is
+        # told of the transport's end: whoever has the writer can still wait for that.
+        self.replaced: tuple[asyncio.StreamWriter, asyncio.BaseProtocol] | None = None
+        self.lost = False
+        self._parser = RequestParser(self, config.h1_max_header_size, config.h1_max_header_count)
+        self._request = head
+        self._rest = b""  # what came behind the request
+        self._eof = False
+        self._refused = False
+        self._linger: asyncio.TimerHandle | None = None
+        if head is not None:
+            self.head.set_result(head)
+
+    def begin(self, transport: asyncio.Transport, data: bytes, ended: bool) -> None:
+        """Read from `transport`; `data`, and with `ended` the client's end, were read before."""
+        self.transport = transport
+        transport.resume_reading()
+        if self.head.done():
+            transport.pause_reading()
+        if data:
+            self.data_received(data)
+        if ended and not self.eof_received():
+            transport.close()
+
+    def hand_over(self, session: Session) -> None:
+        """Make `session` the transport's protocol, and give it what came behind the request."""
+        replaced, self.replaced = self.replaced, None
+        if replaced is not None:
+            session.on_lost = lambda _: replaced[1].connection_lost(None)
+        self.transport.set_protocol(cast(asyncio.Protocol, session))
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+        if self._rest:
+            session.data_received(self._rest)
+        if self._eof and not session.eof_received():
+            self.transport.close()
+        self._parser.close()
+
+    def refuse(self, error: HandshakeError) -> None:
+        """Answer with `error`, if it is an answer, and close."""
+        self._refused, self._rest = True, b""
+        if self.lost or self.transport.is_closing() or not error.status:
+            self.transport.abort()
+            return
+        encoder = ResponseEncoder(self._request or Head("GET", b"/", "1.1", []))
+        encoder.keep_alive = False
+        status, fields, body = answer_of(error)
+        self.transport.write(encoder.head(status, fields, _date(), len(body)) + encoder.body(body, False))
+        if self._eof or not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self.transport.write_eof()
+        self.transport.resume_reading()  # to throw it away
+        self._linger = asyncio.get_running_loop().call_later(_LINGER, self.transport.abort)
+
+    # As the protocol of the transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.begin(cast(asyncio.Transport, transport), b"", False)
+
+    def data_received(self, data: bytes) -> None:
+        if self.head.done():
+            if not self._refused:
+                self._rest += data
+            return
+        try:
+            self._rest = self._parser.feed(data)
+        except (RequestError, HandshakeError) as error:
+            self._fail(HandshakeError(error.status, error.detail))
+            return
+        if self._request is not None:
+            self.transport.pause_reading()
+            self.head.set_result(self._request)
+
+    def eof_received(self) -> bool:
+        self._eof = True
+        self._fail(HandshakeError(0, "the client left before its request was complete"))
+        return not self._refused and self._request is not None and self.transport.can_write_eof()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        self._fail(HandshakeError(0, "the client left before its request was complete"))
+        self._parser.close()
+        if self._linger is not None:
+            self._linger.cancel()
+        if self.replaced is not None:
+            self.replaced[1].connection_lost(exc)
+
+    def _fail(self, error: HandshakeError) -> None:
+        if not self.head.done():
+            self.head.set_exception(error)
+            self.head.exception()  # looked at: nobody need wait for it
+
+    # What the parser calls
+
+    def on_request(self, request: Head) -> None:
+        if request.has_body and request.is_websocket:
+            raise RequestError(400, "A request for a WebSocket has no body")
+        self._request = request
+
+    def on_body(self, data: bytes) -> None:
+        """Of a request that will be refused: nobody wants it."""
+
+    def on_end(self) -> None:
+        """The request is complete."""
+
+
+def _as_bytes(field: Field) -> tuple[bytes, bytes]:
+    name, value = (each if isinstance(each, bytes) else each.encode("latin-1") for each in field)
+    return name, value
+
+
+def _head_of(request: Request) -> Head:
+    """A request that somebody else has parsed, as our parser would have given it."""
+    fields = [_as_bytes(field) for field in request.headers.raw_items()]
+    headers = [(name.lower(), value.strip(b" \t")) for name, value in fields]
+    return Head("GET", b"/", "1.1", headers)  # nobody asks it for the target
+
+
+def _buffered(reader: asyncio.StreamReader) -> bytes:
+    """Take what `reader` has read already, without waiting."""
+    if reader.at_eof():
+        return b""
+    reading = reader.read(sys.maxsize)
+    try:
+        reading.send(None)
+    except StopIteration as done:
+        return cast(bytes, done.value)
+    reading.close()  # it would wait: there is nothing
+    return b""
+
+
+def _agree_on_deflate(config: Config, head: Head) -> tuple[PerMessageDeflate | None, bytes | None]:
+    """The codec, and the value of Sec-WebSocket-Extensions that says so."""
+    settings = deflate_settings(config, Role.SERVER)
+    if settings is None:
+        return None, None
+    agreed = deflate.accept(settings, head.values(b"sec-websocket-extensions"))
+    if agreed is None:
+        return None, None
+    parameters, answer = agreed
+    return PerMessageDeflate(settings, parameters, Role.SERVER), answer
+
+
+def _date() -> bytes:
+    return b"date: %b\r\n" % formatdate(usegmt=True).encode("ascii")

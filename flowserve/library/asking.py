@@ -1,0 +1,164 @@
+"""The arguments of `connect()`, checked: each error names the one that is wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import ssl as tls
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from flowserve.errors import ASGIMisuse, ConfigError
+from flowserve.http.headers import Headers
+from flowserve.http.response import encode_request
+from flowserve.library.dialing import Route, Trust
+from flowserve.library.opening import Wish
+from flowserve.library.proxies import parse_proxy
+from flowserve.library.uri import URI, ascii_host
+from flowserve.options import Kind, duration, number, optional, path, text
+
+HeadersLike = Headers | Mapping[str, str] | Iterable[tuple[str, str]]
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_FILE = optional(path())
+_TEXT = optional(text())
+_HANDSHAKE = (b"upgrade", b"connection", b"sec-websocket-key", b"sec-websocket-version", b"sec-websocket-accept",
+    b"sec-websocket-protocol", b"sec-websocket-extensions", b"content-length", b"transfer-encoding")  # fmt: skip
+
+
+def make_route(
+    uri: URI,
+    ssl: tls.SSLContext | Literal[True] | None,
+    ca_file: str | os.PathLike[str] | None,
+    server_hostname: str | None,
+    host: str | None,
+    port: int | None,
+    uds: str | os.PathLike[str] | None,
+    sock: socket.socket | None,
+    local_addr: tuple[str, int] | None,
+    proxy: str | Literal[True] | None,
+    proxy_ssl: tls.SSLContext | None,
+) -> Route:
+    """Return the way to the server that these arguments of `connect()` describe. Raises ConfigError, InvalidProxy."""
+    for name, value in (("ssl", ssl), ("ca_file", ca_file), ("server_hostname", server_hostname)):
+        if value is not None and not uri.secure:
+            raise ConfigError(f"{name}: {uri} is without TLS; write wss:// for a server that has it")
+    for name, context in (("ssl", ssl), ("proxy_ssl", proxy_ssl)):
+        if context is not None and not isinstance(context, tls.SSLContext) and (name, context) != ("ssl", True):
+            raise ConfigError(f"{name}: {context!r} is no ssl.SSLContext")
+    if isinstance(ssl, tls.SSLContext) and ca_file is not None:
+        raise ConfigError("ca_file: means nothing beside ssl; load it into that context")
+    ways = {"uds": uds, "sock": sock, "host": host}
+    if len(given := [name for name, value in ways.items() if value is not None]) > 1 or (
+        port and given in (["uds"], ["sock"])
+    ):
+        raise ConfigError(f"{given[0]}: leads to the server already; leave out {(given[1:] or ['port'])[0]}")
+    if proxy is not True and proxy is not None:
+        if not isinstance(proxy, str):
+            raise ConfigError(f"proxy: {proxy!r} is neither a URL nor True nor None")
+        parse_proxy(proxy)
+        if uds is not None or sock is not None:
+            raise ConfigError(f"proxy: can't be gone through with {given[0]}; leave one of them out")
+    return Route(
+        Trust(None if ssl is True else ssl, _checked("ca_file", _FILE, ca_file)),
+        _checked("server_hostname", _TEXT, server_hostname),
+        _host(host),
+        _checked("port", optional(number(1, 65535)), port),
+        _checked("uds", _FILE, uds),
+        _stream_socket(sock),
+        _address(local_addr),
+        proxy,
+        Trust(proxy_ssl),
+    )
+
+
+def make_wish(
+    subprotocols: Sequence[str] | None, headers: HeadersLike | None, origin: str | None, user_agent: str | None
+) -> Wish:
+    """Return what these arguments of `connect()` ask a server for. Raises ConfigError."""
+    if isinstance(subprotocols, (str, bytes)):
+        raise ConfigError(f"subprotocols: a list is wanted, not {subprotocols!r} alone")
+    names = tuple(subprotocols or ())
+    for name in names:
+        if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+            raise ConfigError(f"subprotocols: {name!r} can't be the name of one (RFC 6455 section 4.1 point 10)")
+    if len(set(names)) < len(names):
+        raise ConfigError("subprotocols: each may be named once")
+    pairs = _pairs(headers)
+    given = {name.lower() for name, _ in pairs}
+    for each in _HANDSHAKE:
+        if each in given:
+            raise ConfigError(f"additional_headers: {each.decode()!r} belongs to the handshake; connect() makes it")
+    if origin is not None:
+        if b"origin" in given:
+            raise ConfigError("origin: is in additional_headers already")
+        pairs.insert(0, _field("origin", "Origin", origin))
+    if user_agent is not None and b"user-agent" not in given:
+        pairs.append(_field("user_agent_header", "User-Agent", user_agent))
+    return Wish(names, pairs, user_agent)
+
+
+def checked_seconds(name: str, value: Any) -> float | None:
+    """Return a duration, or None for no limit. Raises ConfigError."""
+    return _checked(name, optional(duration()), value)  # type: ignore[no-any-return]
+
+
+def checked_number(name: str, value: Any) -> int:
+    """Return a whole number from 0 on. Raises ConfigError."""
+    return _checked(name, number(0), value)  # type: ignore[no-any-return]
+
+
+def _checked(name: str, kind: Kind, value: Any) -> Any:
+    try:
+        return kind.parse(value)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{name}: {error}") from None
+
+
+def _host(host: Any) -> str | None:
+    if host is None:
+        return None
+    try:
+        return ascii_host(text().parse(host).strip("[]"))
+    except ValueError as error:
+        raise ConfigError(f"host: {error}") from None
+
+
+def _stream_socket(sock: Any) -> socket.socket | None:
+    if sock is not None and (not isinstance(sock, socket.socket) or sock.type != socket.SOCK_STREAM):
+        raise ConfigError(f"sock: {sock!r} is no stream socket")
+    return sock
+
+
+def _address(address: Any) -> tuple[str, int] | None:
+    if address is None:
+        return None
+    if not isinstance(address, (tuple, list)) or len(address) != 2:
+        raise ConfigError(f"local_addr: (host, port) is wanted, not {address!r}")
+    return address[0], address[1]
+
+
+def _pairs(given: Any) -> list[tuple[bytes, bytes]]:
+    if isinstance(given, Headers):
+        given = given.raw_items()
+    elif isinstance(given, Mapping):
+        given = given.items()
+    try:
+        pairs = list(given or ())
+        return [_field("additional_headers", name, value) for name, value in pairs]
+    except (TypeError, ValueError):
+        raise ConfigError("additional_headers: a mapping is wanted, or pairs of str (name, value)") from None
+
+
+def _field(option: str, name: Any, value: Any) -> tuple[bytes, bytes]:
+    if not isinstance(name, str) or not isinstance(value, str):
+        raise ConfigError(f"{option}: {value!r} of {name!r} is not str")
+    try:
+        field = name.encode("latin-1"), value.encode("latin-1")
+        encode_request("GET", "/", [field])
+    except UnicodeEncodeError:
+        raise ConfigError(f"{option}: {value!r} has characters that a header can't have") from None
+    except ASGIMisuse as error:
+        raise ConfigError(f"{option}: {error}") from None
+    return field
