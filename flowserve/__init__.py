@@ -8,34 +8,78 @@ speed.choose()
 
 from flowserve.config import Config  # noqa: E402  (after the choice of speed)
 from flowserve.errors import (  # noqa: E402
+    AlreadyClosed,
     ASGIMisuse,
     ClientDisconnected,
+    Close,
     ConfigError,
+    ConnectionClosed,
+    ConnectionClosedError,
+    ConnectionClosedOK,
     FlowserveError,
     HandshakeError,
+    InvalidProxy,
     InvalidText,
+    InvalidURI,
     PayloadTooBig,
     ProtocolError,
+    ProxyError,
     RequestError,
     StartupFailed,
 )
+from flowserve.http.headers import Headers  # noqa: E402
+from flowserve.library.accept import accept  # noqa: E402
+from flowserve.library.broadcast import broadcast  # noqa: E402
+from flowserve.library.connect import connect, unix_connect  # noqa: E402
+from flowserve.library.events import Disconnect, Error, EventStream, NewClient, NewMessage  # noqa: E402
+from flowserve.library.heads import Request, Response  # noqa: E402
+from flowserve.library.split import Reader, Writer  # noqa: E402
+from flowserve.library.websocket import WebSocket  # noqa: E402
 from flowserve.server.worker import Server  # noqa: E402
+from flowserve.serving import WebSocketServer, serve, start_server, unix_serve  # noqa: E402
 from flowserve.supervisor import run  # noqa: E402
 from flowserve.version import __version__  # noqa: E402
 
 __all__ = [
     "ASGIMisuse",
+    "AlreadyClosed",
     "ClientDisconnected",
+    "Close",
     "Config",
     "ConfigError",
+    "ConnectionClosed",
+    "ConnectionClosedError",
+    "ConnectionClosedOK",
+    "Disconnect",
+    "Error",
+    "EventStream",
     "FlowserveError",
     "HandshakeError",
+    "Headers",
+    "InvalidProxy",
     "InvalidText",
+    "InvalidURI",
+    "NewClient",
+    "NewMessage",
     "PayloadTooBig",
     "ProtocolError",
+    "ProxyError",
+    "Reader",
+    "Request",
     "RequestError",
+    "Response",
     "Server",
     "StartupFailed",
+    "WebSocket",
+    "WebSocketServer",
+    "Writer",
     "__version__",
+    "accept",
+    "broadcast",
+    "connect",
     "run",
+    "serve",
+    "start_server",
+    "unix_connect",
+    "unix_serve",
 ]

@@ -18,6 +18,7 @@ LEAVES = {
     "errors",
     "flow",
     "logs",
+    "loops",
     "metrics",
     "options",
     "places",
@@ -30,7 +31,7 @@ LEAVES = {
 MAY_KNOW: dict[str, set[str]] = {
     # Build time, and the two ends of the tree.
     "_build": set(),
-    "__init__": {"config", "errors", "server", "library", "serving", "speed", "supervisor", "version", "topics"},
+    "__init__": {"config", "errors", "http", "server", "library", "serving", "speed", "supervisor", "version", "topics"},
     "__main__": {"cli"},
     # The leaves: each with the few others that it may stand on.
     "errors": set(),
@@ -47,6 +48,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "places": {"options"},
     "slowsends": {"errors"},
     "logs": {"accesslog", "config", "errors"},
+    "loops": {"errors"},
     "configfile": {"config", "errors", "options"},
     "loader": {"config", "errors"},
     "context": {"config", "errors", "logs", "metrics", "timers"},
@@ -64,7 +66,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "asgi": {"config", "context", "errors", "http", "logs", "metrics", "session", "stream", "timers", "websocket"},
     "server": {"asgi", "http", "metered", "outbox", "session", "websocket", *LEAVES},
     "library": {"http", "outbox", "session", "websocket", *LEAVES} - {"loader"},
-    "serving": {"http", "library", "server", *LEAVES},
+    "serving": {"asgi", "http", "library", "server", *LEAVES},
     "topics": {"session", *LEAVES} - {"loader"},
     "supervisor": {"failures", "server", *LEAVES},
     "gunicorn": {"configfile", "failures", "server", *LEAVES},
@@ -72,8 +74,9 @@ MAY_KNOW: dict[str, set[str]] = {
     "speed": {"asgi", "library", "session", "websocket"},
     "top": {"errors", "metrics"},
     "cli": {"configfile", "failures", "server", "speed", "supervisor", *LEAVES},
-    "talk": {"library", *LEAVES},
-    "bench": {"library", *LEAVES},
+    "target": {"library", *LEAVES},
+    "talk": {"library", "target", "websocket", *LEAVES},
+    "bench": {"library", "target", *LEAVES},
 }
 
 FOREIGN: dict[str, set[str]] = {
