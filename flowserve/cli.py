@@ -25,7 +25,11 @@ from flowserve.options import Option
 
 _INTERRUPTED = 130
 
-_COMMANDS = {"top": ("flowserve.top", "top", "Watch a running server in the terminal.")}
+_COMMANDS = {
+    "connect": ("flowserve.talk.command", "talk", "Talk to a WebSocket server."),
+    "bench": ("flowserve.bench.command", "bench", "Put a WebSocket echo server under load."),
+    "top": ("flowserve.top", "top", "Watch a running server in the terminal."),
+}
 """What may stand in APP's place, which always has a colon in it: module and name of a click command, and its help."""
 
 _ALTERNATIVES = (

@@ -1,0 +1,178 @@
+"""The command `flowserve bench URL`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from flowserve.bench.load import Load, Plan
+from flowserve.bench.report import as_json, as_text
+from flowserve.errors import ConfigError
+from flowserve.loops import handling, run_in_loop
+from flowserve.options import duration, number, optional, size
+from flowserve.target import INTERRUPTED, Target, option, reach_options, target_of, url_argument
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+_HELP = """Put the WebSocket echo server at URL under load: open connections, keep messages on their way on each, and
+check every echo, byte by byte. Then show how many came back a second, and how long they took.
+
+Each connection sends its next message when an echo has come, so that a slow server gets fewer messages. With --rate
+messages are sent at this rate in all, and latency counts from when a message was to be sent, also if it had to wait for
+one of --in-flight to come back.
+
+Latencies are told within 0.8 %. All runs on one CPU; to load a server with more, start it several times. Ctrl-C ends it
+early, with the results so far.
+
+Exit status: 0 if every echo came and was right, 1 if not, or if connections failed or were closed, 2 for wrong usage,
+130 after Ctrl-C.
+"""
+
+_SPARE = 64
+"""Descriptors that something else may need."""
+_REDRAW = 0.25
+"""Seconds."""
+
+
+def _bench(url: str, as_json_: bool, **given: Any) -> int:
+    target = target_of(url, given)
+    largest = None if given["max_size"] is None else max(given["max_size"], given["size"])  # echoes are welcome
+    target = replace(target, options={**target.options, "max_size": largest, "close_timeout": given["timeout"]})
+    plan = Plan(
+        connections=given["connections"],
+        size=given["size"],
+        in_flight=given["in_flight"],
+        binary=given["binary"],
+        duration=_duration(given["duration"], given["messages"]),
+        messages=given["messages"],
+        rate=given["rate"],
+        patience=given["timeout"],
+    )
+    _make_room(plan.connections)
+    load, status = run_in_loop("auto", lambda: _run(target, plan))
+    if load.result.seconds:
+        click.echo(json.dumps(as_json(target, plan, load.result)) if as_json_ else as_text(target, plan, load.result))
+    return status
+
+
+def _duration(given: float | None, messages: int | None) -> float | None:
+    if given is None:
+        return None if messages is not None else 10.0
+    if messages is not None:
+        raise click.UsageError("--duration and --messages exclude each other")
+    return given
+
+
+async def _run(target: Target, plan: Plan) -> tuple[Load, int]:
+    """Return what was done, with the exit status. Raises FlowserveError."""
+    load, me, interrupted = Load(target, plan), asyncio.current_task(), False
+
+    def interrupt(_number: signal.Signals) -> None:
+        nonlocal interrupted
+        if interrupted or not load.elapsed:
+            assert me is not None
+            me.cancel()
+        interrupted = True
+        load.stop()
+
+    with handling({signal.SIGINT: interrupt}):
+        try:
+            async with _progress(load, plan):
+                await load.open()
+                await load.run()
+            await load.close()
+        except asyncio.CancelledError:
+            load.abort()
+            return load, INTERRUPTED
+    return load, INTERRUPTED if interrupted else 0 if load.result.good else 1
+
+
+def _make_room(connections: int) -> None:
+    """Have the process allowed to open so many. Raises ConfigError."""
+    if resource is None:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _SPARE
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise ConfigError(
+            f"--connections {connections} takes more open files than the {hard} allowed here; see ulimit -Hn, or start"
+            " several, with fewer connections each"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+# While it runs
+
+
+@asynccontextmanager
+async def _progress(load: Load, plan: Plan) -> AsyncIterator[None]:
+    """Keep one line on the terminal up to date, if there is one."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    task = asyncio.ensure_future(_redraw(load, plan))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        click.echo("\r\x1b[K", err=True, nl=False)
+
+
+async def _redraw(load: Load, plan: Plan) -> None:
+    before, at = 0, 0.0
+    while True:
+        echoed, now = load.result.tally.echoed, load.elapsed
+        rate = (echoed - before) / (now - at) if now > at else 0.0
+        click.echo(f"\r\x1b[K{_line(load, plan, rate)}", err=True, nl=False)
+        before, at = echoed, now
+        await asyncio.sleep(_REDRAW)
+
+
+def _line(load: Load, plan: Plan, rate: float) -> str:
+    if not load.elapsed:
+        return f"opening connections: {load.result.opened:,} of {plan.connections:,}"
+    tally = load.result.tally
+    part = tally.echoed / plan.messages if plan.messages else load.elapsed / (plan.duration or 1)
+    filled = min(int(part * 20), 20)
+    wrong = f", {tally.wrong:,} wrong" if tally.wrong else ""
+    closed = f", {sum(tally.ends.values()):,} closed" if tally.ends else ""
+    bar = "█" * filled + "░" * (20 - filled)
+    return f"{bar} {load.elapsed:.1f} s, {tally.echoed:,} echoes, {rate:,.0f}/s{wrong}{closed}"
+
+
+bench = click.Command(
+    "bench",
+    callback=_bench,
+    help=_HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    params=[
+        url_argument(),
+        option(["-c", "--connections"], number(1, 1_000_000), 100, "Connections."),
+        option(["-s", "--size"], size(), 64, "Size of a message."),
+        option(["-n", "--in-flight"], number(1, 1_000_000), 1, "Messages on their way on each connection."),
+        option(["-d", "--duration"], optional(duration()), None, "How long to send. [default: 10s]"),
+        option(["--messages"], optional(number(1)), None, "Send so many in all, instead of for a duration."),
+        option(["--rate"], optional(number(1, 100_000_000)), None, "Messages to send a second, in all."),
+        click.Option(["--binary"], is_flag=True, help="Send binary messages instead of text."),
+        click.Option(["--json", "as_json_"], is_flag=True, help="Print one JSON object, in seconds and bytes."),
+        *reach_options(
+            compression=False,
+            ping_interval=None,
+            patience="Longest wait for the server: for a connection, and for an echo.",
+        ),
+    ],
+)

@@ -1,0 +1,139 @@
+"""What `flowserve bench` tells of a result: for people, and for machines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flowserve.bench.histogram import PRECISION, Histogram
+from flowserve.bench.load import Plan, Result
+from flowserve.options import duration
+from flowserve.target import Target
+from flowserve.version import __version__
+
+_QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
+_BAR = 40
+"""Columns of the longest bar."""
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+_SHOWN = 60
+"""Characters or bytes of a wrong echo that are shown."""
+_BUSY = 0.9
+"""Of a CPU: above it the tool itself is what is measured."""
+
+
+def figures(times: Histogram) -> dict[str, float | None]:
+    """The usual figures of a histogram, in seconds."""
+    quantiles = {name: times.quantile(part) for name, part in _QUANTILES.items()}
+    return {"min": times.least, "mean": times.mean, **quantiles, "max": times.quantile(1.0)}
+
+
+def as_json(target: Target, plan: Plan, result: Result) -> dict[str, Any]:
+    """Everything in SI units: seconds, bytes, messages."""
+    tally, rate = result.tally, result.tally.echoed / result.seconds
+    return {
+        "flowserve": __version__,
+        "url": str(target.uri),
+        "size": plan.size,
+        "in_flight": plan.in_flight,
+        "binary": plan.binary,
+        "rate": plan.rate,
+        "seconds": result.seconds,
+        "cpu_seconds": result.cpu,
+        "connections": {
+            "opened": result.opened,
+            "failed": dict(result.failures),
+            "closed": dict(tally.ends),
+        },
+        "messages": {
+            "echoed": tally.echoed,
+            "wrong": tally.wrong,
+            "unasked": tally.unasked,
+            "missing": result.missing,
+            "unsent": result.unsent,
+        },
+        "messages_per_second": rate,
+        "bytes_per_second": rate * plan.size,
+        "handshake": figures(result.handshakes),
+        "latency": figures(tally.latencies),
+        "precision": PRECISION,
+        "histogram": [{"from": low, "to": high, "count": count} for low, high, count in tally.latencies.rows()],
+    }
+
+
+def as_text(target: Target, plan: Plan, result: Result) -> str:
+    """A table, the histogram of latencies, and what is to be noted."""
+    tally, rate = result.tally, result.tally.echoed / result.seconds
+    kind = "binary" if plan.binary else "text"
+    failed, closed = sum(result.failures.values()), sum(tally.ends.values())
+    lines = [
+        f"{target.uri}: {kind} messages of {plan.size:,} bytes, {plan.in_flight:,} in flight on each connection",
+        "",
+        f"connections  {result.opened:,} opened, {failed:,} failed, {closed:,} closed by the server",
+        f"messages     {tally.echoed:,} echoed in {result.seconds:.2f} s, {tally.wrong:,} wrong, "
+        f"{result.missing:,} missing, {tally.unasked:,} unasked",
+        f"rate         {rate:,.0f} messages/s, {rate * plan.size / 1e6:,.2f} MB/s each way",
+        "",
+        *_times({"handshake": result.handshakes, "latency": tally.latencies}),
+    ]
+    if tally.echoed:
+        lines += ["", *_drawing(tally.latencies)]
+    notes = _notes(plan, result)
+    return "\n".join([*lines, *([""] if notes else []), *notes])
+
+
+def _times(histograms: dict[str, Histogram]) -> list[str]:
+    rows = [(name, {key: _show(value) for key, value in figures(each).items()}) for name, each in histograms.items()]
+    heading = " " * 11 + "".join(f"{key:>10}" for key in rows[0][1])
+    return [heading, *(f"{name:<11}" + "".join(f"{value:>10}" for value in row.values()) for name, row in rows)]
+
+
+def _show(seconds: float | None) -> str:
+    """Three digits: 85.3us, 1.24ms, 1.5s."""
+    if seconds is None:
+        return "-"
+    for unit, factor in (("us", 1e6), ("ms", 1e3)):
+        if seconds * factor < 999.5:
+            value = seconds * factor
+            return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}{unit}"
+    return f"{seconds:.2f}s"
+
+
+def _drawing(times: Histogram) -> list[str]:
+    """The histogram, a line for each row; the steps between them are a time and a half."""
+    rows = times.rows()
+    most, total = max(count for *_, count in rows), sum(count for *_, count in rows)
+    lines = ["latency up to         messages"]
+    for _, high, count in rows:
+        eighths = round(count / most * _BAR * 8) if count else 0
+        bar = "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
+        lines.append(
+            f"{_bound(high):>13} {count:>12,} {100 * count / total:>6.2f}% {bar or ('▏' if count else '')}".rstrip()
+        )
+    return lines
+
+
+def _bound(seconds: float) -> str:
+    for unit, factor in (("us", 1e6), ("ms", 1e3)):
+        if seconds * factor < 999.5:
+            return f"{seconds * factor:g} {unit}"
+    return f"{seconds:g} s"
+
+
+def _notes(plan: Plan, result: Result) -> list[str]:
+    tally = result.tally
+    notes = [f"{count:,} not opened: {why}" for why, count in result.failures.most_common(5)]
+    notes += [f"{count:,} closed: {how}" for how, count in tally.ends.most_common(5)]
+    if tally.example is not None:
+        sent, got = tally.example
+        notes.append(f"the first wrong echo: {_excerpt(got)} came, {_excerpt(sent)} was sent")
+    if result.missing:
+        notes.append(f"{result.missing:,} echoes never came (--timeout {duration().show(plan.patience)})")
+    if result.unsent:
+        notes.append(f"{result.unsent:,} messages were not sent in time: the server is slower than --rate")
+    if result.cpu > _BUSY * result.seconds:
+        notes.append(f"this program used {100 * result.cpu / result.seconds:.0f} % of a CPU: the server may do more")
+    return notes
+
+
+def _excerpt(message: str | bytes) -> str:
+    shown = repr(message[:_SHOWN])  # what a terminal would obey is escaped
+    return shown + (f"... ({len(message):,})" if len(message) > _SHOWN else "")

@@ -1,0 +1,88 @@
+"""The command `flowserve connect URL`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from flowserve.config import OPTIONS
+from flowserve.errors import FlowserveError
+from flowserve.loops import run_in_loop
+from flowserve.options import duration, optional
+from flowserve.talk.conversation import Face, converse
+from flowserve.talk.lines import Lines
+from flowserve.target import Target, option, reach_options, target_of, url_argument
+
+_HELP = """Talk to the WebSocket server at URL.
+
+In a terminal, what is typed is sent line by line, and what comes is shown above the prompt: < before text, <* before
+binary messages. Ctrl-D or /close ends it; /help names the other commands. A second slash sends a line that begins with
+one: //help. What was typed is kept for the next time, in ~/.local/state/flowserve.
+
+With piped input or output each line is a message, without any commands, and each message received is a line of the
+output. After the end of the input it waits for answers until none has come for --wait, and closes.
+
+\b
+echo hello | flowserve connect ws://127.0.0.1:8000/
+flowserve connect wss://example.com/feed --wait forever < subscribe.json | jq .price
+
+Exit status: 0 if the WebSocket was closed in order (1000, 1001, no code, or at your wish), 1 if it was not or did not
+come about, 2 for wrong usage, 130 after Ctrl-C.
+"""
+
+
+def _talk(url: str, binary: bool, base64: bool, wait: float | None, **reach: Any) -> int:
+    target = target_of(url, reach)
+    if _interactive():
+        if binary:
+            raise click.UsageError("--binary is for piped input; in a terminal there is the command /binary")
+        face = _prompt(target)
+    else:
+        face = Lines(binary=binary, base64=base64, wait=wait)
+    return run_in_loop("auto", lambda: converse(target, face))
+
+
+def _interactive() -> bool:
+    try:
+        return os.isatty(0) and os.isatty(1)
+    except OSError:  # closed
+        return False
+
+
+def _prompt(target: Target) -> Face:
+    try:
+        from flowserve.talk.prompt import Prompt
+    except ImportError as error:
+        name = (error.name or "").partition(".")[0]
+        raise FlowserveError(f"{name} is missing; pip install 'flowserve[connect]', or pipe the input") from None
+    return Prompt(str(target.uri))
+
+
+talk = click.Command(
+    "connect",
+    callback=_talk,
+    help=_HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    params=[
+        url_argument(),
+        *reach_options(
+            compression=True,
+            ping_interval=OPTIONS["ws_ping_interval"].default,
+            patience="Longest wait for the server when connecting.",
+        ),
+        click.Option(["--binary"], is_flag=True, help="Send the lines of the input as binary messages."),
+        click.Option(
+            ["--base64"],
+            is_flag=True,
+            help="Binary messages stand in base64 in the output, and with --binary in the input; else as they are.",
+        ),
+        option(
+            ["--wait"],
+            optional(duration(zero=True), "forever"),
+            1.0,
+            "After the end of the input: close when nothing has come for so long.",
+        ),
+    ],
+)

@@ -1,0 +1,214 @@
+"""The WebSocket that `flowserve connect` and `flowserve bench` are pointed at: the options that say how to reach it,
+and what is told when that fails."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import click
+
+from flowserve.config import OPTIONS
+from flowserve.errors import ConfigError, FlowserveError, HandshakeError, InvalidURI, ProxyError
+from flowserve.library.connect import connect
+from flowserve.library.proxies import find_proxy
+from flowserve.library.uri import URI, parse_uri
+from flowserve.library.websocket import WebSocket
+from flowserve.options import Kind, duration, header_list, optional, size
+
+INTERRUPTED = 130
+"""The exit status after Ctrl-C."""
+
+_BODY = 200
+"""Characters of a refusal's body that are shown."""
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""What a terminal obeys instead of showing it, line feeds and tabs excepted."""
+_HINTS = {
+    401: "; say who you are with -H 'Authorization: ...'",
+    403: "; it may want an --origin, or a header (-H)",
+    404: "; is the path right?",
+}
+
+
+class Unreachable(FlowserveError):
+    """There is no WebSocket to be had."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A WebSocket's address, and how to reach it: `options` are connect()'s."""
+
+    url: str
+    options: dict[str, Any]
+
+    @property
+    def uri(self) -> URI:
+        return parse_uri(self.url)
+
+    async def open(self) -> WebSocket:
+        """Open it. Raises FlowserveError, whose message is what a user is to be told."""
+        try:
+            return await connect(self.url, **self.options)
+        except HandshakeError as error:
+            raise Unreachable(self._refusal(error)) from None
+        except OSError as error:
+            raise Unreachable(self._trouble(error)) from None
+
+    def _refusal(self, error: HandshakeError) -> str:
+        if isinstance(error, ProxyError):
+            return one_line(str(error))
+        if error.status in (0, 101):
+            return f"{self.uri}: {one_line(error.detail)}"
+        said = one_line(error.body.decode("utf-8", "replace"))
+        said = said[:_BODY] + ("..." if len(said) > _BODY else "")
+        phrase = HTTPStatus(error.status).phrase if error.status in set(HTTPStatus) else ""
+        hint = "; is there a WebSocket at all?" if 200 <= error.status < 300 else _HINTS.get(error.status, "")
+        return f"{self.uri} answered {f'{error.status} {phrase}'.strip()}{f': {said}' if said else ''}{hint}"
+
+    def _trouble(self, error: OSError) -> str:
+        uri = self.uri
+        if isinstance(error, ssl.SSLCertVerificationError):
+            way = "name its authority with --ca-file, or use --insecure"
+            return f"the certificate of {uri.host} is not trusted: {error.verify_message}; {way}"
+        if isinstance(error, ssl.SSLError):
+            return f"{uri}: no TLS is to be had: {error.reason or error}; is it ws:// instead of wss://?"
+        if isinstance(error, TimeoutError) and error.errno is None:
+            return f"{error} (--timeout)"
+        place, hint = self._next_hop()
+        if isinstance(error, socket.gaierror):
+            return f"can't find {place}: {error.strerror}"
+        number = error.errno or _number_in(str(error))
+        why = os.strerror(number) if number else str(error) or type(error).__name__
+        return f"can't connect to {place}: {why}{hint if number in (errno.ECONNREFUSED, errno.ENOENT) else ''}"
+
+    def _next_hop(self) -> tuple[str, str]:
+        """What is connected to in the first place, and what to do if nobody is there."""
+        uri, uds, wanted = self.uri, self.options["uds"], self.options["proxy"]
+        if uds is not None:
+            return f"unix:{uds}", "; is the server running?"
+        proxy = find_proxy(wanted, uri.secure, uri.host, uri.port) if wanted is not None else None
+        return (str(proxy), "; see --proxy") if proxy is not None else (str(uri), "; is the server running?")
+
+
+def _number_in(text: str) -> int:
+    """The errno in what asyncio says of several addresses that were tried in vain."""
+    found = re.search(r"\[Errno (\d+)\]", text)
+    return int(found[1]) if found else 0
+
+
+def printable(text: str) -> str:
+    """Return the text with its control characters made visible: it comes from a peer, and goes to a terminal."""
+    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def one_line(text: str) -> str:
+    """Return the text as `printable()` does, with single blanks for what separates words."""
+    return " ".join(printable(text).split())
+
+
+def read_by(kind: Kind) -> Callable[[Any, Any, Any], Any]:
+    """Return the callback of a click option whose values are read as those of the server's options are."""
+
+    def read(_ctx: Any, _param: Any, value: Any) -> Any:
+        try:
+            return kind.parse(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+
+    return read
+
+
+def option(flags: Sequence[str], kind: Kind, default: Any, help: str) -> click.Option:
+    """A click option with a value that `kind` reads."""
+    shown = kind.show(default)
+    text = f"{help} [default: {shown}]" if shown else help
+    return click.Option(
+        list(flags), type=click.UNPROCESSED, default=default, callback=read_by(kind), metavar=kind.metavar, help=text
+    )
+
+
+def _read_url(_ctx: Any, _param: Any, value: str) -> str:
+    try:
+        parse_uri(value)
+    except InvalidURI as error:
+        raise click.BadParameter(f"{error}, e.g. ws://127.0.0.1:8000/") from None
+    return value
+
+
+def url_argument() -> click.Argument:
+    return click.Argument(["url"], callback=_read_url)
+
+
+def reach_options(*, compression: bool, ping_interval: float | None, patience: str) -> list[click.Option]:
+    """The options for `target_of()`, with these defaults; `patience` is the help of --timeout."""
+    headers = read_by(header_list())
+    return [
+        click.Option(
+            ["-H", "--header", "headers"],
+            multiple=True,
+            metavar="'NAME: VALUE'",
+            callback=lambda ctx, param, value: headers(ctx, param, list(value)),
+            help="A header for the request; may be repeated.",
+        ),
+        click.Option(["--subprotocol"], multiple=True, metavar="NAME", help="Offer this one; may be repeated."),
+        click.Option(["--origin"], metavar="ORIGIN", help="Origin header, as browsers send it."),
+        click.Option(["--ca-file"], metavar="FILE", help="Authorities to trust, in PEM, instead of the system's."),
+        click.Option(["--insecure"], is_flag=True, help="Don't check the server's certificate."),
+        click.Option(["--proxy"], metavar="URL", help="HTTP proxy, or none; by default what the environment says."),
+        click.Option(["--uds"], metavar="PATH", help="Connect to this UNIX domain socket."),
+        click.Option(
+            ["--compression/--no-compression"],
+            default=compression,
+            help=f"Offer permessage-deflate. [default: {'on' if compression else 'off'}]",
+        ),
+        option(
+            ["--max-size"], optional(size(), "off"), OPTIONS["ws_max_size"].default, "Largest message from the server."
+        ),
+        option(["--ping-interval"], optional(duration(), "off"), ping_interval, "Time between keepalive pings."),
+        option(["--timeout"], duration(), 10.0, patience),
+    ]
+
+
+def target_of(url: str, given: Mapping[str, Any]) -> Target:
+    """Return what the URL and the `reach_options()` describe. Raises click.UsageError for what does not fit together,
+    ConfigError for a file that can't be read."""
+    secure, insecure = parse_uri(url).secure, given["insecure"]
+    for flag, value in (("--ca-file", given["ca_file"]), ("--insecure", insecure)):
+        if value and not secure:
+            raise click.UsageError(f"{flag} is about certificates: it needs a URL that begins with wss://")
+    if insecure:
+        click.echo("flowserve: warning: --insecure: whoever answers is believed to be the server", err=True)
+    options = {
+        "additional_headers": given["headers"],
+        "subprotocols": given["subprotocol"],
+        "origin": given["origin"],
+        "proxy": {None: True, "none": None}.get(given["proxy"], given["proxy"]),
+        "uds": given["uds"],
+        "ssl": _tls(given["ca_file"], insecure) if secure else None,
+        "compression": "deflate" if given["compression"] else None,
+        "max_size": given["max_size"],
+        "ping_interval": given["ping_interval"],
+        "open_timeout": given["timeout"],
+    }
+    return Target(url, options)
+
+
+def _tls(ca_file: str | None, insecure: bool) -> ssl.SSLContext:
+    """One for all connections: reading the authorities takes longer than a handshake."""
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ConfigError(f"--ca-file: can't read certificates from {ca_file}: {why}") from None
+    context.set_alpn_protocols(["http/1.1"])
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
