@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Awaitable, Sequence
 from typing import Any, cast
 
@@ -17,8 +16,8 @@ from flowserve.http.h1 import RequestParser, ResponseEncoder, encode_error, enco
 from flowserve.http.messages import Request
 from flowserve.logs import access_http, logger
 from flowserve.metered import MeteredConnection, MeteredSession
-from flowserve.server.listen import unix_name
-from flowserve.server.tls import PLAIN_HTTP, handshake_failure, tls_info
+from flowserve.server.peers import peer_of
+from flowserve.server.tls import PLAIN_HTTP, handshake_failure
 from flowserve.session import Session
 from flowserve.stream import Peer
 from flowserve.websocket import deflate
@@ -455,27 +454,3 @@ class H1Connection:
         self._parser.close()
         self._context.timers.cancel(self)
         self._context.live.discard(self)
-
-
-def peer_of(transport: asyncio.BaseTransport) -> Peer:
-    """Return both ends of a transport. A UNIX domain socket has a server path, and no client."""
-    server = transport.get_extra_info("sockname")
-    client = transport.get_extra_info("peername")
-    secure = transport.get_extra_info("sslcontext") is not None
-    return Peer(
-        (_unmapped(str(client[0])), int(client[1])) if isinstance(client, tuple) else None,
-        _server_address(server) if server else None,
-        secure,
-        tls_info(transport) if secure else None,
-    )
-
-
-@functools.lru_cache(maxsize=64)
-def _server_address(name: Any) -> tuple[str, int | None]:
-    """One object for all connections that came in at the same address."""
-    return (_unmapped(str(name[0])), int(name[1])) if isinstance(name, tuple) else (unix_name(name), None)
-
-
-def _unmapped(host: str) -> str:
-    """An IPv4 address as itself, where an IPv6 socket shows it as ::ffff:192.0.2.1 (RFC 4291 section 2.5.5.2)."""
-    return host[7:] if host.startswith("::ffff:") and "." in host else host

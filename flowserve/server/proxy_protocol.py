@@ -18,7 +18,8 @@ from flowserve.context import Context
 from flowserve.http.forwarded import address_of
 from flowserve.logs import logger
 from flowserve.server.gate import Gate
-from flowserve.server.h1 import LAST_CALL, H1Connection, peer_of
+from flowserve.server.h1 import LAST_CALL, H1Connection
+from flowserve.server.peers import peer_of
 from flowserve.stream import Peer
 
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
