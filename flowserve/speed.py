@@ -26,6 +26,7 @@ HOT = (
     "flowserve.metered",
     "flowserve.http.messages",
     "flowserve.http.h1",
+    "flowserve.http.responses",
     "flowserve.asgi.scope",
     "flowserve.asgi.http",
     "flowserve.asgi.websocket",

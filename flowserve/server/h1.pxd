@@ -3,8 +3,9 @@ cimport cython
 from flowserve.asgi.http cimport HTTPCycle
 from flowserve.context cimport Context
 from flowserve.flow cimport Flow
-from flowserve.http.h1 cimport RequestParser, ResponseEncoder
+from flowserve.http.h1 cimport RequestParser
 from flowserve.http.messages cimport Request
+from flowserve.http.responses cimport ResponseEncoder
 
 cdef Py_ssize_t _PENDING_MARK, _WRITE_MARK
 cdef double _LINGER, _STALL

@@ -12,8 +12,9 @@ from flowserve.asgi.websocket import WebSocketCycle
 from flowserve.context import Context
 from flowserve.errors import ASGIMisuse, HandshakeError, RequestError
 from flowserve.flow import Flow
-from flowserve.http.h1 import RequestParser, ResponseEncoder, encode_error, encode_switching, status_line
+from flowserve.http.h1 import RequestParser
 from flowserve.http.messages import Request
+from flowserve.http.responses import ResponseEncoder, encode_error, encode_switching, status_line
 from flowserve.logs import access_http, logger
 from flowserve.metered import MeteredConnection, MeteredSession
 from flowserve.server.peers import peer_of

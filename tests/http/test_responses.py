@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowserve.errors import ASGIMisuse, RequestError
-from flowserve.http.h1 import ResponseEncoder, encode_error, encode_switching, status_line
 from flowserve.http.messages import Request
+from flowserve.http.responses import ResponseEncoder, encode_error, encode_switching, status_line
 
 Fields = list[tuple[bytes, bytes]]
 

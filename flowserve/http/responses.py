@@ -1,0 +1,176 @@
+# cython: language_level=3, annotation_typing=False
+"""HTTP/1.1: bytes out of responses (RFC 9112). No I/O."""
+
+from __future__ import annotations
+
+import http
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+from flowserve.errors import ASGIMisuse, RequestError
+from flowserve.http.messages import Request, tokens
+
+_STATUS_LINES = {s.value: b"HTTP/1.1 %d %b\r\n" % (s.value, s.phrase.encode()) for s in http.HTTPStatus}
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_MAX_KEPT = 256
+"""Bytes of a field's value: longer ones, cookies mostly, are not kept as known to be good."""
+_BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+class ResponseEncoder:
+    """Bytes of the response to one request, framed as RFC 9112 section 6 says.
+
+    After `head()`, `keep_alive` says whether the connection can be used for another request.
+    """
+
+    __slots__ = ("_chunked", "_expected", "_head_only", "_method", "_version", "keep_alive", "started")
+
+    def __init__(self, request: Request) -> None:
+        self._method = request.method
+        self._version = request.http_version
+        self.keep_alive = request.keep_alive
+        self.started = False
+        self._chunked = False
+        self._head_only = False
+        self._expected: int | None = None  # bytes of body still to come, as the application's content-length has it
+
+    def head(self, status: int, headers: Sequence[tuple[bytes, bytes]], defaults: bytes, length: int | None) -> bytes:
+        """Return the head of the response.
+
+        `defaults` are the server's own header lines; a date or server of the application's replaces all of them that
+        it names.
+        `length` is the body's, in bytes, when all of it is known. Raises ASGIMisuse for what can't be sent.
+        """
+        if not isinstance(status, int) or not 200 <= status <= 999:
+            raise ASGIMisuse(f"status must be an int from 200 to 999, not {status!r}")
+        lines = []
+        declared: int | None = None
+        connection: bytes | None = None
+        closes = False
+        bodyless = status in (204, 304)
+        self._head_only = bodyless or self._method == "HEAD"
+        for name, value, line in checked_fields(headers):
+            if name == b"content-length":
+                repeated = declared is not None
+                declared = _content_length(value, declared)
+                if repeated or status == 204:
+                    continue
+            elif name == b"connection":
+                connection = line
+                closes = closes or b"close" in tokens(value)
+            elif name == b"transfer-encoding":
+                continue  # how the body is framed is the server's to say
+            elif name in (b"date", b"server"):
+                defaults = _without(defaults, name)
+            lines.append(line)
+        if declared is not None:
+            self._expected = None if self._head_only else declared
+        elif not bodyless:
+            if length is not None and not (self._method == "HEAD" and not length):
+                lines.append(_length_line(length))
+            elif not self._head_only:
+                self._chunked = self._version == "1.1"
+                if self._chunked:
+                    lines.append(b"transfer-encoding: chunked\r\n")
+                else:
+                    self.keep_alive = False
+        if closes:
+            self.keep_alive = False
+        elif not self.keep_alive:
+            lines = [line for line in lines if line is not connection]
+            lines.append(b"connection: close\r\n")
+        elif connection is None and self._version == "1.0":
+            lines.append(b"connection: keep-alive\r\n")
+        if self._expected is not None and length is not None and length != self._expected:
+            raise ASGIMisuse(f"the response body has {length} bytes, its content-length says {self._expected}")
+        self.started = True
+        lines.append(b"\r\n")
+        return b"".join([status_line(status), defaults, *lines])
+
+    def body(self, data: bytes, more: bool) -> bytes:
+        """Return the bytes for a part of the body. Raises ASGIMisuse when they don't fit the content-length."""
+        if self._head_only:
+            return b""
+        if self._expected is not None:
+            self._expected -= len(data)
+            if self._expected < 0:
+                raise ASGIMisuse("the response body is longer than its content-length")
+            if self._expected and not more:
+                raise ASGIMisuse("the response body is shorter than its content-length")
+        if not self._chunked:
+            return data
+        chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+        return chunk if more else chunk + b"0\r\n\r\n"
+
+
+@lru_cache(maxsize=1024)
+def _length_line(length: int) -> bytes:
+    return b"content-length: %d\r\n" % length
+
+
+def status_line(status: int) -> bytes:
+    """Return the first line of a response."""
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+def encode_error(
+    error: RequestError, defaults: bytes, headers: Sequence[tuple[bytes, bytes]] = (), head_only: bool = False
+) -> bytes:
+    """Return the whole response for `error`: plain text, and the connection closes after it."""
+    body = error.detail.encode()
+    extra = b"".join(b"%b: %b\r\n" % field for field in headers)
+    return b"%b%b%bcontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b" % (
+        status_line(error.status),
+        defaults,
+        extra,
+        len(body),
+        b"" if head_only else body,
+    )
+
+
+def encode_switching(fields: Sequence[tuple[bytes, bytes]], defaults: bytes) -> bytes:
+    """Return a 101 response with `fields`; these replace `defaults` of the same name. Raises ASGIMisuse as below."""
+    lines = []
+    for name, _, line in checked_fields(fields):
+        defaults = _without(defaults, name)
+        lines.append(line)
+    return status_line(101) + defaults + b"".join(lines) + b"\r\n"
+
+
+def checked_fields(fields: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes, bytes]]:
+    """Return what an application sends: names in lower case, values, and the lines for the wire.
+
+    Raises ASGIMisuse for what HTTP does not allow (RFC 9110 sections 5.1 and 5.5), so that it never reaches the wire.
+    """
+    checked = []
+    try:
+        for name, value in fields:
+            field = _checked_field if len(value) <= _MAX_KEPT else _checked_field.__wrapped__
+            checked.append(field(name, value))
+    except (TypeError, ValueError, AttributeError):
+        raise ASGIMisuse("headers must be pairs of bytes: (name, value)") from None
+    return checked
+
+
+@lru_cache(maxsize=512)
+def _checked_field(name: bytes, value: bytes) -> tuple[bytes, bytes, bytes]:
+    """One of `checked_fields()`. Applications send the same few again and again."""
+    if not _TOKEN.fullmatch(name):
+        raise ASGIMisuse(f"{name!r} can't be the name of a header")
+    bad = _BAD_VALUE.search(value)
+    if bad is not None:
+        raise ASGIMisuse(f"a header's value has {bad[0]!r} in it, which HTTP does not allow")
+    return name.lower(), value, b"%b: %b\r\n" % (name, value)
+
+
+def _content_length(value: bytes, declared: int | None) -> int:
+    if not value.isdigit() or (declared is not None and int(value) != declared):
+        raise ASGIMisuse("content-length must be one number")
+    return int(value)
+
+
+@lru_cache(maxsize=64)
+def _without(lines: bytes, name: bytes) -> bytes:
+    """The server's own header lines, which change once a second, but those of that name."""
+    return b"".join([line for line in lines.splitlines(keepends=True) if not line.lower().startswith(name + b":")])
