@@ -2,16 +2,19 @@ cimport cython
 
 from flowserve.http.messages cimport Request
 
+cdef dict _STATUS_LINES, _known
+
 cdef class ResponseEncoder:
-    cdef str _method, _version
+    cdef Request _request
     cdef bint _chunked, _head_only
     cdef object _expected
     cdef public bint keep_alive
     cdef readonly bint started
 
-    @cython.locals(lines=list, bodyless=bint)
+    @cython.locals(request=Request, lines=list, bodyless=bint, closes=bint)
     cpdef bytes head(self, status, headers, bytes defaults, length)
     cpdef bytes body(self, bytes data, bint more)
 
+@cython.locals(checked=list)
 cpdef list checked_fields(fields)
 cpdef bytes status_line(status)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import http
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from flowserve.errors import ASGIMisuse, RequestError
@@ -15,6 +15,9 @@ _STATUS_LINES = {s.value: b"HTTP/1.1 %d %b\r\n" % (s.value, s.phrase.encode()) f
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _MAX_KEPT = 256
 """Bytes of a field's value: longer ones, cookies mostly, are not kept as known to be good."""
+_MOST_KNOWN = 512
+_known: dict[tuple[bytes, bytes], tuple[bytes, bytes, bytes]] = {}
+"""Fields that were sent, as `checked_fields()` returns them: applications send the same few again and again."""
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -24,18 +27,17 @@ class ResponseEncoder:
     After `head()`, `keep_alive` says whether the connection can be used for another request.
     """
 
-    __slots__ = ("_chunked", "_expected", "_head_only", "_method", "_version", "keep_alive", "started")
+    __slots__ = ("_chunked", "_expected", "_head_only", "_request", "keep_alive", "started")
 
     def __init__(self, request: Request) -> None:
-        self._method = request.method
-        self._version = request.http_version
-        self.keep_alive = request.keep_alive
+        self._request = request
+        self.keep_alive = self._request.keep_alive  # by way of the attribute, whose type is known
         self.started = False
         self._chunked = False
         self._head_only = False
         self._expected: int | None = None  # bytes of body still to come, as the application's content-length has it
 
-    def head(self, status: int, headers: Sequence[tuple[bytes, bytes]], defaults: bytes, length: int | None) -> bytes:
+    def head(self, status: int, headers: Iterable[tuple[bytes, bytes]], defaults: bytes, length: int | None) -> bytes:
         """Return the head of the response.
 
         `defaults` are the server's own header lines; a date or server of the application's replaces all of them that
@@ -44,12 +46,13 @@ class ResponseEncoder:
         """
         if not isinstance(status, int) or not 200 <= status <= 999:
             raise ASGIMisuse(f"status must be an int from 200 to 999, not {status!r}")
-        lines = []
+        request = self._request
+        lines = [status_line(status), b""]
         declared: int | None = None
         connection: bytes | None = None
         closes = False
         bodyless = status in (204, 304)
-        self._head_only = bodyless or self._method == "HEAD"
+        self._head_only = bodyless or request.method == "HEAD"
         for name, value, line in checked_fields(headers):
             if name == b"content-length":
                 repeated = declared is not None
@@ -67,10 +70,10 @@ class ResponseEncoder:
         if declared is not None:
             self._expected = None if self._head_only else declared
         elif not bodyless:
-            if length is not None and not (self._method == "HEAD" and not length):
+            if length is not None and (length or not self._head_only):
                 lines.append(_length_line(length))
             elif not self._head_only:
-                self._chunked = self._version == "1.1"
+                self._chunked = request.http_version == "1.1"
                 if self._chunked:
                     lines.append(b"transfer-encoding: chunked\r\n")
                 else:
@@ -80,13 +83,14 @@ class ResponseEncoder:
         elif not self.keep_alive:
             lines = [line for line in lines if line is not connection]
             lines.append(b"connection: close\r\n")
-        elif connection is None and self._version == "1.0":
+        elif connection is None and request.http_version == "1.0":
             lines.append(b"connection: keep-alive\r\n")
         if self._expected is not None and length is not None and length != self._expected:
             raise ASGIMisuse(f"the response body has {length} bytes, its content-length says {self._expected}")
         self.started = True
+        lines[1] = defaults
         lines.append(b"\r\n")
-        return b"".join([status_line(status), defaults, *lines])
+        return b"".join(lines)
 
     def body(self, data: bytes, more: bool) -> bytes:
         """Return the bytes for a part of the body. Raises ASGIMisuse when they don't fit the content-length."""
@@ -129,7 +133,7 @@ def encode_error(
     )
 
 
-def encode_switching(fields: Sequence[tuple[bytes, bytes]], defaults: bytes) -> bytes:
+def encode_switching(fields: Iterable[tuple[bytes, bytes]], defaults: bytes) -> bytes:
     """Return a 101 response with `fields`; these replace `defaults` of the same name. Raises ASGIMisuse as below."""
     lines = []
     for name, _, line in checked_fields(fields):
@@ -138,30 +142,34 @@ def encode_switching(fields: Sequence[tuple[bytes, bytes]], defaults: bytes) -> 
     return status_line(101) + defaults + b"".join(lines) + b"\r\n"
 
 
-def checked_fields(fields: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes, bytes]]:
+def checked_fields(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes, bytes]]:
     """Return what an application sends: names in lower case, values, and the lines for the wire.
 
     Raises ASGIMisuse for what HTTP does not allow (RFC 9110 sections 5.1 and 5.5), so that it never reaches the wire.
     """
     checked = []
     try:
-        for name, value in fields:
-            field = _checked_field if len(value) <= _MAX_KEPT else _checked_field.__wrapped__
-            checked.append(field(name, value))
+        for field in fields:
+            known = _known.get(field) if type(field) is tuple else None
+            checked.append(known or _check(*field))
     except (TypeError, ValueError, AttributeError):
         raise ASGIMisuse("headers must be pairs of bytes: (name, value)") from None
     return checked
 
 
-@lru_cache(maxsize=512)
-def _checked_field(name: bytes, value: bytes) -> tuple[bytes, bytes, bytes]:
-    """One of `checked_fields()`. Applications send the same few again and again."""
+def _check(name: bytes, value: bytes) -> tuple[bytes, bytes, bytes]:
+    """One of `checked_fields()`, which is then known."""
     if not _TOKEN.fullmatch(name):
         raise ASGIMisuse(f"{name!r} can't be the name of a header")
     bad = _BAD_VALUE.search(value)
     if bad is not None:
         raise ASGIMisuse(f"a header's value has {bad[0]!r} in it, which HTTP does not allow")
-    return name.lower(), value, b"%b: %b\r\n" % (name, value)
+    checked = name.lower(), value, b"%b: %b\r\n" % (name, value)
+    if len(value) <= _MAX_KEPT:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()  # those that matter are soon back
+        _known[name, value] = checked
+    return checked
 
 
 def _content_length(value: bytes, declared: int | None) -> int:
