@@ -5,20 +5,23 @@ from flowserve.timers cimport Timers
 cdef class Context:
     cdef readonly object app, config, loop, outbox, draining
     cdef readonly Timers timers
-    cdef public object gate, metrics, on_enough, root_path, state
-    cdef public dict refusals
+    cdef public object gate, metrics, on_enough, root_path
+    cdef public dict refusals, state
     cdef readonly set live
+    cdef readonly bint access_log
     cdef readonly dict tasks
     cdef public Py_ssize_t active, enough, served, websockets
     cdef public bint late_websockets, shutting_down
     cdef public double timeout_keep_alive
     cdef bytes _defaults
-    cdef long long _defaults_at
+    cdef double _defaults_at
+    cdef Py_ssize_t _limit
 
+    cpdef bint is_full(self)
     cpdef refused(self, str reason)
     cpdef call_app(self, call, scope)
     cdef _ended(self, call, bint failed)
-    @cython.locals(now="long long")
+    @cython.locals(now=double)
     cpdef bytes default_headers(self)
 
 cdef _report(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from asyncio import Task
 from collections.abc import Awaitable, Callable, Coroutine
 from email.utils import formatdate
 from functools import partial
@@ -75,6 +76,8 @@ class Context:
     __slots__ = (
         "_defaults",
         "_defaults_at",
+        "_limit",
+        "access_log",
         "active",
         "app",
         "config",
@@ -103,6 +106,7 @@ class Context:
         self.app: Callable[..., Coroutine[Any, Any, None]]
         self.app = cast(Any, app) if _gives_coroutine(app) else _as_coroutine(app)
         self.config = config
+        self.access_log = config.access_log
         self.loop = loop
         self.outbox = outbox
         self.timers = Timers(loop)
@@ -110,7 +114,7 @@ class Context:
         self.state: dict[str, Any] = {DRAINING: self.draining}  # the lifespan's; each scope gets a copy
         self.root_path = config.root_path
         self.live: set[Live] = set()
-        self.tasks: dict[Call, asyncio.Task[None]] = {}
+        self.tasks: dict[Call, Task[None]] = {}
         self.active = 0
         self.served = 0
         self.enough = 0  # of them: then on_enough() is called; 0 for never
@@ -122,14 +126,13 @@ class Context:
         self.shutting_down = False
         self.late_websockets = False  # while shutting down: whether those that are on the way may still open
         self.timeout_keep_alive = config.timeout_keep_alive  # seconds; fewer while shutting down
+        self._limit = config.limit_concurrency or 0  # 0 for none
         self._defaults = b""
-        self._defaults_at = -1
+        self._defaults_at = 0.0
 
-    @property
     def is_full(self) -> bool:
         """Whether --limit-concurrency is reached."""
-        limit = self.config.limit_concurrency
-        return limit is not None and self.active >= limit
+        return self._limit > 0 and self.active >= self._limit
 
     def refused(self, reason: str) -> None:
         """Count a connection, request or handshake that goes no further. `reason` is one of a few words."""
@@ -140,7 +143,7 @@ class Context:
         coroutine = self._run(call, scope)
         if self.loop.get_task_factory() is None:
             # As loop.create_task() does, but for its numbering of names, which costs a fifth of a task.
-            self.tasks[call] = asyncio.Task(coroutine, loop=self.loop, name=_TASK)
+            self.tasks[call] = Task(coroutine, loop=self.loop, name=_TASK)
         else:
             self.tasks[call] = self.loop.create_task(coroutine)
         self.active += 1
@@ -173,14 +176,14 @@ class Context:
             # One that has not begun never gets to its own end.
             task.add_done_callback(partial(self._cancelled, call))
 
-    def _cancelled(self, call: Call, task: asyncio.Task[None]) -> None:
+    def _cancelled(self, call: Call, task: Task[None]) -> None:
         self._ended(call, True)
 
     def default_headers(self) -> bytes:
         """Return the header lines that every response gets; the date is made anew once a second (RFC 9110 section
         6.6.1)."""
-        now = int(time())
-        if now != self._defaults_at:
+        now = time()
+        if not self._defaults_at <= now < self._defaults_at + 1:
             lines = [b"%b: %b\r\n" % (name.encode("latin-1"), v.encode("latin-1")) for name, v in self.config.headers]
             given = {name.lower() for name, _ in self.config.headers}
             if self.config.date_header and "date" not in given:
@@ -188,7 +191,7 @@ class Context:
             if self.config.server_header and "server" not in given:
                 lines.append(b"server: flowserve\r\n")
             self._defaults = b"".join(lines)
-            self._defaults_at = now
+            self._defaults_at = int(now)
         return self._defaults
 
 

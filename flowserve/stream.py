@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 
@@ -85,7 +85,7 @@ class ResponseStream(Protocol):
     def send_continue(self) -> None:
         """The application wants the body that a client holds back (RFC 9110 section 10.1.1)."""
 
-    def send_response(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, more: bool) -> bool:
+    def send_response(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes, more: bool) -> bool:
         """Send the head and the first part of the body. Returns whether to await `drain()`. Raises ASGIMisuse."""
 
     def send_body(self, body: bytes, more: bool) -> bool:

@@ -8,7 +8,8 @@ cdef class HTTPCycle:
     cdef bytearray _body
     cdef bint _body_complete, _body_taken, _complete, _disconnected, _expects_continue, _half_closed, _started
     cdef Context _context
-    cdef object _stream, _start, _status
+    cdef dict _start
+    cdef object _stream, _status
     cdef Request _request
     cdef double _started_at
     cdef list _waiters
@@ -22,7 +23,7 @@ cdef class HTTPCycle:
     cdef _wake(self)
     cdef _take_body(self)
     @cython.locals(body=bytes, more=bint)
-    cdef bint _send_body(self, message) except -1
+    cdef bint _send_body(self, dict message) except -1
     cdef _finish(self)
     cdef _log(self)
 

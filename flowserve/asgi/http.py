@@ -49,10 +49,10 @@ class HTTPCycle:
         self._request = request
         self._stream = stream
         self._context = context
-        self._body = bytearray()
+        self._body: bytearray | None = None
         self._body_complete = False
         self._body_taken = False  # all of it, by the application
-        self._expects_continue = request.expect_continue
+        self._expects_continue = self._request.expect_continue  # by way of the attribute, whose type is known
         self._half_closed = False
         self._disconnected = False
         self._start: dict[str, Any] | None = None  # kept until the first part of the body, to leave with it
@@ -60,7 +60,7 @@ class HTTPCycle:
         self._complete = False
         self._status = 0
         self._started_at = perf_counter()
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: list[asyncio.Future[None]] | None = None
 
     def run(self) -> None:
         """Call the application."""
@@ -72,6 +72,8 @@ class HTTPCycle:
     def body_received(self, data: bytes) -> None:
         """Some of the body has come."""
         if not self._complete and not self._disconnected:
+            if self._body is None:
+                self._body = bytearray()
             self._body += data
             if len(self._body) > _BODY_MARK:
                 self._stream.pause_reading()
@@ -96,8 +98,8 @@ class HTTPCycle:
         self._wake()
 
     def _wake(self) -> None:
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters or ():
             if not waiter.done():
                 waiter.set_result(None)
 
@@ -117,12 +119,14 @@ class HTTPCycle:
                 if not self._started:
                     self._stream.send_continue()
             waiter = self._context.loop.create_future()
+            if self._waiters is None:
+                self._waiters = []
             self._waiters.append(waiter)
             await waiter
 
     def _take_body(self) -> dict[str, Any]:
-        body = bytes(self._body)
-        self._body.clear()
+        body = b"" if self._body is None else bytes(self._body)
+        self._body = None
         self._body_taken = self._body_complete
         self._stream.resume_reading()
         return {"type": "http.request", "body": body, "more_body": not self._body_complete}
@@ -136,14 +140,14 @@ class HTTPCycle:
         if self._complete:
             raise ASGIMisuse(f"unexpected {kind!r}: the response is complete")
         if kind == "http.response.body":
-            if self._send_body(message):
+            if self._send_body(message if type(message) is dict else dict(message)):
                 await self._stream.drain()
                 if self._disconnected and not self._complete:
                     raise ClientDisconnected("the client has left")
         elif kind == "http.response.start":
             if self._start is not None or self._started:
                 raise ASGIMisuse("unexpected 'http.response.start': the response has begun")
-            self._start = message
+            self._start = message if type(message) is dict else dict(message)
         else:
             raise ASGIMisuse(f"unexpected {kind!r}; an http.response.* message is wanted")
 
@@ -152,7 +156,7 @@ class HTTPCycle:
         more = bool(message.get("more_body", False))
         if self._start is not None:
             status = self._start["status"]
-            drain = self._stream.send_response(status, list(self._start.get("headers", ())), body, more)
+            drain = self._stream.send_response(status, self._start.get("headers", ()), body, more)
             self._start = None
             self._status = status
             self._started = True
@@ -166,7 +170,7 @@ class HTTPCycle:
 
     def _finish(self) -> None:
         self._complete = True
-        self._body.clear()
+        self._body = None
         self._log()
         self._wake()
         self._stream.finished()
@@ -174,7 +178,7 @@ class HTTPCycle:
     def _log(self) -> None:
         if self._context.metrics is not None:
             self._context.metrics.request(self._request.method, self._status, perf_counter() - self._started_at)
-        if self._context.config.access_log:
+        if self._context.access_log:
             request = self._request
             target = self._context.root_path + request.target.decode("latin-1")
             seconds = perf_counter() - self._started_at

@@ -2,14 +2,17 @@ cimport cython
 
 from flowserve.http.messages cimport Request
 
+cdef dict _NAMES
+cdef frozenset _FORWARDED, _FRAMING
+
 cdef class RequestParser:
     cdef object _handler, _parser, _chunks, _error
     cdef Request _request
-    cdef bytes _target, _tail
+    cdef bytes _first, _host, _tail, _target
     cdef list _headers, _framing
     cdef Py_ssize_t _max_size, _max_count, _size
     cdef object _remaining
-    cdef bint _is_11
+    cdef readonly bint started
 
     cdef _reset(self)
     cpdef bytes feed(self, bytes data)
@@ -20,6 +23,11 @@ cdef class RequestParser:
     cdef bytes _feed_body(self, bytes data)
     cdef _too_large(self)
     cdef _refuse(self, int status, str detail)
+    cpdef on_url(self, bytes url)
+    @cython.locals(known=tuple)
+    cpdef on_header(self, bytes name, bytes value)
+    @cython.locals(request=Request, name=bytes)
+    cpdef on_headers_complete(self)
     cdef bytes _origin_form(self, str method)
     @cython.locals(hosts=int)
     cdef _frame(self, Request request)

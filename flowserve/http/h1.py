@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import httptools
 
@@ -27,11 +27,15 @@ sec-websocket-key sec-websocket-protocol sec-websocket-version te trailer transf
 upgrade-insecure-requests user-agent via x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-proto
 x-real-ip x-request-id
 """
-_NAMES = {spelling.encode(): name.encode() for name in _COMMON.split() for spelling in (name, name.title())}
-"""Names as they usually come, to one shared object in lower case: cheaper than lower(), and one object for all."""
 
 _FORWARDED = frozenset((b"forwarded", b"x-forwarded-for", b"x-forwarded-proto"))
 _FRAMING = _FORWARDED | {b"host", b"content-length", b"transfer-encoding", b"expect", b"upgrade"}
+_NAMES = {
+    spelling.encode(): (name.encode(), name.encode() in _FRAMING)
+    for name in _COMMON.split()
+    for spelling in (name, name.title())
+}
+"""Names as they usually come, to one shared object in lower case, and whether it is of _FRAMING."""
 _HOST = re.compile(
     rb"(?:\[[0-9A-Za-z:.]+\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"  # RFC 3986 section 3.2.2
 )
@@ -60,15 +64,19 @@ class RequestHandler(Protocol):
 
 
 class RequestParser:
-    """Parses the requests of one connection, one at a time."""
+    """Parses the requests of one connection, one at a time.
+
+    `started` says whether the head of a request has begun to come, but has not come to its end.
+    """
 
     __slots__ = (
         "_chunks",
         "_error",
+        "_first",
         "_framing",
         "_handler",
         "_headers",
-        "_is_11",
+        "_host",
         "_max_count",
         "_max_size",
         "_parser",
@@ -77,6 +85,7 @@ class RequestParser:
         "_size",
         "_tail",
         "_target",
+        "started",
     )
 
     def __init__(self, handler: RequestHandler, max_head_size: int, max_header_count: int) -> None:
@@ -84,7 +93,9 @@ class RequestParser:
         self._handler = handler
         self._max_size = max_head_size
         self._max_count = max_header_count
-        self._parser: httptools.HttpRequestParser | None = None
+        self._host: bytes | None = None  # of the request before: known to be good
+        self._parser: Any = None  # an httptools.HttpRequestParser, which has this object for its protocol
+        self.started = False
         self._reset()
 
     def _reset(self) -> None:
@@ -93,16 +104,11 @@ class RequestParser:
         self._headers: Headers = []
         self._framing: Headers = []
         self._size = 0  # of the head so far
-        self._is_11 = False  # HTTP/1.1, as its first line says; False if it came in pieces
+        self._first = b""  # the piece that a head began with, while it has not come to its end
         self._tail = b""  # the last bytes of an unfinished head
         self._remaining = 0  # bytes of body still to come
         self._chunks: ChunkedDecoder | None = None
         self._error: RequestError | None = None
-
-    @property
-    def started(self) -> bool:
-        """Whether the head of a request has begun to come, but has not come to its end."""
-        return self._size > 0 and self._request is None
 
     def close(self) -> None:
         """Break the cycles of references; nothing must be fed after that."""
@@ -124,8 +130,9 @@ class RequestParser:
 
     def _feed_head(self, data: bytes) -> bytes:
         end = self._head_end(data)
-        if not self._size:
-            self._is_11 = data.find(b" HTTP/1.1\r\n") + 9 == data.find(b"\r\n")
+        if not self.started:
+            self.started = True
+            self._first = data
         self._size += min(end, len(data))
         try:
             if self._parser is None:
@@ -186,16 +193,25 @@ class RequestParser:
     def on_header(self, name: bytes, value: bytes) -> None:
         if len(self._headers) >= self._max_count:
             self._refuse(431, f"More than {self._max_count} header fields")
-        name = _NAMES.get(name) or name.lower()
-        value = value.strip(b" \t")
-        self._headers.append((name, value))
-        if name in _FRAMING:
-            self._framing.append((name, value))
+        if value and value[len(value) - 1] in (32, 9):  # what is in front of a value is no longer there
+            value = value.rstrip(b" \t")
+        known = _NAMES.get(name)
+        if known is None:
+            lower = name.lower()
+            known = (lower, lower in _FRAMING)
+        field = (known[0], value)
+        self._headers.append(field)
+        if known[1]:
+            self._framing.append(field)
 
     def on_headers_complete(self) -> None:
-        parser = cast(httptools.HttpRequestParser, self._parser)
-        version = "1.1" if self._is_11 else parser.get_http_version()  # which takes longer than all else here
-        method = parser.get_method().decode("ascii")
+        name = self._parser.get_method()
+        method = name.decode("ascii")
+        if self._first.startswith(b" HTTP/1.1\r\n", len(name) + 1 + len(self._target)):
+            version = "1.1"
+        else:
+            version = self._parser.get_http_version()  # which takes longer than all else here
+        self._first = b""
         if version not in ("1.1", "1.0"):
             self._refuse(505, "Only HTTP/1.0 and HTTP/1.1 are spoken here")
         if method == "CONNECT":
@@ -203,9 +219,10 @@ class RequestParser:
         if b"#" in self._target:
             self._refuse(400, "Bad request: fragment in the request target")
         request = Request(method, self._origin_form(method), version, self._headers)
-        request.keep_alive = parser.should_keep_alive()
+        request.keep_alive = self._parser.should_keep_alive()
         self._frame(request)
         self._request = request
+        self.started = False
 
     def _origin_form(self, method: str) -> bytes:
         """The target without scheme and authority; these replace the Host field (RFC 9112 section 3.2.2)."""
@@ -230,8 +247,10 @@ class RequestParser:
         for name, value in self._framing:
             if name == b"host":
                 hosts += 1
-                if len(value) > _MAX_HOST or not _is_host(value):
-                    self._refuse(400, "Bad request: invalid Host header")
+                if value != self._host:
+                    if len(value) > _MAX_HOST or not _is_host(value):
+                        self._refuse(400, "Bad request: invalid Host header")
+                    self._host = value
             elif name == b"content-length":
                 self._remaining = int(value)
                 request.has_body = self._remaining > 0

@@ -6,3 +6,4 @@ cdef class Request:
 
     cpdef list values(self, bytes name)
     cpdef bint has_token(self, bytes name, bytes token) except -1
+    cpdef bint is_websocket(self) except -1

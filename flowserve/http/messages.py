@@ -37,9 +37,14 @@ class Request:
         self.target = target
         self.http_version = http_version
         self.headers = headers
-        self.raw_path, _, self.query_string = target.partition(b"?")
-        path = self.raw_path.decode("ascii", "replace")
-        self.path = unquote(path) if "%" in path else path
+        self.raw_path = target
+        self.query_string = b""
+        self.path = self.raw_path.decode("ascii", "replace")
+        if "?" in self.path:  # asked of a str: bytes take five times as long
+            self.raw_path, _, self.query_string = target.partition(b"?")
+            self.path = self.raw_path.decode("ascii", "replace")
+        if "%" in self.path:
+            self.path = unquote(self.path)
         self.has_body = False
         self.keep_alive = True
         self.expect_continue = False
@@ -54,7 +59,6 @@ class Request:
         """Return whether the lists in the fields called `name` contain `token` (both lower case), in any case."""
         return token in [each for value in self.values(name) for each in tokens(value)]
 
-    @property
     def is_websocket(self) -> bool:
         """Whether this asks for a WebSocket (RFC 6455 section 4.2.1), if perhaps wrongly.
 

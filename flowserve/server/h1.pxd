@@ -29,9 +29,13 @@ cdef class H1Connection:
     @cython.locals(idle=bint)
     cdef _parse(self, bytes data)
     cdef bint _is_free(self) except -1
+    @cython.locals(context=Context, cycle=HTTPCycle)
     cpdef on_request(self, Request request)
+    @cython.locals(cycle=HTTPCycle)
     cpdef on_body(self, bytes data)
+    @cython.locals(cycle=HTTPCycle)
     cpdef on_end(self)
+    cdef HTTPCycle _http_cycle(self)
     cdef bint _looked_behind(self, Request request, proxy) except -1
     cdef bint _passed(self, Request request) except -1
     cdef _open_websocket(self, Request request)
@@ -40,7 +44,7 @@ cdef class H1Connection:
     cdef _respond_and_close(self, error, headers=*)
     cdef _close(self)
     cpdef send_continue(self)
-    @cython.locals(head=bytes)
+    @cython.locals(encoder=ResponseEncoder, head=bytes)
     cpdef bint send_response(self, status, headers, bytes body, bint more) except -1
     cpdef bint send_body(self, bytes body, bint more) except -1
     cdef bint _write(self, bytes data) except -1

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any, cast
 
 from flowserve.asgi.http import HTTPCycle
@@ -77,7 +77,7 @@ class H1Connection:
         self._parser = RequestParser(self, config.h1_max_header_size, config.h1_max_header_count)
         self._cycle: HTTPCycle | WebSocketCycle | None = None
         self._request: Request | None = None
-        self._encoder: ResponseEncoder | None = None
+        self._encoder: Any = None  # of the request in progress: a ResponseEncoder
         self._gate: Any = None  # the context's, if it has to be asked about every request
         self._proxy: Peer | None = None  # the peer, if it is to be believed what it says of its clients
         self._handshake: tuple[bytes, list[str]] = b"", []
@@ -187,7 +187,7 @@ class H1Connection:
         self._receiving = True
         if context.shutting_down:
             self._encoder.keep_alive = False
-            if request.is_websocket and not (fresh and context.late_websockets):
+            if request.is_websocket() and not (fresh and context.late_websockets):
                 context.refused("shutting_down")
                 self._reject(RequestError(503, "The server is shutting down"))
                 return
@@ -195,10 +195,10 @@ class H1Connection:
             return
         if self._gate is not None and not self._passed(request):
             return
-        if context.is_full:
+        if context.is_full():
             context.refused("concurrency_limit")
             self._turn_away(request, RequestError(503, "The server is at its limit of concurrent connections"))
-        elif request.is_websocket:
+        elif request.is_websocket():
             self._open_websocket(request)
         else:
             self._cycle = cycle = HTTPCycle(request, self, context)
@@ -206,16 +206,22 @@ class H1Connection:
 
     def on_body(self, data: bytes) -> None:
         """Some of the request's body has come; nobody wants it when the response is already complete."""
-        if isinstance(self._cycle, HTTPCycle):
-            self._cycle.body_received(data)
+        cycle = self._http_cycle()
+        if cycle is not None:
+            cycle.body_received(data)
 
     def on_end(self) -> None:
         """The request is complete."""
         self._receiving = False
-        if isinstance(self._cycle, HTTPCycle):
-            self._cycle.body_complete()
+        cycle = self._http_cycle()
+        if cycle is not None:
+            cycle.body_complete()
             if self._eof:
-                self._cycle.half_closed()
+                cycle.half_closed()
+
+    def _http_cycle(self) -> HTTPCycle | None:
+        """The cycle in progress, if it is one of HTTP."""
+        return self._cycle if isinstance(self._cycle, HTTPCycle) else None
 
     def _looked_behind(self, request: Request, proxy: Peer) -> bool:
         """Find out for whom a trusted proxy sends this. False: it is answered already."""
@@ -265,7 +271,7 @@ class H1Connection:
         context = self._context
         if context.metrics is not None:
             context.metrics.request(request.method, error.status, 0.0)
-        if context.config.access_log:
+        if context.access_log:
             target = context.root_path + request.target.decode("latin-1")
             access_http(str(self.peer), request.method, target, request.http_version, error.status, 0.0)
         self._reject(error, headers)
@@ -305,15 +311,15 @@ class H1Connection:
         if not self._closing:
             self._flow.write(status_line(100) + b"\r\n")
 
-    def send_response(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, more: bool) -> bool:
+    def send_response(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes, more: bool) -> bool:
         """Send the head and the first part of the body. Returns whether to await `drain()`. Raises ASGIMisuse."""
-        encoder = cast(ResponseEncoder, self._encoder)
+        encoder = self._encoder
         head = encoder.head(status, headers, self._context.default_headers(), None if more else len(body))
         return self._write(head + encoder.body(body, more))
 
     def send_body(self, body: bytes, more: bool) -> bool:
         """Send a further part of the body. Returns whether to await `drain()`. Raises ASGIMisuse."""
-        return self._write(cast(ResponseEncoder, self._encoder).body(body, more))
+        return self._write(self._encoder.body(body, more))
 
     def _write(self, data: bytes) -> bool:
         if data and not self._closing:
@@ -335,7 +341,7 @@ class H1Connection:
         self._cycle = None
         if self._closing:
             return
-        if not cast(ResponseEncoder, self._encoder).keep_alive:
+        if not self._encoder.keep_alive:
             self._close()
             return
         self._encoder = None
@@ -348,8 +354,9 @@ class H1Connection:
         """Take up what was kept, unless the client does not read its responses."""
         if self._flow.write_paused or self._closing:
             return
-        data, self._pending = self._pending, b""
-        self._parse(data)
+        if self._pending:
+            data, self._pending = self._pending, b""
+            self._parse(data)
         self.resume_reading()
         if self._eof and self._cycle is None and not self._closing:
             self._close()

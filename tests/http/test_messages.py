@@ -113,4 +113,4 @@ KEY = (b"sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ==")
     ],
 )
 def test_is_websocket(headers: Headers, expected: bool) -> None:
-    assert parsed(headers).is_websocket is expected
+    assert parsed(headers).is_websocket() is expected
