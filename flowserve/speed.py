@@ -19,6 +19,7 @@ HOT = (
     "flowserve.websocket.mask",
     "flowserve.websocket.frames",
     "flowserve.websocket.connection",
+    "flowserve.websocket.handshake",
     "flowserve.flow",
     "flowserve.outbox",
     "flowserve.patience",

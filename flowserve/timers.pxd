@@ -10,7 +10,10 @@ cdef class Timers:
 
     @cython.locals(tick="long long", stands="long long", bucket=set)
     cpdef set(self, item, double deadline)
+    @cython.locals(stands="long long")
     cpdef cancel(self, item)
+    @cython.locals(bucket=set)
+    cdef _leave(self, item, long long tick)
     cdef _arm(self)
     cdef _call(self, item, double now)
     @cython.locals(bucket=set)

@@ -46,9 +46,11 @@ class Timers:
         tick = int(deadline / _RESOLUTION) + 1
         if tick <= self._fired:
             tick = self._fired + 1
-        if item.tick and item.tick <= tick:
-            return
-        self.cancel(item)
+        stands = item.tick
+        if stands:
+            if stands <= tick:
+                return
+            self._leave(item, stands)
         item.tick = tick
         bucket = self._buckets.get(tick)
         if bucket is None:
@@ -60,9 +62,14 @@ class Timers:
 
     def cancel(self, item: Timed) -> None:
         """Forget `item`."""
-        if item.tick:
-            self._buckets[item.tick].discard(item)
+        stands = item.tick
+        if stands:
+            self._leave(item, stands)
             item.tick = 0
+
+    def _leave(self, item: Timed, tick: int) -> None:
+        bucket = self._buckets[tick]
+        bucket.discard(item)
 
     def close(self) -> None:
         """Forget everything."""

@@ -72,7 +72,8 @@ class WebSocketCycle:
     def run(self, subprotocols: list[str]) -> None:
         """Call the application."""
         context = self._context
-        scope = websocket_scope(cast(Any, self._request), subprotocols, self._peer, context)
+        request: Any = self._request
+        scope = websocket_scope(request, subprotocols, self._peer, context)
         context.timers.set(self, context.loop.time() + context.config.timeout_handshake)
         context.websockets += 1
         context.call_app(self, scope)

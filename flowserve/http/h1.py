@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
-import httptools
+from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from flowserve.errors import RequestError
 from flowserve.http.chunked import ChunkedDecoder
@@ -33,7 +33,7 @@ _FRAMING = _FORWARDED | {b"host", b"content-length", b"transfer-encoding", b"exp
 _NAMES = {
     spelling.encode(): (name.encode(), name.encode() in _FRAMING)
     for name in _COMMON.split()
-    for spelling in (name, name.title())
+    for spelling in (name, name.title().replace("Websocket", "WebSocket"))
 }
 """Names as they usually come, to one shared object in lower case, and whether it is of _FRAMING."""
 _HOST = re.compile(
@@ -90,11 +90,11 @@ class RequestParser:
 
     def __init__(self, handler: RequestHandler, max_head_size: int, max_header_count: int) -> None:
         """`max_head_size` in bytes, from the method to the empty line."""
-        self._handler = handler
+        self._handler: Any = handler
         self._max_size = max_head_size
         self._max_count = max_header_count
         self._host: bytes | None = None  # of the request before: known to be good
-        self._parser: Any = None  # an httptools.HttpRequestParser, which has this object for its protocol
+        self._parser: Any = None  # an HttpRequestParser, which has this object for its protocol
         self.started = False
         self._reset()
 
@@ -113,7 +113,7 @@ class RequestParser:
     def close(self) -> None:
         """Break the cycles of references; nothing must be fed after that."""
         self._parser = None
-        self._handler = cast(RequestHandler, None)
+        self._handler = None
 
     def feed(self, data: bytes) -> bytes:
         """Parse up to the end of the current request and return the bytes behind it.
@@ -136,15 +136,15 @@ class RequestParser:
         self._size += min(end, len(data))
         try:
             if self._parser is None:
-                self._parser = httptools.HttpRequestParser(self)
+                self._parser = HttpRequestParser(self)
             self._parser.feed_data(data if end >= len(data) else data[:end])
-        except httptools.HttpParserUpgrade:
+        except HttpParserUpgrade:
             self._parser = None  # it takes no more
-        except httptools.HttpParserCallbackError:
+        except HttpParserCallbackError:
             if self._error is None:
                 raise
             raise self._error from None
-        except httptools.HttpParserError as error:
+        except HttpParserError as error:
             raise RequestError(400, f"Bad request: {str(error).lower()}") from None
         if self._size > self._max_size:
             raise self._too_large()

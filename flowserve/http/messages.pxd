@@ -1,3 +1,5 @@
+cpdef list tokens(bytes value)
+
 cdef class Request:
     cdef readonly str method, http_version, path
     cdef readonly bytes target, raw_path, query_string

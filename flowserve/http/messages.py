@@ -57,7 +57,10 @@ class Request:
 
     def has_token(self, name: bytes, token: bytes) -> bool:
         """Return whether the lists in the fields called `name` contain `token` (both lower case), in any case."""
-        return token in [each for value in self.values(name) for each in tokens(value)]
+        for field, value in self.headers:
+            if field == name and (value.lower() == token or token in tokens(value)):
+                return True
+        return False
 
     def is_websocket(self) -> bool:
         """Whether this asks for a WebSocket (RFC 6455 section 4.2.1), if perhaps wrongly.

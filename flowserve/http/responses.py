@@ -135,11 +135,9 @@ def encode_error(
 
 def encode_switching(fields: Iterable[tuple[bytes, bytes]], defaults: bytes) -> bytes:
     """Return a 101 response with `fields`; these replace `defaults` of the same name. Raises ASGIMisuse as below."""
-    lines = []
-    for name, _, line in checked_fields(fields):
-        defaults = _without(defaults, name)
-        lines.append(line)
-    return status_line(101) + defaults + b"".join(lines) + b"\r\n"
+    checked = checked_fields(fields)
+    lines = [line for _, _, line in checked]
+    return b"".join([status_line(101), _without(defaults, *[name for name, _, _ in checked]), *lines, b"\r\n"])
 
 
 def checked_fields(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes, bytes]]:
@@ -179,6 +177,6 @@ def _content_length(value: bytes, declared: int | None) -> int:
 
 
 @lru_cache(maxsize=64)
-def _without(lines: bytes, name: bytes) -> bytes:
-    """The server's own header lines, which change once a second, but those of that name."""
-    return b"".join([line for line in lines.splitlines(keepends=True) if not line.lower().startswith(name + b":")])
+def _without(lines: bytes, *names: bytes) -> bytes:
+    """The server's own header lines, which change once a second, but those of these names."""
+    return b"".join([line for line in lines.splitlines(keepends=True) if line.partition(b":")[0].lower() not in names])

@@ -19,10 +19,10 @@ from flowserve.library.uri import URI
 from flowserve.library.websocket import WebSocket
 from flowserve.session import Session
 from flowserve.websocket import deflate
+from flowserve.websocket.client_handshake import check_response, new_key, request_fields
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role
 from flowserve.websocket.deflate import PerMessageDeflate
-from flowserve.websocket.handshake import check_response, new_key, request_fields
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from flowserve.http.h1 cimport RequestParser
 from flowserve.http.messages cimport Request
 from flowserve.http.responses cimport ResponseEncoder
 
+cdef int _SERVER
 cdef Py_ssize_t _PENDING_MARK, _WRITE_MARK
 cdef double _LINGER, _STALL
 

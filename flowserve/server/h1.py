@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
-from typing import Any, cast
+from typing import Any
 
 from flowserve.asgi.http import HTTPCycle
 from flowserve.asgi.websocket import WebSocketCycle
@@ -27,6 +26,7 @@ from flowserve.websocket.constants import Role
 from flowserve.websocket.deflate import DeflateSettings, PerMessageDeflate
 from flowserve.websocket.handshake import check_request, response_fields
 
+_SERVER = int(Role.SERVER)
 _PENDING_MARK = 65536
 """Bytes kept unparsed while a request is in progress; above it reading stops."""
 _WRITE_MARK = 65536
@@ -91,10 +91,10 @@ class H1Connection:
 
     # As the protocol of the transport
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: Any) -> None:
         gate = self._context.gate
         if gate is None:
-            self.begin(Flow(cast(asyncio.Transport, transport)), peer_of(transport), False)
+            self.begin(Flow(transport), peer_of(transport), False)
         else:
             gate.receive(self, transport, peer_of(transport))
 
@@ -386,13 +386,14 @@ class H1Connection:
         limits = config.ws_max_size, config.ws_max_frames_per_message
         session: Session
         if context.metrics is None:
-            session = Session(Connection(Role.SERVER, *limits, codec), self._flow, context)
+            session = Session(Connection(_SERVER, *limits, codec), self._flow, context)
         else:
-            connection = MeteredConnection(Role.SERVER, *limits, codec, context.metrics)
+            connection = MeteredConnection(_SERVER, *limits, codec, context.metrics)
             session = MeteredSession(connection, self._flow, context)
         self._cycle = None
         self._forget()
-        self._flow.transport.set_protocol(cast(asyncio.Protocol, session))
+        transport: Any = self._flow.transport  # to which a session is a protocol, though it has no such base
+        transport.set_protocol(session)
         self._flow.resume_reading()
         if self._pending:
             session.data_received(self._pending)
@@ -402,11 +403,12 @@ class H1Connection:
         """The codec, and the value of Sec-WebSocket-Extensions that says so."""
         if self._deflate is None or self._request is None:
             return None, None
-        agreed = deflate.accept(self._deflate, self._request.values(b"sec-websocket-extensions"))
+        offers = self._request.values(b"sec-websocket-extensions")
+        agreed = deflate.accept(self._deflate, offers) if offers else None
         if agreed is None:
             return None, None
         parameters, answer = agreed
-        return PerMessageDeflate(self._deflate, parameters, Role.SERVER), answer
+        return PerMessageDeflate(self._deflate, parameters, _SERVER), answer
 
     # Deadlines and the end
 

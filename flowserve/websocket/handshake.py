@@ -1,18 +1,19 @@
+# cython: language_level=3, annotation_typing=False
 """The opening handshake as functions over header lists (RFC 6455 section 4)."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import os
 import re
+from binascii import b2a_base64
 from collections.abc import Iterable, Sequence
+from hashlib import sha1
 
 from flowserve.errors import ASGIMisuse, HandshakeError
 from flowserve.websocket.constants import GUID
 
 _SERVERS_OWN = frozenset(
-    (b"sec-websocket-protocol", b"sec-websocket-extensions", b"content-length", b"transfer-encoding")
+    b"upgrade connection sec-websocket-accept sec-websocket-protocol sec-websocket-extensions"
+    b" content-length transfer-encoding".split()
 )
 """Not for an application to put into the 101: the handshake's, and what frames a body (RFC 9110 section 8.6)."""
 
@@ -28,81 +29,41 @@ def check_request(method: str, http_version: str, headers: Headers) -> tuple[byt
     Names in `headers` are in lower case. Raises HandshakeError, with the answer to give, for a request that RFC 6455
     section 4.2.1 does not allow.
     """
-    fields: dict[bytes, list[bytes]] = {}
+    upgrades = connects = False
+    keys: list[bytes] = []
+    versions: list[bytes] = []
+    subprotocols: list[bytes] = []
     for name, value in headers:
-        fields.setdefault(name, []).append(value)
+        if name == b"upgrade":
+            upgrades = upgrades or _has_token(value, b"websocket")
+        elif name == b"connection":
+            connects = connects or _has_token(value, b"upgrade")
+        elif name == b"sec-websocket-key":
+            keys.append(value)
+        elif name == b"sec-websocket-version":
+            versions.append(value)
+        elif name == b"sec-websocket-protocol":
+            subprotocols.append(value)
     if method != "GET":
         raise HandshakeError(405, "A WebSocket is opened with GET", [(b"allow", b"GET")])
     if http_version != "1.1":
         raise HandshakeError(400, "A WebSocket is opened with HTTP/1.1")
-    if b"websocket" not in _tokens(fields, b"upgrade"):
+    if not upgrades:
         raise HandshakeError(400, "'Upgrade: websocket' is missing")
-    if b"upgrade" not in _tokens(fields, b"connection"):
+    if not connects:
         raise HandshakeError(400, "'Connection: Upgrade' is missing; a proxy may have removed it")
-    versions = fields.get(b"sec-websocket-version", [])
     if versions != [b"13"]:
         raise HandshakeError(426, "Only version 13 of WebSocket is spoken here", [
             (b"sec-websocket-version", b"13"), (b"upgrade", b"websocket"),
         ])  # fmt: skip
-    keys = fields.get(b"sec-websocket-key", [])
     if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
         raise HandshakeError(400, "Sec-WebSocket-Key must be given once, 16 bytes in base64")
-    return keys[0], _subprotocols(fields.get(b"sec-websocket-protocol", []))
-
-
-def request_fields(
-    host: bytes, key: bytes, subprotocols: Sequence[str], extensions: bytes | None
-) -> list[tuple[bytes, bytes]]:
-    """Return the header fields of a client's request (RFC 6455 section 4.1)."""
-    fields = [
-        (b"host", host),
-        (b"upgrade", b"websocket"),
-        (b"connection", b"Upgrade"),
-        (b"sec-websocket-key", key),
-        (b"sec-websocket-version", b"13"),
-    ]
-    if subprotocols:
-        fields.append((b"sec-websocket-protocol", ", ".join(subprotocols).encode("ascii")))
-    if extensions is not None:
-        fields.append((b"sec-websocket-extensions", extensions))
-    return fields
-
-
-def new_key() -> bytes:
-    """Return a Sec-WebSocket-Key (RFC 6455 section 4.1 point 7)."""
-    return base64.b64encode(os.urandom(16))
-
-
-def check_response(key: bytes, subprotocols: Sequence[str], status: int, headers: Headers) -> str | None:
-    """Return the subprotocol that a server chose in its answer to `request_fields()`.
-
-    Names in `headers` are in lower case. Raises HandshakeError, which carries the answer, for one that RFC 6455 section
-    4.1 does not allow. The extensions are not looked at here.
-    """
-    answer = list(headers)
-    fields: dict[bytes, list[bytes]] = {}
-    for name, value in answer:
-        fields.setdefault(name, []).append(value)
-    if status != 101:
-        raise HandshakeError(status, "the server did not open a WebSocket", answer)
-    if _tokens(fields, b"upgrade") != [b"websocket"]:
-        raise HandshakeError(status, "the answer has no 'Upgrade: websocket'", answer)
-    if b"upgrade" not in _tokens(fields, b"connection"):
-        raise HandshakeError(status, "the answer has no 'Connection: Upgrade'", answer)
-    if fields.get(b"sec-websocket-accept") != [accept_key(key)]:
-        raise HandshakeError(status, "the answer's Sec-WebSocket-Accept does not belong to the key", answer)
-    chosen = fields.get(b"sec-websocket-protocol", [])
-    if not chosen:
-        return None
-    subprotocol = chosen[0].decode("latin-1")
-    if len(chosen) > 1 or subprotocol not in subprotocols:
-        raise HandshakeError(status, "the server chose a subprotocol that was not offered", answer)
-    return subprotocol
+    return keys[0], _subprotocols(subprotocols)
 
 
 def accept_key(key: bytes) -> bytes:
     """Return Sec-WebSocket-Accept for a Sec-WebSocket-Key (RFC 6455 section 4.2.2)."""
-    return base64.b64encode(hashlib.sha1(key + GUID, usedforsecurity=False).digest())
+    return b2a_base64(sha1(key + GUID, usedforsecurity=False).digest(), newline=False)
 
 
 def response_fields(
@@ -117,16 +78,17 @@ def response_fields(
         fields.append((b"sec-websocket-protocol", subprotocol.encode("ascii")))
     if extensions is not None:
         fields.append((b"sec-websocket-extensions", extensions))
-    reserved = {name for name, _ in fields} | _SERVERS_OWN
     for name, value in extra:
-        if name.lower() in reserved:
+        if name.lower() in _SERVERS_OWN:
             raise ASGIMisuse(f"the server sends {name.decode('latin-1')!r}; a subprotocol has its own key")
         fields.append((name, value))
     return fields
 
 
-def _tokens(fields: dict[bytes, list[bytes]], name: bytes) -> list[bytes]:
-    return [member.strip(b" \t").lower() for value in fields.get(name, []) for member in value.split(b",")]
+def _has_token(value: bytes, token: bytes) -> bool:
+    """Whether `token` (lower case) is in a comma-separated list, in any case."""
+    lower = value.lower()
+    return lower == token or token in [member.strip(b" \t") for member in lower.split(b",")]
 
 
 def _subprotocols(values: list[bytes]) -> list[str]:
