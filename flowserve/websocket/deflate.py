@@ -32,6 +32,10 @@ _BITS = {str(bits): bits for bits in range(8, 16)}  # the legal values as they m
 _MAX_BITS = 15
 _MIN_BITS = 9  # of what zlib can do: it refuses 8 for raw deflate
 
+_SERVER = int(Role.SERVER)
+_MAX_KEPT = 256
+"""Bytes of an offer whose answer is kept."""
+
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _ELEMENT = re.compile(rf"[ \t]*(?:({_TOKEN})[ \t]*)?")
 _PARAMETER = re.compile(rf';[ \t]*({_TOKEN})[ \t]*(?:=[ \t]*(?:({_TOKEN})|"((?:[^"\\]|\\.)*)")[ \t]*)?')
@@ -132,6 +136,14 @@ def accept(settings: DeflateSettings, values: Iterable[bytes]) -> tuple[DeflateP
     can't do. Headers that break even the grammar offer nothing: RFC 6455 section 9.1 would have the connection fail,
     but compression is optional, and nobody should lose a connection over it.
     """
+    offered = tuple(values)
+    known = sum(map(len, offered)) <= _MAX_KEPT
+    return _accept(settings, offered) if known else _accept.__wrapped__(settings, offered)
+
+
+@functools.lru_cache(maxsize=64)
+def _accept(settings: DeflateSettings, values: tuple[bytes, ...]) -> tuple[DeflateParameters, bytes] | None:
+    """`accept()`, whose answers are kept: clients make few different offers, and reading one takes long."""
     try:
         offers = parse_extensions(values)
     except HandshakeError:
@@ -333,7 +345,7 @@ class PerMessageDeflate:
         self._library = library or backend()
         server = (not agreed.server_no_context_takeover, agreed.server_max_window_bits)
         client = (not agreed.client_no_context_takeover, agreed.client_max_window_bits)
-        (takeover, window_bits), (self._takeover, bits) = (server, client) if role == Role.SERVER else (client, server)
+        (takeover, window_bits), (self._takeover, bits) = (server, client) if role == _SERVER else (client, server)
         self._window_bits = max(bits, _MIN_BITS)  # there are compressors that promise 8 and use 9
         self._threshold = settings.threshold
         self._stream: Decompressor | None = None
