@@ -1,8 +1,6 @@
 from flowserve.context cimport Context
 from flowserve.http.messages cimport Request
 
-cdef dict _ASGI, _NOT_COMPRESSING, _COMPRESSING
-
 cpdef dict build_scope(str kind, str scheme, Request request, peer, Context context)
 cpdef dict http_scope(Request request, peer, Context context)
 cpdef dict websocket_scope(Request request, list subprotocols, peer, Context context)

@@ -10,7 +10,7 @@ from flowserve.context import DRAINING, Context
 from flowserve.http.messages import Request
 from flowserve.stream import Peer
 
-_ASGI = {"version": "3.0", "spec_version": "2.5"}
+ASGI = {"version": "3.0", "spec_version": "2.5"}
 """Each scope gets a copy: applications write into scopes."""
 
 
@@ -26,7 +26,7 @@ def build_scope(kind: str, scheme: str, request: Request, peer: Peer, context: C
     return {
         "type": kind,
         "scheme": scheme,
-        "asgi": _ASGI.copy(),
+        "asgi": ASGI.copy(),
         "http_version": request.http_version,
         "server": peer.server,
         "client": peer.client,
