@@ -3,7 +3,8 @@ cimport cython
 from flowserve.websocket.frames cimport FrameDecoder, encode_frame, encode_header
 from flowserve.websocket.mask cimport new_mask
 
-cdef int _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG, _OPEN, _CLOSING, _CLOSED
+cdef int _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG, _OPEN, _CLOSING, _CLOSED, _CLIENT
+cdef int _NO_STATUS, _ABNORMAL
 cdef Py_ssize_t _PONG_MARK, _COPY_MARK, _MAX_HEADER
 
 cdef class Connection:

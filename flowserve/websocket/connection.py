@@ -32,6 +32,9 @@ _PONG = int(Opcode.PONG)
 _OPEN = int(State.OPEN)
 _CLOSING = int(State.CLOSING)
 _CLOSED = int(State.CLOSED)
+_CLIENT = int(Role.CLIENT)
+_NO_STATUS = int(CloseCode.NO_STATUS)
+_ABNORMAL = int(CloseCode.ABNORMAL)
 
 _MAX_REASON = 123
 _PONG_MARK = 65536  # bytes of output waiting: from here on only the newest pong is kept (RFC 6455 section 5.5.3)
@@ -97,7 +100,7 @@ class Connection:
         """`max_size` bounds a message in bytes (after inflation), `max_frames` the frames it is made of."""
         self._decoder = FrameDecoder(role, deflate is not None)
         self.deflate = deflate  # what permessage-deflate was agreed on; None without it
-        self.is_client = role == Role.CLIENT
+        self.is_client = role == _CLIENT
         self._max_size = max_size
         self._max_frames = max_frames
         self._inbox: list[str | bytes] = []  # as they came
@@ -122,7 +125,7 @@ class Connection:
         self.peer_close: bytes | None = None
         self.sent_close: bytes | None = None
         self.answered = False
-        self.close_code = int(CloseCode.ABNORMAL)
+        self.close_code = _ABNORMAL
         self.close_reason = ""
         self.waiting = 0
         self.waiting_size = 0
@@ -214,7 +217,7 @@ class Connection:
         """The peer's close frame (RFC 6455 section 5.5.1)."""
         self.peer_closed = True
         self.peer_close = payload
-        code, reason = int(CloseCode.NO_STATUS), ""
+        code, reason = _NO_STATUS, ""
         if payload:
             code = int.from_bytes(payload[:2], "big")
             if len(payload) == 1 or not is_sendable(code):
@@ -453,7 +456,7 @@ class Connection:
 
 def encode_close(code: int, reason: str) -> bytes:
     """Return a close frame's payload; the reason is cut, between characters, to the 123 bytes that fit."""
-    if code == CloseCode.NO_STATUS:
+    if code == _NO_STATUS:
         return b""
     return code.to_bytes(2, "big") + reason.encode()[:_MAX_REASON].decode(errors="ignore").encode()
 

@@ -2,7 +2,7 @@ cimport cython
 
 from flowserve.websocket.mask cimport apply_mask
 
-cdef int _CONTINUATION, _BINARY, _CLOSE, _PONG, _MAX_CONTROL_PAYLOAD
+cdef int _CONTINUATION, _BINARY, _CLOSE, _PONG, _SERVER, _MAX_CONTROL_PAYLOAD
 cdef list _SHORT_HEADERS
 
 cdef class FrameDecoder:

@@ -14,6 +14,7 @@ _CONTINUATION = int(Opcode.CONTINUATION)
 _BINARY = int(Opcode.BINARY)
 _CLOSE = int(Opcode.CLOSE)
 _PONG = int(Opcode.PONG)
+_SERVER = int(Role.SERVER)
 _MAX_CONTROL_PAYLOAD = int(MAX_CONTROL_PAYLOAD)
 
 
@@ -59,7 +60,7 @@ class FrameDecoder:
         self._start = 0  # of the piece; it ends at _pos
         self._remaining = -1  # bytes of payload still to come; -1 between frames
         self._mask = b""
-        self._masked = role == Role.SERVER
+        self._masked = role == _SERVER
         self.allow_rsv1 = allow_rsv1
         self.lenient = False
         self.opcode = 0
