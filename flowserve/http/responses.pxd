@@ -15,6 +15,8 @@ cdef class ResponseEncoder:
     cpdef bytes head(self, status, headers, bytes defaults, length)
     cpdef bytes body(self, bytes data, bint more)
 
+@cython.locals(parts=list, names=list)
+cpdef bytes encode_switching(own, extra, bytes defaults)
 @cython.locals(checked=list)
 cpdef list checked_fields(fields)
 cpdef bytes status_line(status)

@@ -133,11 +133,22 @@ def encode_error(
     )
 
 
-def encode_switching(fields: Iterable[tuple[bytes, bytes]], defaults: bytes) -> bytes:
-    """Return a 101 response with `fields`; these replace `defaults` of the same name. Raises ASGIMisuse as below."""
-    checked = checked_fields(fields)
-    lines = [line for _, _, line in checked]
-    return b"".join([status_line(101), _without(defaults, *[name for name, _, _ in checked]), *lines, b"\r\n"])
+def encode_switching(
+    own: Iterable[tuple[bytes, bytes]], extra: Iterable[tuple[bytes, bytes]], defaults: bytes
+) -> bytes:
+    """Return a 101 response with the fields of the handshake's `own`, names in lower case, and the application's
+    `extra`; these replace `defaults` of the same name. Raises ASGIMisuse as below, for `extra` alone."""
+    parts = [status_line(101), b""]
+    names = []
+    for name, value in own:
+        names.append(name)
+        parts += (name, b": ", value, b"\r\n")
+    for name, _, line in checked_fields(extra):
+        names.append(name)
+        parts.append(line)
+    parts[1] = _without(defaults, *names)
+    parts.append(b"\r\n")
+    return b"".join(parts)
 
 
 def checked_fields(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes, bytes]]:

@@ -381,8 +381,8 @@ class H1Connection:
             raise ASGIMisuse(f"subprotocol {subprotocol!r} is none of those that the client offers: {subprotocols}")
         context, config = self._context, self._context.config
         codec, extensions = self._agree_on_deflate()
-        fields = response_fields(key, subprotocol, extensions, headers)
-        self._flow.write(encode_switching(fields, context.default_headers()))
+        own = response_fields(key, subprotocol, extensions, headers)
+        self._flow.write(encode_switching(own, headers, context.default_headers()))
         limits = config.ws_max_size, config.ws_max_frames_per_message
         session: Session
         if context.metrics is None:

@@ -69,7 +69,7 @@ def accept_key(key: bytes) -> bytes:
 def response_fields(
     key: bytes, subprotocol: str | None, extensions: bytes | None, extra: Sequence[tuple[bytes, bytes]] = ()
 ) -> list[tuple[bytes, bytes]]:
-    """Return the header fields of the 101 response (RFC 6455 section 4.2.2).
+    """Return the header fields of the 101 response that are the handshake's own (RFC 6455 section 4.2.2).
 
     `extra` are the application's; raises ASGIMisuse if one of them belongs to the handshake itself.
     """
@@ -78,10 +78,9 @@ def response_fields(
         fields.append((b"sec-websocket-protocol", subprotocol.encode("ascii")))
     if extensions is not None:
         fields.append((b"sec-websocket-extensions", extensions))
-    for name, value in extra:
+    for name, _ in extra:
         if name.lower() in _SERVERS_OWN:
             raise ASGIMisuse(f"the server sends {name.decode('latin-1')!r}; a subprotocol has its own key")
-        fields.append((name, value))
     return fields
 
 

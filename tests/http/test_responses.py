@@ -275,7 +275,7 @@ def test_what_http_does_not_allow_is_not_sent(name: bytes, value: bytes) -> None
         made.head(200, [(b"a", b"b"), (name, value), (b"c", b"d")], b"", 0)
     assert not made.started
     with pytest.raises(ASGIMisuse):
-        encode_switching([(b"upgrade", b"websocket"), (name, value)], b"")
+        encode_switching([(b"upgrade", b"websocket")], [(name, value)], b"")
 
 
 @pytest.mark.parametrize(
@@ -365,15 +365,24 @@ def test_an_error() -> None:
 
 
 def test_switching_protocols() -> None:
-    assert encode_switching([(b"upgrade", b"websocket"), (b"x", b"\xe9")], b"server: s\r\n") == (
+    assert encode_switching([(b"upgrade", b"websocket")], [(b"x", b"\xe9")], b"server: s\r\n") == (
         b"HTTP/1.1 101 Switching Protocols\r\nserver: s\r\nupgrade: websocket\r\nx: \xe9\r\n\r\n"
     )
     with pytest.raises(ASGIMisuse, match="bytes"):
-        encode_switching([("x", "y")], b"")  # type: ignore[list-item]
+        encode_switching([], [("x", "y")], b"")  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("name", [b"Date", b"SERVER"])
 def test_defaults_give_way_in_switching_too(name: bytes) -> None:
     """RFC 9110 section 6.6.1: one Date; section 5.3: no field twice that is no list."""
-    data = encode_switching([(b"upgrade", b"websocket"), (name, b"mine")], b"date: d\r\nserver: s\r\n")
-    assert data.lower().count(b"\r\n" + name.lower() + b":") == 1
+    data = encode_switching(
+        [(b"upgrade", b"websocket")], [(name, b"mine")], b"date: d\r\nserver: s\r\nUpgrade: h2c\r\n"
+    )
+    for each in (name.lower(), b"upgrade"):
+        assert data.lower().count(b"\r\n" + each + b":") == 1
+
+
+def test_the_applications_fields_come_along_in_switching() -> None:
+    extra = [(b"set-cookie", b"a=1"), (b"Set-Cookie", b"b=2"), (b"x-empty", b"")]
+    lines = encode_switching([(b"upgrade", b"websocket")], extra, b"").split(b"\r\n")
+    assert lines[1:5] == [b"upgrade: websocket", b"set-cookie: a=1", b"Set-Cookie: b=2", b"x-empty: "]
