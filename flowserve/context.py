@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 
 from asgiref.typing import ASGI3Application
 
+from flowserve.compact import key_sharing
 from flowserve.config import Config
 from flowserve.errors import ClientDisconnected, ConnectionClosed
 from flowserve.logs import logger
@@ -111,7 +112,7 @@ class Context:
         self.outbox = outbox
         self.timers = Timers(loop)
         self.draining = asyncio.Event()
-        self.state: dict[str, Any] = {DRAINING: self.draining}  # the lifespan's; each scope gets a copy
+        self.state = key_sharing({DRAINING: self.draining}, settled=True)  # the lifespan's; each scope gets a copy
         self.root_path = config.root_path
         self.live: set[Live] = set()
         self.tasks: dict[Call, Task[None]] = {}

@@ -40,6 +40,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "flow": {"stream", "errors"},
     "timers": set(),
     "version": set(),
+    "compact": set(),
     "metrics": {"version"},
     "accesslog": set(),
     "config": {"errors", "options", "places"},
@@ -51,7 +52,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "loops": {"errors"},
     "configfile": {"config", "errors", "options"},
     "loader": {"config", "errors"},
-    "context": {"config", "errors", "logs", "metrics", "timers"},
+    "context": {"compact", "config", "errors", "logs", "metrics", "timers"},
     # The wire: values and state machines, no asyncio and not each other.
     "websocket": {"errors"},
     "http": {"errors"},
@@ -63,7 +64,10 @@ MAY_KNOW: dict[str, set[str]] = {
         "websocket",
     },
     "metered": {"context", "metrics", "session", "stream", "websocket"},
-    "asgi": {"config", "context", "errors", "http", "logs", "metrics", "session", "stream", "timers", "websocket"},
+    "asgi": {
+        *("compact", "config", "context", "errors", "http", "logs", "metrics", "session", "stream", "timers"),
+        "websocket",
+    },
     "server": {"asgi", "http", "metered", "outbox", "session", "websocket", *LEAVES},
     "library": {"http", "outbox", "session", "websocket", *LEAVES} - {"loader"},
     "serving": {"asgi", "http", "library", "server", *LEAVES},

@@ -132,3 +132,16 @@ def test_types(loop: asyncio.AbstractEventLoop) -> None:
     assert type(scope["path"]) is type(scope["root_path"]) is type(scope["scheme"]) is str
     assert type(scope["raw_path"]) is type(scope["query_string"]) is bytes
     assert all(type(part) is bytes for field in scope["headers"] for part in field)
+
+
+def test_what_many_clients_send_alike_is_held_once(loop: asyncio.AbstractEventLoop) -> None:
+    def headers() -> Any:
+        fields = [(b"host", b"a" * 9), (b"cookie", b"b" * 9), (b"user-agent", b"c" * 300), (b"x", b"1" * 9)]
+        return websocket_scope(
+            Request("GET", b"/", "1.1", [(name, bytes(bytearray(value))) for name, value in fields]), [], PEER, plain
+        )["headers"]
+
+    plain = context(loop)
+    one, other = headers(), headers()
+    assert one == other
+    assert [mine is yours for mine, yours in zip(one, other, strict=True)] == [True, False, False, False]
