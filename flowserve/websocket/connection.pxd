@@ -5,13 +5,14 @@ from flowserve.websocket.mask cimport new_mask
 
 cdef int _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG, _OPEN, _CLOSING, _CLOSED, _CLIENT
 cdef int _NO_STATUS, _ABNORMAL
-cdef Py_ssize_t _PONG_MARK, _COPY_MARK, _MAX_HEADER
+cdef Py_ssize_t _PONG_MARK, _COPY_MARK, _MAX_HEADER, _INBOX_MARK
 
 cdef class Connection:
     cdef FrameDecoder _decoder
     cdef readonly object deflate
     cdef bytes _answer, _pong, _tail
-    cdef list _inbox, _ready, _outbox
+    cdef list _inbox, _outbox
+    cdef Py_ssize_t _taken
     cdef object _deflate_piece, _parts
     cdef bint _compressed
     cdef int _opcode
@@ -27,6 +28,7 @@ cdef class Connection:
     cdef readonly long long messages_in, bytes_in, messages_out, bytes_out
 
     cpdef feed(self, bytes data)
+    @cython.locals(inbox=list, at=Py_ssize_t)
     cpdef take(self)
     cpdef take_part(self)
     cdef _run(self)

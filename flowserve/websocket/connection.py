@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import codecs
 from io import BytesIO, StringIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flowserve.errors import InvalidText, PayloadTooBig, ProtocolError
 from flowserve.websocket.constants import CloseCode, Opcode, Role, State, is_sendable
@@ -41,6 +41,7 @@ _PONG_MARK = 65536  # bytes of output waiting: from here on only the newest pong
 # bytes of payload: from here on a frame's header and payload go out as two pieces, not copied into one
 _COPY_MARK = 32768
 _MAX_HEADER = 14  # bytes
+_INBOX_MARK = 64  # messages taken: from here on the inbox forgets their places while others wait
 
 
 class Connection:
@@ -71,9 +72,9 @@ class Connection:
         "_outbox",
         "_parts",
         "_pong",
-        "_ready",
         "_size",
         "_tail",
+        "_taken",
         "answered",
         "bytes_in",
         "bytes_out",
@@ -103,9 +104,9 @@ class Connection:
         self.is_client = role == _CLIENT
         self._max_size = max_size
         self._max_frames = max_frames
-        self._inbox: list[str | bytes] = []  # as they came
-        self._ready: list[str | bytes] = []  # turned round, so that taking one from the front is cheap
-        self._outbox: list[bytes] = []
+        self._inbox: list[Any] | None = None  # no list without messages, here and below: idle connections are many
+        self._taken = 0  # of the inbox: they are replaced by None
+        self._outbox: list[bytes] | None = None
         self._opcode = 0  # of the message being assembled; 0 for none
         self._compressed = False
         self._frames = 0
@@ -160,12 +161,21 @@ class Connection:
 
     def take(self) -> str | bytes:
         """Return the oldest complete message. IndexError when `waiting` is 0."""
-        if not self._ready:
-            self._ready, self._inbox = self._inbox, self._ready
-            self._ready.reverse()
-        message = self._ready.pop()
+        inbox, at = self._inbox, self._taken
+        if inbox is None:
+            raise IndexError("no message is waiting")
+        message: str | bytes = inbox[at]
         self.waiting -= 1
         self.waiting_size -= len(message)
+        if not self.waiting:
+            self._inbox = None
+            self._taken = 0
+            return message
+        inbox[at] = None
+        self._taken = at + 1
+        if at >= _INBOX_MARK and at >= self.waiting:  # so that moving the others costs little for each
+            del inbox[: at + 1]
+            self._taken = 0
         return message
 
     def take_part(self) -> str | bytes:
@@ -315,7 +325,10 @@ class Connection:
         self.messages_in += 1
         self.bytes_in += size
         if self.state == _OPEN:  # what comes after this end's close frame has no reader (RFC 6455 section 1.4)
-            self._inbox.append(message)
+            if self._inbox is None:
+                self._inbox = [message]
+            else:
+                self._inbox.append(message)
             self.waiting += 1
             self.waiting_size += len(message)
 
@@ -391,17 +404,16 @@ class Connection:
 
     def take_output(self) -> list[bytes]:
         """Return the pieces to write, in order, and forget them."""
-        pieces = self._outbox
         if self._pong is not None:
-            pieces.append(encode_frame(_PONG, self._pong, self._mask()))
+            self._put(encode_frame(_PONG, self._pong, self._mask()))
             self._pong = None
-        self._outbox = []
+        pieces, self._outbox = self._outbox, None
         self.output_size = 0
-        return pieces
+        return [] if pieces is None else pieces
 
     def take_some(self, least: int) -> list[bytes]:
         """Return the first pieces, whole frames of at least `least` bytes or all there is, and forget them."""
-        outbox = self._outbox
+        outbox = self._outbox or []
         size = count = 0
         while count < len(outbox):
             piece = outbox[count]
@@ -420,7 +432,7 @@ class Connection:
     def disown_output(self) -> None:
         """Forget what was not taken. Only a close may follow: with context takeover, messages would refer to what is
         gone."""
-        self._outbox = []
+        self._outbox = None
         self._pong = None
         self.output_size = 0
 
@@ -447,7 +459,10 @@ class Connection:
         self.state = _CLOSED if self.peer_closed else _CLOSING
 
     def _put(self, piece: bytes) -> None:
-        self._outbox.append(piece)
+        if self._outbox is None:
+            self._outbox = [piece]
+        else:
+            self._outbox.append(piece)
         self.output_size += len(piece)
 
     def _mask(self) -> bytes:

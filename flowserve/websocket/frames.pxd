@@ -1,6 +1,6 @@
 cimport cython
 
-from flowserve.websocket.mask cimport apply_mask
+from flowserve.websocket.mask cimport apply_mask, join
 
 cdef int _CONTINUATION, _BINARY, _CLOSE, _PONG, _SERVER, _MAX_CONTROL_PAYLOAD
 cdef list _SHORT_HEADERS
@@ -8,7 +8,7 @@ cdef list _SHORT_HEADERS
 cdef class FrameDecoder:
     cdef bytes _data
     cdef bytes _mask
-    cdef Py_ssize_t _pos, _end, _start
+    cdef Py_ssize_t _pos, _end, _start, _mask_at
     cdef long long _remaining
     cdef bint _masked
     cdef public bint allow_rsv1, lenient
@@ -19,7 +19,7 @@ cdef class FrameDecoder:
     cpdef feed(self, bytes data)
     cpdef bint next(self) except -1
 
-    @cython.locals(turn=int)
+    @cython.locals(turn=int, mask=bytes)
     cpdef bytes payload(self)
 
     cdef void _take(self, long long wanted) noexcept

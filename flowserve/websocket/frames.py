@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from flowserve.errors import ProtocolError
 from flowserve.websocket.constants import MAX_CONTROL_PAYLOAD, Opcode, Role
-from flowserve.websocket.mask import apply_mask
+from flowserve.websocket.mask import apply_mask, join
 
 _CONTINUATION = int(Opcode.CONTINUATION)
 _BINARY = int(Opcode.BINARY)
@@ -38,6 +38,7 @@ class FrameDecoder:
         "_data",
         "_end",
         "_mask",
+        "_mask_at",
         "_masked",
         "_pos",
         "_remaining",
@@ -59,7 +60,8 @@ class FrameDecoder:
         self._end = 0
         self._start = 0  # of the piece; it ends at _pos
         self._remaining = -1  # bytes of payload still to come; -1 between frames
-        self._mask = b""
+        self._mask = b""  # what holds the frame's mask; empty without one
+        self._mask_at = 0  # where it begins there
         self._masked = role == _SERVER
         self.allow_rsv1 = allow_rsv1
         self.lenient = False
@@ -100,10 +102,12 @@ class FrameDecoder:
         """Return the piece's bytes, unmasked."""
         if not self._mask:
             return self._data[self._start : self._pos]
-        payload = apply_mask(self._data, self._start, self._pos, self._mask)
+        payload = apply_mask(self._data, self._start, self._pos, self._mask, self._mask_at)
         if not self.last:
+            mask = self._mask[self._mask_at : self._mask_at + 4]
             turn = (self._pos - self._start) & 3
-            self._mask = self._mask[turn:] + self._mask[:turn]
+            self._mask = mask[turn:] + mask[:turn]
+            self._mask_at = 0
         return payload
 
     def _take(self, wanted: int) -> None:
@@ -146,7 +150,8 @@ class FrameDecoder:
                     raise ProtocolError("length not in its shortest form")
         pos += head
         if masked:
-            self._mask = data[pos : pos + 4]
+            self._mask = self._data
+            self._mask_at = pos
             pos += 4
         else:
             self._mask = b""
@@ -179,6 +184,8 @@ class FrameDecoder:
         self._data = self._data[self._pos : self._end]
         self._end -= self._pos
         self._pos = 0
+        if self._remaining < 0:
+            self._mask = b""  # it would keep the bytes before alive
         return False
 
 
@@ -189,7 +196,7 @@ def encode_frame(opcode: int, payload: bytes, mask: bytes = b"", rsv1: bool = Fa
     """Return one frame (RFC 6455 section 5.2). `mask` is 4 random bytes for a client, empty for a server."""
     size = len(payload)
     if size < 126 and fin and not rsv1 and not mask:
-        return _SHORT_HEADERS[opcode][size] + payload
+        return join(_SHORT_HEADERS[opcode][size], payload)
     header = encode_header(opcode, size, mask, rsv1, fin)
     return header + (apply_mask(payload, 0, size, mask) if mask else payload)
 

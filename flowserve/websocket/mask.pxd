@@ -6,7 +6,22 @@ cdef extern from *:
     static PyObject *flowserve_new_bytes(Py_ssize_t size) {
         return PyBytes_FromStringAndSize(NULL, size);
     }
+    static PyObject *flowserve_join_bytes(PyObject *head, PyObject *payload) {
+        Py_ssize_t size = PyBytes_GET_SIZE(head);
+        PyObject *result = PyBytes_FromStringAndSize(NULL, size + PyBytes_GET_SIZE(payload));
+        if (result != NULL) {
+            memcpy(PyBytes_AS_STRING(result), PyBytes_AS_STRING(head), size);
+            memcpy(PyBytes_AS_STRING(result) + size, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload));
+        }
+        return result;
+    }
+    static void flowserve_repeat(unsigned char *pattern, const unsigned char *mask) {
+        for (int i = 0; i < 64; i += 4)
+            memcpy(pattern + i, mask, 4);
+    }
     """
+    void repeat "flowserve_repeat"(unsigned char *pattern, const unsigned char *mask)
+    bytes join_bytes "flowserve_join_bytes"(bytes head, bytes payload)
     bytes new_bytes "flowserve_new_bytes"(Py_ssize_t size)
 
 cdef bint COMPILED
@@ -16,6 +31,8 @@ cdef list _masks
 @cython.locals(pool=bytes, at=Py_ssize_t)
 cpdef bytes new_mask()
 
-@cython.locals(size=Py_ssize_t, at=Py_ssize_t, i=Py_ssize_t, result=bytes, pattern=bytes,
+@cython.locals(size=Py_ssize_t, done=Py_ssize_t, i=Py_ssize_t, result=bytes, pattern="unsigned char[64]",
                source="const unsigned char *", target="unsigned char *", key="const unsigned char *")
-cpdef bytes apply_mask(bytes data, Py_ssize_t start, Py_ssize_t end, bytes mask)
+cpdef bytes apply_mask(bytes data, Py_ssize_t start, Py_ssize_t end, bytes mask, Py_ssize_t at=*)
+
+cpdef bytes join(bytes head, bytes payload)

@@ -1,5 +1,5 @@
 # cython: language_level=3, annotation_typing=False, boundscheck=False, wraparound=False
-"""XOR masking of payloads (RFC 6455 section 5.3)."""
+"""What touches each byte of a payload: XOR masking (RFC 6455 section 5.3), and putting it behind its header."""
 
 from __future__ import annotations
 
@@ -23,26 +23,35 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_masks.clear)  # two processes must not use the same ones
 
 
-def apply_mask(data: bytes, start: int, end: int, mask: bytes) -> bytes:
+def apply_mask(data: bytes, start: int, end: int, mask: bytes, at: int = 0) -> bytes:
     """Return `data[start:end]`, each byte XORed with the mask byte that belongs to it.
 
-    `mask` has 4 bytes, the first of which belongs to `data[start]`. The operation is its own inverse.
-    `0 <= start <= end <= len(data)` is the caller's duty.
+    The mask is the 4 bytes at `mask[at:]`, the first of which belongs to `data[start]`. The operation is its own
+    inverse. `0 <= start <= end <= len(data)` and `0 <= at <= len(mask) - 4` are the caller's duty.
     """
     size = end - start
     if COMPILED:
         # The pointers are declared in the .pxd; a test holds this branch equal to the one below.
         result: bytes = new_bytes(size)  # type: ignore[name-defined]  # noqa: F821
-        pattern = mask * 16
-        source, target, key = data, result, pattern
-        at = 0
-        while size - at >= 64:
+        source, target, key = data, result, mask
+        repeat(pattern, key + at)  # type: ignore[name-defined,operator]  # noqa: F821
+        done = 0
+        while size - done >= 64:
             for i in range(64):  # a fixed count, so that the C compiler makes it a few vector instructions
-                target[at + i] = source[start + at + i] ^ key[i]  # type: ignore[index]
-            at += 64
-        while at < size:
-            target[at] = source[start + at] ^ key[at & 3]  # type: ignore[index]
-            at += 1
+                target[done + i] = source[start + done + i] ^ pattern[i]  # type: ignore[index,name-defined]  # noqa: F821
+            done += 64
+        while done < size:
+            target[done] = source[start + done] ^ pattern[done & 3]  # type: ignore[index,name-defined]  # noqa: F821
+            done += 1
         return result
-    words = int.from_bytes(data[start:end], "little") ^ int.from_bytes((mask * (size // 4 + 1))[:size], "little")
+    words = int.from_bytes(data[start:end], "little")
+    words ^= int.from_bytes((mask[at : at + 4] * (size // 4 + 1))[:size], "little")
     return words.to_bytes(size, "little")
+
+
+def join(head: bytes, payload: bytes) -> bytes:
+    """Return `head + payload`, in half the time for short ones."""
+    if COMPILED:
+        joined: bytes = join_bytes(head, payload)  # type: ignore[name-defined]  # noqa: F821
+        return joined
+    return head + payload

@@ -142,6 +142,22 @@ def test_only_messages_are_counted() -> None:
         assert (conn.messages_in, conn.bytes_in) == (2, 7)
 
 
+@pytest.mark.parametrize("left", [0, 1, 10, 100])
+def test_the_order_holds_however_many_are_left_each_time(left: int) -> None:
+    conn = connection()
+    came, taken = 0, []
+    for _ in range(50):
+        for _ in range(30):
+            conn.feed(frame(1, b"%d" % came))
+            came += 1
+        taken += [conn.take() for _ in range(max(0, conn.waiting - left))]
+    taken += messages(conn)
+    assert taken == [str(number) for number in range(came)]
+    assert (conn.waiting, conn.waiting_size) == (0, 0)
+    with pytest.raises(IndexError):
+        conn.take()
+
+
 def test_waiting_size_counts_what_take_gives() -> None:
     """Characters of text, bytes of binary messages."""
     conn = fed(frame(1, "€€".encode()), frame(2, b"123"))

@@ -192,6 +192,18 @@ def test_the_mask_goes_on_from_piece_to_piece() -> None:
         assert decode(SERVER, chunks) == [Frame(2, payload)]
 
 
+def test_what_was_read_is_not_kept_for_its_mask() -> None:
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        decoders = [FrameDecoder(SERVER, False) for _ in range(10)]
+        for decoder in decoders:
+            take_pieces(decoder, frame(2, bytes(50_000), mask=KEY))
+        assert tracemalloc.get_traced_memory()[0] - before < 50_000
+    finally:
+        tracemalloc.stop()
+
+
 def test_the_end_of_a_frame_and_the_next_one_in_one_chunk() -> None:
     decoder = FrameDecoder(CLIENT, False)
     assert take_pieces(decoder, b"\x82\x04ab") == [Piece(b"ab", 4, True, False)]

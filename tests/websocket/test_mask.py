@@ -54,6 +54,17 @@ def test_the_first_byte_of_the_mask_belongs_to_the_start(mask: ModuleType) -> No
 
 
 @each_branch
+def test_the_mask_may_stand_anywhere(mask: ModuleType) -> None:
+    assert mask.apply_mask(b"Hello", 0, 5, b"..\x37\xfa\x21\x3d..", 2) == b"\x7f\x9f\x4d\x51\x58"
+
+
+@each_branch
+def test_a_payload_behind_its_header(mask: ModuleType) -> None:
+    for head, payload in ((b"", b""), (b"ab", b""), (b"", b"c"), (b"ab", b"c" * 100)):
+        assert mask.join(head, payload) == head + payload
+
+
+@each_branch
 def test_nothing_is_nothing(mask: ModuleType) -> None:
     assert mask.apply_mask(b"", 0, 0, b"\x37\xfa\x21\x3d") == b""
     assert mask.apply_mask(b"Hello", 5, 5, b"\x37\xfa\x21\x3d") == b""
