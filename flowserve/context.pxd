@@ -13,6 +13,7 @@ cdef class Context:
     cdef public Py_ssize_t active, enough, served, websockets
     cdef public bint late_websockets, shutting_down
     cdef public double timeout_keep_alive
+    cdef object _variables
     cdef bytes _defaults
     cdef double _defaults_at
     cdef Py_ssize_t _limit
@@ -20,6 +21,9 @@ cdef class Context:
     cpdef bint is_full(self)
     cpdef refused(self, str reason)
     cpdef call_app(self, call, scope)
+    cpdef call_app_for_long(self, call, scope)
+    cpdef returned(self, call, task)
+    cdef _start(self, call, coroutine)
     cdef _ended(self, call, bint failed)
     @cython.locals(now=double)
     cpdef bytes default_headers(self)

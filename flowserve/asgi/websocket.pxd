@@ -9,7 +9,7 @@ cdef int _CONNECTING, _ACCEPTED, _DENYING, _DONE
 
 cdef class WebSocketCycle:
     cdef Context _context
-    cdef object _deny_start, _peer, _raw_target, _request, _stream, _waiters
+    cdef object _client, _deny_start, _raw_target, _request, _stream, _waiters
     cdef Session _session
     cdef int _state, _deny_status
     cdef bint _greeted
@@ -25,6 +25,7 @@ cdef class WebSocketCycle:
     cdef _end(self, int status)
     cdef _wait(self)
     cdef _wake(self)
+    cdef str _name(self)
     cdef str _target(self)
 
 cdef _payload(dict message)

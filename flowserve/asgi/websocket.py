@@ -12,6 +12,7 @@ from flowserve.asgi.http import as_bytes
 from flowserve.asgi.scope import websocket_scope
 from flowserve.errors import ASGIMisuse, ClientDisconnected
 from flowserve.session import Session
+from flowserve.stream import Peer
 from flowserve.websocket.constants import is_sendable
 
 if TYPE_CHECKING:
@@ -36,11 +37,11 @@ class WebSocketCycle:
     """
 
     __slots__ = (
+        "_client",
         "_context",
         "_deny_start",
         "_deny_status",
         "_greeted",
-        "_peer",
         "_raw_target",
         "_request",
         "_session",
@@ -57,7 +58,7 @@ class WebSocketCycle:
         self._request: Request | None = request
         self._raw_target = request.target
         self._stream = stream
-        self._peer = stream.peer
+        self._client = stream.peer.client
         self._context = context
         self._session: Session | None = None
         self._state = _CONNECTING
@@ -73,10 +74,10 @@ class WebSocketCycle:
         """Call the application."""
         context = self._context
         request: Any = self._request
-        scope = websocket_scope(request, subprotocols, self._peer, context)
+        scope = websocket_scope(request, subprotocols, self._stream.peer, context)
         context.timers.set(self, context.loop.time() + context.config.timeout_handshake)
         context.websockets += 1
-        context.call_app(self, scope)
+        context.call_app_for_long(self, scope)
 
     # What the application calls
 
@@ -168,7 +169,7 @@ class WebSocketCycle:
         if take is not None:
             take(session)
         if self._context.config.access_log:
-            logs.access_websocket_open(str(self._peer), self._target(), subprotocol)
+            logs.access_websocket_open(self._name(), self._target(), subprotocol)
 
     def _deny(self, message: dict[str, Any]) -> bool:
         body = as_bytes(message.get("body", b""), "body")
@@ -202,7 +203,7 @@ class WebSocketCycle:
         if context.metrics is not None:
             context.metrics.request(request.method, status, seconds)
         if context.config.access_log:
-            logs.access_http(str(self._peer), request.method, self._target(), request.http_version, status, seconds)
+            logs.access_http(self._name(), request.method, self._target(), request.http_version, status, seconds)
 
     # While the application decides
 
@@ -237,6 +238,10 @@ class WebSocketCycle:
 
     # The end
 
+    def returned(self, task: asyncio.Task[None]) -> None:
+        """The application's task has ended."""
+        self._context.returned(self, task)
+
     def app_done(self, failed: bool) -> None:
         """The application has returned, or raised (`failed`)."""
         if self._session is not None:
@@ -255,7 +260,7 @@ class WebSocketCycle:
         if self._context.config.access_log:
             connection = session.connection
             logs.access_websocket_close(
-                str(self._peer),
+                self._name(),
                 self._target(),
                 session.close_code,
                 perf_counter() - self._started_at,
@@ -265,6 +270,9 @@ class WebSocketCycle:
                 connection.bytes_out,
                 session.dropped,
             )
+
+    def _name(self) -> str:
+        return str(Peer(self._client, None, False))
 
     def _target(self) -> str:
         return self._context.root_path + self._raw_target.decode("latin-1")
