@@ -41,7 +41,7 @@ class Call(Protocol):
     async def receive(self) -> Any:
         """The application's receive()."""
 
-    async def send(self, message: Any) -> None:
+    def send(self, message: Any) -> Awaitable[None]:
         """The application's send()."""
 
     def app_done(self, failed: bool) -> None:

@@ -6,6 +6,12 @@ from flowserve.context cimport Context
 from flowserve.session cimport Session
 
 cdef int _CONNECTING, _ACCEPTED, _DENYING, _DONE
+cdef dict _TEXT, _BYTES
+
+cdef object _NOTHING, DONE
+
+cdef class Done:
+    pass
 
 cdef class WebSocketCycle:
     cdef Context _context
@@ -17,6 +23,12 @@ cdef class WebSocketCycle:
     cdef public double deadline
     cdef public long long tick
 
+    @cython.locals(session=Session, event=dict)
+    cdef dict _next_event(self)
+    cdef _something(self)
+    @cython.locals(session=Session)
+    cdef _send(self, message)
+    cdef _send_compressing(self, Session session, payload, compress)
     cdef _close(self, message, Session session)
     cdef bint _handshake(self, str kind, message) except -1
     cdef _accept(self, message)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Generator
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
@@ -27,6 +28,34 @@ _ACCEPTED = 1
 _DENYING = 2  # its own HTTP response is on the way
 _DONE = 3  # denied, refused or given up: no WebSocket came of it
 _WHY_REFUSED = {499: "client_left", 500: "application_error", 503: "shutting_down", 504: "application_timeout"}
+
+
+_TEXT: dict[str, Any] = {"type": "websocket.receive", "text": ""}
+_BYTES: dict[str, Any] = {"type": "websocket.receive", "bytes": b""}
+
+
+class Done:
+    """A coroutine that has nothing left to do, as often as it is awaited: one for all saves a tenth of a message."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return _NOTHING
+
+    def send(self, value: None) -> None:
+        """For asyncio.create_task(), which wants all that a coroutine has."""
+        raise StopIteration
+
+    def throw(self, *error: Any) -> None:
+        """Likewise; `error` as for a coroutine."""
+        raise next((each for each in error if isinstance(each, BaseException)), error[0])
+
+    def close(self) -> None:
+        """Likewise."""
+
+
+_NOTHING = cast("Generator[Any, Any, None]", iter(()))
+DONE = Done()
 
 
 class WebSocketCycle:
@@ -84,52 +113,77 @@ class WebSocketCycle:
     async def receive(self) -> dict[str, Any]:
         """websocket.connect, then websocket.receive for each message, then websocket.disconnect as often as it is
         asked for."""
-        if self._session is None:
+        while (event := self._next_event()) is None:
+            await self._something()
+        return event
+
+    def _next_event(self) -> dict[str, Any] | None:
+        session = self._session
+        if session is None:
             if not self._greeted:
                 self._greeted = True
                 return {"type": "websocket.connect"}
-            while self._session is None and self._state != _DONE:
-                await self._wait()
-            if self._session is None:
-                return _disconnect(1006, "")
-        session = self._session
-        while not session.ready():
-            await session.wait()
-        if session.waiting:
+            return _disconnect(1006, "") if self._state == _DONE else None
+        if not session.ready():
+            return None
+        if session.connection.waiting:
             message = session.take()
             if isinstance(message, str):
-                return {"type": "websocket.receive", "text": message}
-            return {"type": "websocket.receive", "bytes": message}
+                event = _TEXT.copy()
+                event["text"] = message
+            else:
+                event = _BYTES.copy()
+                event["bytes"] = message
+            return event
         return _disconnect(session.close_code, session.close_reason)
 
-    async def send(self, message: dict[str, Any]) -> None:
+    def _something(self) -> Awaitable[None]:
+        """Return an awaitable that is done when there may be an event."""
+        return self._wait() if self._session is None else self._session.wait()
+
+    def send(self, message: dict[str, Any]) -> Awaitable[None]:
         """websocket.accept, .send, .close and .http.response.*.
 
-        Raises ASGIMisuse for what the state does not allow, and ClientDisconnected once the WebSocket has ended.
+        Where permessage-deflate was not agreed on, it is sent at once, and awaited until more is welcome. Awaiting
+        raises ASGIMisuse for what the state does not allow, and ClientDisconnected once the WebSocket has ended.
         """
+        session = self._session
+        if session is not None and session.connection.deflate is not None:
+            return self._send_in_line(message)
+        try:
+            drain = self._send(message)
+        except Exception as error:
+            return _failed(error)
+        return DONE if drain is None else drain
+
+    async def _send_in_line(self, message: dict[str, Any]) -> None:
+        """Where one may take long to compress, a message is sent when it is awaited: it has its place in line then."""
+        drain = self._send(message)
+        if drain is not None:
+            await drain
+
+    def _send(self, message: dict[str, Any]) -> Awaitable[None] | None:
+        """Send. Returns what to wait for before more is welcome."""
         kind = message["type"]
         session = self._session
         if session is not None:
             if kind == "websocket.send":
                 payload = _payload(message if isinstance(message, dict) else dict(message))
-                if session.connection.deflate is None:
-                    drain = session.send(payload)
-                else:
-                    compress = message.get("compress")
-                    if session.takes_long(payload, compress):
-                        drain = await session.send_slowly(payload, compress)
-                    else:
-                        drain = session.send(payload, compress)
-                if drain:
-                    await session.drain()
-            elif kind == "websocket.close":
-                self._close(message, session)
-            else:
+                if session.connection.deflate is not None:
+                    return self._send_compressing(session, payload, message.get("compress"))
+                return session.drain() if session.send(payload) else None
+            if kind != "websocket.close":
                 raise ASGIMisuse(f"unexpected {kind!r}: the WebSocket has been accepted")
-        elif self._state == _DONE:
+            self._close(message, session)
+            return None
+        if self._state == _DONE:
             raise ClientDisconnected("the client has left, or was turned away")
-        elif self._handshake(kind, message):
-            await self._stream.drain()
+        return self._stream.drain() if self._handshake(kind, message) else None
+
+    def _send_compressing(self, session: Session, payload: str | bytes, compress: Any) -> Awaitable[None] | None:
+        if session.takes_long(payload, compress):
+            return _send_slowly(session, payload, compress)
+        return session.drain() if session.send(payload, compress) else None
 
     def _close(self, message: dict[str, Any], session: Session) -> None:
         code, reason = message.get("code", 1000), message.get("reason") or ""
@@ -276,6 +330,15 @@ class WebSocketCycle:
 
     def _target(self) -> str:
         return self._context.root_path + self._raw_target.decode("latin-1")
+
+
+async def _failed(error: Exception) -> None:
+    raise error
+
+
+async def _send_slowly(session: Session, payload: str | bytes, compress: Any) -> None:
+    if await session.send_slowly(payload, compress):
+        await session.drain()
 
 
 def _payload(message: dict[str, Any]) -> str | bytes:

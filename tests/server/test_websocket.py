@@ -136,6 +136,27 @@ async def test_a_sent_bytearray_may_be_changed(pair, size):
     assert await client.message() == b"a" * size
 
 
+async def test_send_in_tasks_and_all_at_once(pair):
+    """What send() returns is taken for a coroutine wherever applications may have one."""
+    act, client = await pair()
+    messages = [{"type": "websocket.send", "text": str(number)} for number in range(4)]
+    assert await asyncio.create_task(act.raw_send(messages[0])) is None
+    assert await asyncio.wait_for(act.raw_send(messages[1]), 1) is None
+    assert await asyncio.gather(*map(act.raw_send, messages[2:])) == [None, None]
+    for number in range(4):
+        assert await client.message() == str(number)
+
+
+async def test_send_raises_where_it_is_awaited(pair):
+    act, _ = await pair()
+    good, bad = {"type": "websocket.send", "text": "a"}, {"type": "websocket.send"}
+    _, error, _ = await asyncio.gather(*map(act.raw_send, (good, bad, good)), return_exceptions=True)
+    assert isinstance(error, RuntimeError)
+    task = asyncio.create_task(act.raw_send(bad))
+    with pytest.raises(RuntimeError):
+        await task
+
+
 async def test_a_burst_keeps_its_order(serve, open_ws):
     client = await open_ws(await serve(echo))
     await client.raw(b"".join(frame(TEXT, b"%d" % number) for number in range(2000)))
