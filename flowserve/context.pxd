@@ -9,6 +9,7 @@ cdef class Context:
     cdef public dict refusals, state
     cdef readonly set live
     cdef readonly bint access_log
+    cdef readonly unsigned long thread
     cdef readonly dict tasks
     cdef public Py_ssize_t active, enough, served, websockets
     cdef public bint late_websockets, shutting_down

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
 from email.utils import formatdate
 from functools import partial
+from threading import get_ident
 from time import time
 from typing import Any, Protocol, cast
 
@@ -106,6 +107,7 @@ class Context:
         "shutting_down",
         "state",
         "tasks",
+        "thread",
         "timeout_keep_alive",
         "timers",
         "websockets",
@@ -138,6 +140,7 @@ class Context:
         self.timeout_keep_alive = config.timeout_keep_alive  # seconds; fewer while shutting down
         self._limit = config.limit_concurrency or 0  # 0 for none
         self._variables = copy_context()  # for what needs none of its own
+        self.thread = get_ident()  # the event loop's
         self._defaults = b""
         self._defaults_at = 0.0
 

@@ -31,7 +31,18 @@ LEAVES = {
 MAY_KNOW: dict[str, set[str]] = {
     # Build time, and the two ends of the tree.
     "_build": set(),
-    "__init__": {"config", "errors", "http", "server", "library", "serving", "speed", "supervisor", "version", "topics"},
+    "__init__": {
+        "config",
+        "errors",
+        "http",
+        "server",
+        "library",
+        "serving",
+        "speed",
+        "supervisor",
+        "version",
+        "topics",
+    },
     "__main__": {"cli"},
     # The leaves: each with the few others that it may stand on.
     "errors": set(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Generator
+from threading import get_ident
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
@@ -150,6 +151,8 @@ class WebSocketCycle:
         session = self._session
         if session is not None and session.connection.deflate is not None:
             return self._send_in_line(message)
+        if get_ident() != self._context.thread:  # made for asyncio.run_coroutine_threadsafe()
+            return self._send_in_line(message)
         try:
             drain = self._send(message)
         except Exception as error:
@@ -157,7 +160,8 @@ class WebSocketCycle:
         return DONE if drain is None else drain
 
     async def _send_in_line(self, message: dict[str, Any]) -> None:
-        """Where one may take long to compress, a message is sent when it is awaited: it has its place in line then."""
+        """Send when it is awaited, not before: where one message may take long to compress the next has its place in
+        line then, and from another thread it must be the event loop's that sends."""
         drain = self._send(message)
         if drain is not None:
             await drain
@@ -168,7 +172,7 @@ class WebSocketCycle:
         session = self._session
         if session is not None:
             if kind == "websocket.send":
-                payload = _payload(message if isinstance(message, dict) else dict(message))
+                payload = _payload(message if type(message) is dict else dict(message))
                 if session.connection.deflate is not None:
                     return self._send_compressing(session, payload, message.get("compress"))
                 return session.drain() if session.send(payload) else None

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import httptools
 
 from flowserve.errors import HandshakeError
-from flowserve.http.h1 import checked_fields
 from flowserve.http.messages import Headers
+from flowserve.http.responses import checked_fields
 
 _MAX_BODY = 65536
 """Bytes of a response's body that are kept; what comes behind them is of no interest to somebody who wanted a

@@ -14,19 +14,19 @@ from flowserve.compression import deflate_settings
 from flowserve.config import Config
 from flowserve.errors import ConfigError, HandshakeError, RequestError
 from flowserve.flow import Flow
-from flowserve.http.h1 import RequestParser, ResponseEncoder, encode_switching
+from flowserve.http.h1 import RequestParser
 from flowserve.http.headers import Headers
 from flowserve.http.messages import Request as Head
+from flowserve.http.responses import ResponseEncoder, encode_switching
 from flowserve.library.deadline import Deadline
 from flowserve.library.heads import Request
 from flowserve.library.home import Home, read_options
 from flowserve.library.terms import Handshake, Origins, ProcessRequest, SelectSubprotocol, Terms, answer_of
 from flowserve.library.websocket import WebSocket
 from flowserve.session import Session
-from flowserve.websocket import deflate
+from flowserve.websocket import negotiation
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role
-from flowserve.websocket.deflate import PerMessageDeflate
 from flowserve.websocket.handshake import check_request, response_fields
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -146,7 +146,7 @@ class accept:  # noqa: N801  (used like a function)
         transport = reception.transport
         request = self._request or Request(head.target.decode("latin-1"), Headers(head.headers))
         handshake = Handshake(request, transport.get_extra_info("peername"), transport.get_extra_info("sockname"))
-        if self._request is None and not head.is_websocket:
+        if self._request is None and not head.is_websocket():
             raise await self._terms.turn_away(handshake, head.method)
         key, offered = check_request(head.method, head.http_version, head.headers)
         subprotocol = await self._terms.agree(handshake, offered)
@@ -154,10 +154,11 @@ class accept:  # noqa: N801  (used like a function)
             raise HandshakeError(0, "the client left before it was answered")
         home = Home(self._config, asyncio.get_running_loop())
         config = home.config
-        codec, extensions = _agree_on_deflate(config, head)
-        fields = response_fields(key, subprotocol, extensions, self._extra)
+        offers = head.values(b"sec-websocket-extensions")
+        codec, extensions = negotiation.agree(deflate_settings(config, Role.SERVER), offers)
+        own = response_fields(key, subprotocol, extensions, self._extra)
         flow = Flow(transport)
-        flow.write(encode_switching(fields, _date()))
+        flow.write(encode_switching(own, self._extra, _date()))
         connection = Connection(Role.SERVER, config.ws_max_size, config.ws_max_frames_per_message, codec)
         session = Session(connection, flow, home)
         ws = WebSocket(session, subprotocol, request=request)
@@ -269,7 +270,7 @@ class _Reception(asyncio.Protocol):
     # What the parser calls
 
     def on_request(self, request: Head) -> None:
-        if request.has_body and request.is_websocket:
+        if request.has_body and request.is_websocket():
             raise RequestError(400, "A request for a WebSocket has no body")
         self._request = request
 
@@ -303,18 +304,6 @@ def _buffered(reader: asyncio.StreamReader) -> bytes:
         return cast(bytes, done.value)
     reading.close()  # it would wait: there is nothing
     return b""
-
-
-def _agree_on_deflate(config: Config, head: Head) -> tuple[PerMessageDeflate | None, bytes | None]:
-    """The codec, and the value of Sec-WebSocket-Extensions that says so."""
-    settings = deflate_settings(config, Role.SERVER)
-    if settings is None:
-        return None, None
-    agreed = deflate.accept(settings, head.values(b"sec-websocket-extensions"))
-    if agreed is None:
-        return None, None
-    parameters, answer = agreed
-    return PerMessageDeflate(settings, parameters, Role.SERVER), answer
 
 
 def _date() -> bytes:

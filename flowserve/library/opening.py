@@ -18,11 +18,11 @@ from flowserve.library.home import Home
 from flowserve.library.uri import URI
 from flowserve.library.websocket import WebSocket
 from flowserve.session import Session
-from flowserve.websocket import deflate
+from flowserve.websocket import negotiation
 from flowserve.websocket.client_handshake import check_response, new_key, request_fields
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role
-from flowserve.websocket.deflate import PerMessageDeflate
+from flowserve.websocket.deflate import DeflateSettings, PerMessageDeflate
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ async def open_websocket(transport: asyncio.Transport, uri: URI, wish: Wish, hom
     Raises HandshakeError for an answer that is none or no WebSocket, with its status, headers and body, and OSError.
     """
     key, settings = new_key(), deflate_settings(home.config, Role.CLIENT)
-    offer = deflate.offer(settings) if settings is not None else None
+    offer = negotiation.offer(settings) if settings is not None else None
     fields = request_fields(uri.authority, key, wish.subprotocols, offer)
     if uri.authorization is not None:
         fields.append((b"authorization", uri.authorization))
@@ -74,11 +74,11 @@ def _shown(response: Response) -> heads.Response:
     return heads.Response(response.status, reason, Headers(response.headers), response.body)
 
 
-def _codec(settings: deflate.DeflateSettings | None, response: Response) -> PerMessageDeflate | None:
+def _codec(settings: DeflateSettings | None, response: Response) -> PerMessageDeflate | None:
     answers = [value for name, value in response.headers if name == b"sec-websocket-extensions"]
     if settings is None:
         if answers:
             raise HandshakeError(101, "the server chose an extension that was not offered")
         return None
-    agreed = deflate.read_answer(settings, answers)
+    agreed = negotiation.read_answer(settings, answers)
     return None if agreed is None else PerMessageDeflate(settings, agreed, Role.CLIENT)

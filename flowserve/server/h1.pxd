@@ -54,7 +54,6 @@ cdef class H1Connection:
     cdef _go_on(self)
     cpdef pause_reading(self)
     cpdef resume_reading(self)
-    cdef _agree_on_deflate(self)
     @cython.locals(deadline=double)
     cdef _set_deadline(self, double seconds)
     cdef _forget(self)

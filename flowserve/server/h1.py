@@ -20,10 +20,10 @@ from flowserve.server.peers import peer_of
 from flowserve.server.tls import PLAIN_HTTP, handshake_failure
 from flowserve.session import Session
 from flowserve.stream import Peer
-from flowserve.websocket import deflate
+from flowserve.websocket import negotiation
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role
-from flowserve.websocket.deflate import DeflateSettings, PerMessageDeflate
+from flowserve.websocket.deflate import DeflateSettings
 from flowserve.websocket.handshake import check_request, response_fields
 
 _SERVER = int(Role.SERVER)
@@ -380,7 +380,8 @@ class H1Connection:
         if subprotocol is not None and subprotocol not in subprotocols:
             raise ASGIMisuse(f"subprotocol {subprotocol!r} is none of those that the client offers: {subprotocols}")
         context, config = self._context, self._context.config
-        codec, extensions = self._agree_on_deflate()
+        offers = [] if self._request is None else self._request.values(b"sec-websocket-extensions")
+        codec, extensions = negotiation.agree(self._deflate, offers)
         own = response_fields(key, subprotocol, extensions, headers)
         self._flow.write(encode_switching(own, headers, context.default_headers()))
         limits = config.ws_max_size, config.ws_max_frames_per_message
@@ -398,17 +399,6 @@ class H1Connection:
         if self._pending:
             session.data_received(self._pending)
         return session
-
-    def _agree_on_deflate(self) -> tuple[PerMessageDeflate | None, bytes | None]:
-        """The codec, and the value of Sec-WebSocket-Extensions that says so."""
-        if self._deflate is None or self._request is None:
-            return None, None
-        offers = self._request.values(b"sec-websocket-extensions")
-        agreed = deflate.accept(self._deflate, offers) if offers else None
-        if agreed is None:
-            return None, None
-        parameters, answer = agreed
-        return PerMessageDeflate(self._deflate, parameters, _SERVER), answer
 
     # Deadlines and the end
 

@@ -21,15 +21,8 @@ from websockets.frames import Frame, Opcode
 from flowserve.errors import ConfigError, HandshakeError, PayloadTooBig, ProtocolError
 from flowserve.websocket import backends, deflate
 from flowserve.websocket.constants import Role
-from flowserve.websocket.deflate import (
-    DeflateParameters,
-    DeflateSettings,
-    PerMessageDeflate,
-    accept,
-    offer,
-    parse_extensions,
-    read_answer,
-)
+from flowserve.websocket.deflate import DeflateParameters, DeflateSettings, PerMessageDeflate
+from flowserve.websocket.negotiation import accept, offer, parse_extensions, read_answer
 
 MIB = 1 << 20
 TAIL = b"\x00\x00\xff\xff"
