@@ -189,16 +189,19 @@ class FrameDecoder:
         return False
 
 
-_SHORT_HEADERS = [[bytes((0x80 | opcode, size)) for size in range(126)] for opcode in range(16)]
+# Of whole messages that are not compressed, by opcode and second byte: the mask bit and a size below 126.
+_SHORT_HEADERS = [[bytes((0x80 | opcode, second)) for second in range(0x80 + 126)] for opcode in range(_PONG + 1)]
 
 
 def encode_frame(opcode: int, payload: bytes, mask: bytes = b"", rsv1: bool = False, fin: bool = True) -> bytes:
     """Return one frame (RFC 6455 section 5.2). `mask` is 4 random bytes for a client, empty for a server."""
     size = len(payload)
-    if size < 126 and fin and not rsv1 and not mask:
-        return join(_SHORT_HEADERS[opcode][size], payload)
+    if size < 126 and fin and not rsv1:
+        if not mask:
+            return join(_SHORT_HEADERS[opcode][size], payload)
+        return apply_mask(payload, 0, size, mask, 0, _SHORT_HEADERS[opcode][0x80 | size] + mask)
     header = encode_header(opcode, size, mask, rsv1, fin)
-    return header + (apply_mask(payload, 0, size, mask) if mask else payload)
+    return apply_mask(payload, 0, size, mask, 0, header) if mask else header + payload
 
 
 def encode_header(opcode: int, size: int, mask: bytes = b"", rsv1: bool = False, fin: bool = True) -> bytes:

@@ -31,8 +31,9 @@ cdef list _masks
 @cython.locals(pool=bytes, at=Py_ssize_t)
 cpdef bytes new_mask()
 
-@cython.locals(size=Py_ssize_t, done=Py_ssize_t, i=Py_ssize_t, result=bytes, pattern="unsigned char[64]",
-               source="const unsigned char *", target="unsigned char *", key="const unsigned char *")
-cpdef bytes apply_mask(bytes data, Py_ssize_t start, Py_ssize_t end, bytes mask, Py_ssize_t at=*)
+@cython.locals(size=Py_ssize_t, lead=Py_ssize_t, done=Py_ssize_t, i=Py_ssize_t, result=bytes,
+               pattern="unsigned char[64]", front="const unsigned char *", source="const unsigned char *",
+               target="unsigned char *", key="const unsigned char *")
+cpdef bytes apply_mask(bytes data, Py_ssize_t start, Py_ssize_t end, bytes mask, Py_ssize_t at=*, bytes head=*)
 
 cpdef bytes join(bytes head, bytes payload)

@@ -79,6 +79,15 @@ def test_single_bytes_are_objects_of_their_own(mask: ModuleType) -> None:
 
 
 @each_branch
+def test_a_head_stands_before_it(mask: ModuleType) -> None:
+    key = b"\x37\xfa\x21\x3d"
+    for size in (0, 1, 5, 64, 130):
+        data = b".." + bytes(size)
+        for head in (b"", b"\x81\x85" + key, bytes(14)):
+            assert mask.apply_mask(data, 2, 2 + size, key, 0, head) == head + by_the_rfc(bytes(size), key)
+
+
+@each_branch
 def test_every_length_around_the_strides(mask: ModuleType) -> None:
     data = bytes(range(256)) * 2
     key = b"\xa5\x5a\xff\x01"
