@@ -261,15 +261,14 @@ class Connection:
             raise ProtocolError("continuation frame without a message to continue")
         if decoder.size > self._max_size:
             raise self._too_big()
-        payload = decoder.payload()
         if decoder.opcode == _BINARY:
-            self._deliver(payload, len(payload))
+            self._deliver(decoder.payload(), decoder.size)
             return
         try:
-            text = payload.decode("utf-8")
+            text = decoder.text()
         except UnicodeDecodeError:
             raise _invalid_text() from None
-        self._deliver(text, len(payload))
+        self._deliver(text, decoder.size)
 
     def _piece(self) -> None:
         """Part of a message: check it as it arrives, so that a bad one fails before its rest has come."""

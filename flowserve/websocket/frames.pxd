@@ -22,6 +22,8 @@ cdef class FrameDecoder:
     @cython.locals(turn=int, mask=bytes)
     cpdef bytes payload(self)
 
+    cpdef str text(self)
+
     cdef void _take(self, long long wanted) noexcept
 
     @cython.locals(data="const unsigned char *", pos=Py_ssize_t, available=Py_ssize_t, at=Py_ssize_t,

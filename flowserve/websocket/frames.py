@@ -110,6 +110,12 @@ class FrameDecoder:
             self._mask_at = 0
         return payload
 
+    def text(self) -> str:
+        """Return the piece's bytes as text. Raises UnicodeDecodeError."""
+        if not self._mask:
+            return self._data[self._start : self._pos].decode("utf-8")  # compiled: without a copy between
+        return self.payload().decode("utf-8")
+
     def _take(self, wanted: int) -> None:
         """Make the piece the next `wanted` bytes of payload, or as many of them as are there."""
         self._start = self._pos

@@ -170,6 +170,25 @@ def test_a_stream_of_frames_comes_back_however_it_is_cut(
 # What the pieces tell
 
 
+@pytest.mark.parametrize("role", [SERVER, CLIENT])
+@pytest.mark.parametrize("text", ["", "a", "größe 価格 😀", "x" * 70000])
+def test_text_of_a_piece(role: Role, text: str) -> None:
+    decoder = FrameDecoder(role, False)
+    wire = encode_frame(Opcode.TEXT, text.encode(), KEY if role == SERVER else b"")
+    decoder.feed(wire + wire[:1])
+    assert decoder.next()
+    assert decoder.text() == text
+
+
+@pytest.mark.parametrize("role", [SERVER, CLIENT])
+def test_text_of_a_piece_that_is_none(role: Role) -> None:
+    decoder = FrameDecoder(role, False)
+    decoder.feed(encode_frame(Opcode.TEXT, b"ab\xff", KEY if role == SERVER else b""))
+    assert decoder.next()
+    with pytest.raises(UnicodeDecodeError):
+        decoder.text()
+
+
 def test_a_header_is_told_of_before_its_payload_has_come() -> None:
     decoder = FrameDecoder(SERVER, False)
     assert take_pieces(decoder, b"\x82\xfe\x03\xe8" + KEY) == [Piece(b"", 1000, True, False)]
