@@ -19,7 +19,7 @@ cdef class FrameDecoder:
     cpdef feed(self, bytes data)
     cpdef bint next(self) except -1
 
-    @cython.locals(turn=int, mask=bytes)
+    @cython.locals(data="const unsigned char *", turn=int, mask=bytes)
     cpdef bytes payload(self)
 
     cpdef str text(self)

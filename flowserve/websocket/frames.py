@@ -101,7 +101,8 @@ class FrameDecoder:
     def payload(self) -> bytes:
         """Return the piece's bytes, unmasked."""
         if not self._mask:
-            return self._data[self._start : self._pos]
+            data = self._data
+            return data[self._start : self._pos]
         payload = apply_mask(self._data, self._start, self._pos, self._mask, self._mask_at)
         if not self.last:
             mask = self._mask[self._mask_at : self._mask_at + 4]
@@ -195,7 +196,7 @@ class FrameDecoder:
         return False
 
 
-# Of whole messages that are not compressed, by opcode and second byte: the mask bit and a size below 126.
+# With FIN and no reserved bit, by opcode and second byte: the mask bit and a size below 126.
 _SHORT_HEADERS = [[bytes((0x80 | opcode, second)) for second in range(0x80 + 126)] for opcode in range(_PONG + 1)]
 
 

@@ -28,7 +28,7 @@ cdef bint COMPILED
 cdef Py_ssize_t _POOL
 cdef list _masks
 
-@cython.locals(pool=bytes, at=Py_ssize_t)
+@cython.locals(data=bytes, pool="const unsigned char *", at=Py_ssize_t)
 cpdef bytes new_mask()
 
 @cython.locals(size=Py_ssize_t, lead=Py_ssize_t, done=Py_ssize_t, i=Py_ssize_t, result=bytes,

@@ -14,8 +14,10 @@ _masks: list[bytes] = []
 def new_mask() -> bytes:
     """Return a masking key, from a strong source of entropy as RFC 6455 section 5.3 asks for."""
     if not _masks:
-        pool = os.urandom(_POOL)
-        _masks.extend([pool[at : at + 4] for at in range(0, _POOL, 4)])
+        data = os.urandom(_POOL)
+        pool = data
+        for at in range(0, _POOL, 4):
+            _masks.append(pool[at : at + 4])  # compiled: of a pointer, and no slice object made
     return _masks.pop()
 
 
