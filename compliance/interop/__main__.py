@@ -24,6 +24,7 @@ from compliance._servers import (
     free_port,
     serving,
 )
+from compliance.interop import client
 from compliance.interop.corpus import write
 from compliance.interop.peers import Peer, available
 
@@ -39,10 +40,13 @@ def parse() -> argparse.Namespace:
         prog="python -m compliance.interop",
         description="Clients of others send messages of mixed sizes to an echo on flowserve, and compare the answers.",
     )
+    parser.add_argument(
+        "--client", action="store_true", help="flowserve's client against the servers of others instead"
+    )
     parser.add_argument("--messages", type=int, default=1000, help="how many each client sends (default: 1000)")
     parser.add_argument("--pure", action="store_true", help="without the compiled modules")
     parser.add_argument(
-        "--output", type=Path, default=HERE, help="where results.json and results.md go (default: here)"
+        "--output", type=Path, default=HERE, help="where results.json and .md (client.json and .md) go (default: here)"
     )
     return parser.parse_args()
 
@@ -137,6 +141,8 @@ def table(rows: list[Row]) -> str:
 
 def main() -> int:
     options = parse()
+    if options.client:
+        return client.main(options.messages, options.pure, options.output)
     progress = Progress()
     try:
         version = flowserve_version(sys.executable, options.pure, CHECKOUT)

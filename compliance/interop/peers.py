@@ -63,14 +63,21 @@ def script(runner: list[str], name: str, *more: str) -> Command:
     return command
 
 
-def javascript(notes: list[str], progress: Progress) -> list[Peer]:
-    found, directory = [], cache_dir("interop")
+def install_ws(notes: list[str], progress: Progress) -> str:
+    """Node's ws from npm: the directory that has it in its node_modules, '' with a note where it can't be had."""
+    directory = cache_dir("interop")
     node, npm = shutil.which("node"), shutil.which("npm")
     progress.show(f"installing {WS}")
     if node and npm and not (problem := run([npm, "install", "--prefix", str(directory), WS], directory)):
-        found.append(Peer("Node's ws", script([node], "client.mjs", str(directory))))
-    else:
-        notes.append(f"Node's ws is left out: {problem if node and npm else 'node or npm is not there'}")
+        return str(directory)
+    notes.append(f"Node's ws is left out: {problem if node and npm else 'node or npm is not there'}")
+    return ""
+
+
+def javascript(notes: list[str], progress: Progress) -> list[Peer]:
+    found = []
+    if directory := install_ws(notes, progress):
+        found.append(Peer("Node's ws", script(["node"], "client.mjs", directory)))
     if bun := install_bun(cache_dir("performance"), notes, progress):
         found.append(Peer("Bun", script([bun], "client.mjs")))
     return found

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from compliance._servers import CHECKOUT, Progress, ServerFailed, cache_dir, flowserve_version, free_port, serving
+from compliance.performance import client
 from compliance.performance.cases import CASES, Case
 from compliance.performance.chart import chart
 from compliance.performance.environment import Environment, installed, prepare
@@ -29,6 +30,7 @@ def parse() -> argparse.Namespace:
         prog="python -m compliance.performance",
         description="What a message costs each server's processor, side by side. Linux, two cores.",
     )
+    parser.add_argument("--client", action="store_true", help="measure clients; `--client --help` tells of its options")
     every = ",".join(CASES)
     parser.add_argument("--cases", default=every, help=f"of {every} (default: all)")
     parser.add_argument("--servers", default=",".join(PEERS), help=f"of {','.join(PEERS)} (default: all)")
@@ -162,4 +164,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(client.main(machine()) if "--client" in sys.argv else main())
