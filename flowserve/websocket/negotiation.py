@@ -190,12 +190,14 @@ def read_answer(settings: DeflateSettings, values: Iterable[bytes]) -> DeflatePa
 
 
 def _read_parameters(settings: DeflateSettings, answer: dict[str, int | None]) -> DeflateParameters:
-    """Check an answer against the offer that `offer(settings)` made; ValueError for what it does not allow."""
+    """Check an answer against the offer that `offer(settings)` made; ValueError for what it does not allow.
+
+    A server that passes over server_no_context_takeover, as some do, is borne with: it costs this end a window's
+    memory, but every such server would be out of reach otherwise.
+    """
     shared = settings.context == "shared"
     server_bits = answer.get(SERVER_BITS)
     client_bits = answer.get(CLIENT_BITS, _MAX_BITS)
-    if shared and SERVER_NO_CONTEXT not in answer:
-        raise ValueError(f"{SERVER_NO_CONTEXT} is missing")
     if settings.receive_window_bits < (server_bits or _MAX_BITS):
         raise ValueError(f"{SERVER_BITS} is missing or above {settings.receive_window_bits}")
     if client_bits is None:
