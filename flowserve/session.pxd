@@ -1,41 +1,28 @@
 cimport cython
 
-from flowserve.outbox cimport Writer
 from flowserve.patience cimport Backlog, Liveness
+from flowserve.receiving cimport Receiver
 from flowserve.websocket.connection cimport Connection
 
 cdef int _OPEN
-cdef Py_ssize_t _READ_MARK, _WRITE_MARK
+cdef Py_ssize_t _WRITE_MARK
 cdef dict _ENDS
 
-cdef class Session(Writer):
-    cdef readonly object context
+cdef class Session(Receiver):
     cdef public object on_lost, monitor
     cdef public double latency, deadline
     cdef public long long tick
-    cdef object _loop
-    cdef list _waiters
-    cdef object _waiter
     cdef object _slow
     cdef Liveness _life
     cdef Backlog _backlog
-    cdef bint _eof, _reading
-    cdef Py_ssize_t _max_queue
+    cdef bint _eof
     cdef unsigned int _pings
     cdef double _idle_timeout, _ping_sent
 
     @cython.locals(connection=Connection)
     cpdef bint ready(self) except -1
-    cpdef wait(self)
-    @cython.locals(connection=Connection)
-    cpdef take(self)
-    @cython.locals(connection=Connection)
-    cdef bint _full(self, Py_ssize_t part)
     @cython.locals(connection=Connection)
     cpdef take_part(self)
-    cpdef pause_reading(self)
-    cpdef resume_reading(self)
-    cpdef wake(self)
 
     cpdef bint send_text(self, str text, compress=*) except -1
     cpdef bint send_binary(self, bytes data, compress=*) except -1

@@ -13,8 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from flowserve.errors import ClientDisconnected
-from flowserve.outbox import Writer
 from flowserve.patience import Backlog, Due, Liveness
+from flowserve.receiving import Receiver
 from flowserve.slowsends import THREAD_MARK, SlowSends
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import CloseCode, State
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 _OPEN = int(State.OPEN)
 
-_READ_MARK = 65536  # bytes of complete messages: above it reading stops, at half of it it goes on
 _WRITE_MARK = 65536  # bytes sent in one turn of the event loop: from here on they don't wait for its end
 
 _ENDS = {
@@ -51,7 +50,7 @@ class Monitor(Protocol):
         """The transport is gone, because of `exc` if there is one; nothing more is told."""
 
 
-class Session(Writer):
+class Session(Receiver):
     """One live WebSocket over a stream.
 
     Receiving: `while not session.ready(): await session.wait()`; then, if `session.waiting`, `session.take()` is the
@@ -70,15 +69,9 @@ class Session(Writer):
         "_eof",
         "_idle_timeout",
         "_life",
-        "_loop",
-        "_max_queue",
         "_ping_sent",
         "_pings",
-        "_reading",
         "_slow",
-        "_waiter",
-        "_waiters",
-        "context",
         "deadline",
         "latency",
         "monitor",
@@ -88,24 +81,18 @@ class Session(Writer):
 
     def __init__(self, connection: Connection, stream: Stream, context: Household) -> None:
         """`connection` is the wire state, past the opening handshake; the session starts its timers now."""
-        super().__init__(connection, stream, context.outbox)
-        self.context = context
+        super().__init__(connection, stream, context)
         self.on_lost: Callable[[Session], None] | None = None
         self.monitor: Monitor | None = None
         self.latency = 0.0  # seconds, of the last ping
         self.deadline = 0.0
         self.tick = 0
-        self._loop = context.loop
-        self._waiter: asyncio.Future[None] | None = None  # in wait(): nearly always one at most
-        self._waiters: list[asyncio.Future[None]] | None = None  # the others
         self._slow: SlowSends | None = None
-        self._reading = True
         self._eof = False  # the peer has stopped writing
         self._pings = 0
         self._ping_sent = 0.0
         config = context.config
         now = self._loop.time()
-        self._max_queue = config.ws_max_queue
         self._idle_timeout = config.ws_idle_timeout or 0.0
         self._life = Liveness(config, now)
         self._backlog = None if config.ws_slow_consumer == "wait" else Backlog(config, stream)
@@ -113,11 +100,6 @@ class Session(Writer):
         self._watch(now)
 
     # What it says about itself
-
-    @property
-    def waiting(self) -> int:
-        """Messages that have come and wait to be taken."""
-        return self.connection.waiting
 
     @property
     def close_code(self) -> int:
@@ -152,33 +134,6 @@ class Session(Writer):
             return True
         return self._lost or connection.state != _OPEN
 
-    def wait(self) -> Awaitable[None]:
-        """Return an awaitable that is done when `ready()` may have become true."""
-        if self._listed:
-            self.flush()  # the usual end of an application's turn: no need to wait for the event loop's
-        if not self._reading:  # only a part of a message has come, and now the rest is wanted
-            self.resume_reading()
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        if self._waiter is None or self._waiter.done():  # done: cancelled
-            self._waiter = waiter
-        else:
-            self._waiters = [each for each in self._waiters or () if not each.done()]
-            self._waiters.append(waiter)
-        return waiter
-
-    @property
-    def awaited(self) -> bool:
-        """Whether somebody is in `wait()`."""
-        return self._waiter is not None and not self._waiter.done()
-
-    def take(self) -> str | bytes:
-        """Return the next message. IndexError when none is waiting."""
-        connection = self.connection
-        message = connection.take()
-        if not self._reading and not self._full(2):
-            self.resume_reading()
-        return message
-
     def take_part(self) -> str | bytes:
         """Return what has come of the next message, which is still coming; `take()` will give the rest."""
         part = self.connection.take_part()
@@ -187,34 +142,6 @@ class Session(Writer):
         if not self._reading and not self._full(2):
             self.resume_reading()
         return part
-
-    def pause_reading(self) -> None:
-        """Stop the peer's bytes from coming in, until a message or a part of one is taken."""
-        self._reading = False
-        self.stream.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Let them come again."""
-        self._reading = True
-        self.stream.resume_reading()
-
-    def _full(self, part: int) -> bool:
-        connection = self.connection
-        return connection.waiting > self._max_queue // part or connection.waiting_size > _READ_MARK // part
-
-    def wake(self) -> None:
-        """Have whoever is in `wait()` look again."""
-        waiter = self._waiter
-        if waiter is None:
-            return
-        self._waiter = None
-        if not waiter.done():
-            waiter.set_result(None)
-        if self._waiters is not None:
-            waiters, self._waiters = self._waiters, None
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
 
     # Sending
 

@@ -70,8 +70,9 @@ MAY_KNOW: dict[str, set[str]] = {
     # Upward from there.
     "outbox": {"stream", "websocket"},
     "patience": {"config", "outbox", "stream", "websocket"},
+    "receiving": {"context", "outbox", "stream", "websocket"},
     "session": {
-        *("config", "context", "errors", "logs", "metrics", "outbox", "patience", "slowsends", "stream", "timers"),
+        *("config", "context", "errors", "logs", "metrics", "patience", "receiving", "slowsends", "stream", "timers"),
         "websocket",
     },
     "metered": {"context", "metrics", "session", "stream", "websocket"},

@@ -14,13 +14,11 @@ from io import BytesIO, StringIO
 from typing import TYPE_CHECKING, Any
 
 from flowserve.errors import InvalidText, PayloadTooBig, ProtocolError
-from flowserve.websocket.constants import CloseCode, Opcode, Role, State, is_sendable
-from flowserve.websocket.frames import FrameDecoder, encode_frame, encode_header
-from flowserve.websocket.mask import new_mask
+from flowserve.websocket.constants import CloseCode, Opcode, State, is_sendable
+from flowserve.websocket.frames import FrameDecoder, encode_frame
+from flowserve.websocket.output import Output
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from flowserve.websocket.deflate import PerMessageDeflate
 
 _CONTINUATION = int(Opcode.CONTINUATION)
@@ -32,62 +30,46 @@ _PONG = int(Opcode.PONG)
 _OPEN = int(State.OPEN)
 _CLOSING = int(State.CLOSING)
 _CLOSED = int(State.CLOSED)
-_CLIENT = int(Role.CLIENT)
 _NO_STATUS = int(CloseCode.NO_STATUS)
 _ABNORMAL = int(CloseCode.ABNORMAL)
 
 _MAX_REASON = 123
-_PONG_MARK = 65536  # bytes of output waiting: from here on only the newest pong is kept (RFC 6455 section 5.5.3)
-# bytes of payload: from here on a frame's header and payload go out as two pieces, not copied into one
-_COPY_MARK = 32768
-_MAX_HEADER = 14  # bytes
 _INBOX_MARK = 64  # messages taken: from here on the inbox forgets their places while others wait
 
 
-class Connection:
+class Connection(Output):
     """The wire side of one WebSocket.
 
     In: `feed(data)`; then `take()` gives the complete messages, and `ended` says that none will follow, with
-    `close_code` and `close_reason` saying why. Out: `send_*`, `ping`, `close`; then `take_output()` gives the bytes to
-    write.
+    `close_code` and `close_reason` saying why. Out: as in Output, and `close`.
 
     `state` is State.OPEN until this end's close frame is made, CLOSING until the peer's has come too, then CLOSED.
     `waiting` and `waiting_size` count the messages that `take()` would give, and their length (characters or bytes).
     `peer_close` and `sent_close` are the payloads of both ends' close frames, None until they have come or gone;
     `answered` says that this end's was the second. `pong_received` is the last pong that came, `other_pongs` those
-    before it, until the owner forgets them. `fragmenting` says that `send_fragment()` has yet to send a message's last.
+    before it, until the owner forgets them.
     """
 
     __slots__ = (
         "_answer",
         "_compressed",
         "_decoder",
-        "_deflate_piece",
-        "_fragmented",
         "_frames",
         "_inbox",
         "_max_frames",
         "_max_size",
         "_opcode",
-        "_outbox",
         "_parts",
-        "_pong",
         "_size",
         "_tail",
         "_taken",
         "answered",
         "bytes_in",
-        "bytes_out",
         "close_code",
         "close_reason",
-        "deflate",
         "ended",
-        "fragmenting",
-        "is_client",
         "messages_in",
-        "messages_out",
         "other_pongs",
-        "output_size",
         "peer_close",
         "peer_closed",
         "pong_received",
@@ -99,14 +81,12 @@ class Connection:
 
     def __init__(self, role: int, max_size: int, max_frames: int, deflate: PerMessageDeflate | None = None) -> None:
         """`max_size` bounds a message in bytes (after inflation), `max_frames` the frames it is made of."""
+        super().__init__(role, deflate)
         self._decoder = FrameDecoder(role, deflate is not None)
-        self.deflate = deflate  # what permessage-deflate was agreed on; None without it
-        self.is_client = role == _CLIENT
         self._max_size = max_size
         self._max_frames = max_frames
-        self._inbox: list[Any] | None = None  # no list without messages, here and below: idle connections are many
+        self._inbox: list[Any] | None = None  # no list without messages: idle connections are many
         self._taken = 0  # of the inbox: they are replaced by None
-        self._outbox: list[bytes] | None = None
         self._opcode = 0  # of the message being assembled; 0 for none
         self._compressed = False
         self._frames = 0
@@ -114,12 +94,8 @@ class Connection:
         self._parts: StringIO | BytesIO | None = None
         self._tail = b""  # of a text message: the beginning of a character
         self._answer: bytes | None = None  # payload of the close frame that answers the end
-        self._pong: bytes | None = None  # the mailbox
         self.pong_received: bytes | None = None
         self.other_pongs: list[bytes] | None = None
-        self.fragmenting = False
-        self._fragmented = 0  # bytes of that message
-        self._deflate_piece: Callable[[bytes, bool], bytes] | None = None  # and what compresses them
         self.state = _OPEN
         self.ended = False
         self.peer_closed = False
@@ -130,11 +106,8 @@ class Connection:
         self.close_reason = ""
         self.waiting = 0
         self.waiting_size = 0
-        self.output_size = 0
         self.messages_in = 0
         self.bytes_in = 0
-        self.messages_out = 0
-        self.bytes_out = 0
 
     @property
     def in_bad_frame(self) -> bool:
@@ -210,10 +183,7 @@ class Connection:
     def _control(self) -> None:
         payload = self._decoder.payload()
         if self._decoder.opcode == _PING:
-            if self.output_size < _PONG_MARK:
-                self._put(encode_frame(_PONG, payload, self._mask()))
-            else:
-                self._pong = payload
+            self.pong(payload)
         elif self._decoder.opcode == _PONG:
             if self.pong_received is not None:
                 if self.other_pongs is None:
@@ -334,53 +304,7 @@ class Connection:
     def _too_big(self) -> ProtocolError:
         return PayloadTooBig(f"message over the limit of {self._max_size} bytes")
 
-    # Out
-
-    def send_text(self, text: str, compress: bool | None = None) -> None:
-        """Send a text message. UnicodeEncodeError for a lone surrogate.
-
-        `compress` says whether to compress it, where permessage-deflate was agreed on; None leaves that to its length.
-        """
-        self._send(_TEXT, text.encode("utf-8"), compress)
-
-    def send_binary(self, data: bytes, compress: bool | None = None) -> None:
-        """Send a binary message; `compress` as above."""
-        self._send(_BINARY, data, compress)
-
-    def send_compressed(self, text: bool, payload: bytes, size: int) -> None:
-        """Send a message that the codec has compressed already; it had `size` bytes before."""
-        self.messages_out += 1
-        self.bytes_out += size
-        self._put_message(_TEXT if text else _BINARY, payload, True)
-
-    def send_frame(self, frame: bytes, text: bool, size: int) -> None:
-        """Send a message that is a frame already, unmasked, and had `size` bytes before it was compressed."""
-        self.messages_out += 1
-        self.bytes_out += size
-        self._put(frame)
-
-    def send_fragment(self, text: bool, payload: bytes, first: bool, last: bool, compress: bool = False) -> None:
-        """Send a frame of a message that goes out in fragments (RFC 6455 section 5.4, RFC 7692 section 6.1); only
-        control frames may be sent until its last. `compress`, in the first, is as above, but None is no."""
-        if first:
-            self._fragmented = 0
-            self._deflate_piece = self.deflate.deflater.begin() if compress and self.deflate is not None else None
-        rsv1 = first and self._deflate_piece is not None
-        self._fragmented += len(payload)
-        self.bytes_out += len(payload)
-        if self._deflate_piece is not None:
-            payload = self._deflate_piece(payload, last)
-        self._put(
-            encode_frame(_CONTINUATION if not first else _TEXT if text else _BINARY, payload, self._mask(), rsv1, last)
-        )
-        self.fragmenting = not last
-        if last:
-            self._deflate_piece = None
-            self.messages_out += 1
-
-    def ping(self, payload: bytes) -> None:
-        """Send a ping of at most 125 bytes."""
-        self._put(encode_frame(_PING, payload, self._mask()))
+    # The end
 
     def close(self, code: int, reason: str = "") -> None:
         """Begin the closing handshake, or answer the peer's; nothing when this end has done so already.
@@ -401,71 +325,12 @@ class Connection:
             self._send_close(self._answer)
             self._answer = None
 
-    def take_output(self) -> list[bytes]:
-        """Return the pieces to write, in order, and forget them."""
-        if self._pong is not None:
-            self._put(encode_frame(_PONG, self._pong, self._mask()))
-            self._pong = None
-        pieces, self._outbox = self._outbox, None
-        self.output_size = 0
-        return [] if pieces is None else pieces
-
-    def take_some(self, least: int) -> list[bytes]:
-        """Return the first pieces, whole frames of at least `least` bytes or all there is, and forget them."""
-        outbox = self._outbox or []
-        size = count = 0
-        while count < len(outbox):
-            piece = outbox[count]
-            # a large payload stands behind its header
-            if size >= least and not (len(outbox[count - 1]) <= _MAX_HEADER and len(piece) >= _COPY_MARK):
-                break
-            size += len(piece)
-            count += 1
-        if count == len(outbox):
-            return self.take_output()
-        pieces = outbox[:count]
-        del outbox[:count]
-        self.output_size -= size
-        return pieces
-
-    def disown_output(self) -> None:
-        """Forget what was not taken. Only a close may follow: with context takeover, messages would refer to what is
-        gone."""
-        self._outbox = None
-        self._pong = None
-        self.output_size = 0
-
-    def _send(self, opcode: int, payload: bytes, compress: bool | None) -> None:
-        self.messages_out += 1
-        self.bytes_out += len(payload)
-        if self.deflate is not None and (self.deflate.worthwhile(payload) if compress is None else compress):
-            self._put_message(opcode, self.deflate.compress(payload), True)
-        else:
-            self._put_message(opcode, payload, False)
-
-    def _put_message(self, opcode: int, payload: bytes, rsv1: bool) -> None:
-        if len(payload) >= _COPY_MARK and not self.is_client:
-            self._put(encode_header(opcode, len(payload), b"", rsv1))
-            self._put(payload)
-        else:
-            self._put(encode_frame(opcode, payload, self._mask(), rsv1))
-
     def _send_close(self, payload: bytes) -> None:
         self._pong = None
         self.sent_close = payload
         self.answered = self.peer_closed
         self._put(encode_frame(_CLOSE, payload, self._mask()))
         self.state = _CLOSED if self.peer_closed else _CLOSING
-
-    def _put(self, piece: bytes) -> None:
-        if self._outbox is None:
-            self._outbox = [piece]
-        else:
-            self._outbox.append(piece)
-        self.output_size += len(piece)
-
-    def _mask(self) -> bytes:
-        return new_mask() if self.is_client else b""
 
 
 def encode_close(code: int, reason: str) -> bytes:

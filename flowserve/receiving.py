@@ -1,0 +1,92 @@
+# cython: language_level=3, annotation_typing=False, boundscheck=False, wraparound=False, initializedcheck=False
+"""A session's receiving side: its queue, whoever waits for it, and when reading stops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+from flowserve.outbox import Writer
+from flowserve.websocket.connection import Connection
+
+if TYPE_CHECKING:
+    from flowserve.context import Household
+    from flowserve.stream import Stream
+
+_READ_MARK = 65536  # bytes of complete messages: above it reading stops, at half of it it goes on
+
+
+class Receiver(Writer):
+    """Reading stops while the queue is full; whoever is in `wait()` is woken when something has come."""
+
+    __slots__ = ("_loop", "_max_queue", "_reading", "_waiter", "_waiters", "context")
+
+    def __init__(self, connection: Connection, stream: Stream, context: Household) -> None:
+        super().__init__(connection, stream, context.outbox)
+        self.context = context
+        self._loop = context.loop
+        self._max_queue = context.config.ws_max_queue
+        self._reading = True
+        self._waiter: asyncio.Future[None] | None = None  # in wait(): nearly always one at most
+        self._waiters: list[asyncio.Future[None]] | None = None  # the others
+
+    @property
+    def waiting(self) -> int:
+        """Messages that have come and wait to be taken."""
+        return self.connection.waiting
+
+    def wait(self) -> Awaitable[None]:
+        """Return an awaitable that is done when `ready()` may have become true."""
+        if self._listed:
+            self.flush()  # the usual end of an application's turn: no need to wait for the event loop's
+        if not self._reading:  # only a part of a message has come, and now the rest is wanted
+            self.resume_reading()
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        if self._waiter is None or self._waiter.done():  # done: cancelled
+            self._waiter = waiter
+        else:
+            self._waiters = [each for each in self._waiters or () if not each.done()]
+            self._waiters.append(waiter)
+        return waiter
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody is in `wait()`."""
+        return self._waiter is not None and not self._waiter.done()
+
+    def take(self) -> str | bytes:
+        """Return the next message. IndexError when none is waiting."""
+        connection = self.connection
+        message = connection.take()
+        if not self._reading and not self._full(2):
+            self.resume_reading()
+        return message
+
+    def pause_reading(self) -> None:
+        """Stop the peer's bytes from coming in, until a message or a part of one is taken."""
+        self._reading = False
+        self.stream.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Let them come again."""
+        self._reading = True
+        self.stream.resume_reading()
+
+    def _full(self, part: int) -> bool:
+        connection = self.connection
+        return connection.waiting > self._max_queue // part or connection.waiting_size > _READ_MARK // part
+
+    def wake(self) -> None:
+        """Have whoever is in `wait()` look again."""
+        waiter = self._waiter
+        if waiter is None:
+            return
+        self._waiter = None
+        if not waiter.done():
+            waiter.set_result(None)
+        if self._waiters is not None:
+            waiters, self._waiters = self._waiters, None
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)

@@ -1,0 +1,34 @@
+cimport cython
+
+from flowserve.websocket.frames cimport encode_frame, encode_header
+from flowserve.websocket.mask cimport new_mask
+
+cdef int _CONTINUATION, _TEXT, _BINARY, _PING, _PONG, _CLIENT
+cdef Py_ssize_t _PONG_MARK, _COPY_MARK, _MAX_HEADER
+
+cdef class Output:
+    cdef readonly object deflate
+    cdef object _deflate_piece
+    cdef list _outbox
+    cdef bytes _pong
+    cdef readonly bint fragmenting, is_client
+    cdef readonly Py_ssize_t output_size
+    cdef readonly long long bytes_out, messages_out
+    cdef long long _fragmented
+
+    cpdef send_text(self, str text, compress=*)
+    cpdef send_binary(self, bytes data, compress=*)
+    cpdef send_compressed(self, bint text, bytes payload, long long size)
+    cpdef send_frame(self, bytes frame, bint text, long long size)
+    @cython.locals(rsv1=bint)
+    cpdef send_fragment(self, bint text, bytes payload, bint first, bint last, bint compress=*)
+    cpdef ping(self, bytes payload)
+    cpdef pong(self, bytes payload)
+    cpdef list take_output(self)
+    @cython.locals(outbox=list, pieces=list, piece=bytes, size=Py_ssize_t, count=Py_ssize_t)
+    cpdef list take_some(self, Py_ssize_t least)
+    cpdef disown_output(self)
+    cdef _send(self, int opcode, bytes payload, compress)
+    cdef _put_message(self, int opcode, bytes payload, bint rsv1)
+    cdef _put(self, bytes piece)
+    cdef bytes _mask(self)
