@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from flowserve.errors import ClientDisconnected
 from flowserve.patience import Backlog, Due, Liveness
@@ -21,7 +21,7 @@ from flowserve.websocket.constants import CloseCode, State
 
 if TYPE_CHECKING:
     from flowserve.context import Household
-    from flowserve.stream import Stream
+    from flowserve.stream import Monitor, Stream
 
 _OPEN = int(State.OPEN)
 
@@ -32,22 +32,6 @@ _ENDS = {
     Due.IDLE: (int(CloseCode.GOING_AWAY), "idle timeout"),
     Due.DEAD: (int(CloseCode.INTERNAL_ERROR), "keepalive ping timeout"),
 }
-
-
-class Monitor(Protocol):
-    """Whoever wants to know more of a session than its messages."""
-
-    def fed(self) -> None:
-        """Bytes have come from the peer, and no message or end with them."""
-
-    def pinged(self, payload: bytes) -> None:
-        """The keepalive has sent a ping."""
-
-    def ponged(self, payload: bytes) -> None:
-        """A pong has come."""
-
-    def lost(self, exc: Exception | None) -> None:
-        """The transport is gone, because of `exc` if there is one; nothing more is told."""
 
 
 class Session(Receiver):

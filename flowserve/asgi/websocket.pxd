@@ -28,7 +28,6 @@ cdef class WebSocketCycle:
     cdef _something(self)
     @cython.locals(session=Session)
     cdef _send(self, message)
-    cdef _send_compressing(self, Session session, payload, compress)
     cdef _close(self, message, Session session)
     cdef bint _handshake(self, str kind, message) except -1
     cdef _accept(self, message)

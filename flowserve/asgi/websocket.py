@@ -174,7 +174,7 @@ class WebSocketCycle:
             if kind == "websocket.send":
                 payload = _payload(message if type(message) is dict else dict(message))
                 if session.connection.deflate is not None:
-                    return self._send_compressing(session, payload, message.get("compress"))
+                    return session.transmit(payload, message.get("compress"))
                 return session.drain() if session.send(payload) else None
             if kind != "websocket.close":
                 raise ASGIMisuse(f"unexpected {kind!r}: the WebSocket has been accepted")
@@ -183,11 +183,6 @@ class WebSocketCycle:
         if self._state == _DONE:
             raise ClientDisconnected("the client has left, or was turned away")
         return self._stream.drain() if self._handshake(kind, message) else None
-
-    def _send_compressing(self, session: Session, payload: str | bytes, compress: Any) -> Awaitable[None] | None:
-        if session.takes_long(payload, compress):
-            return _send_slowly(session, payload, compress)
-        return session.drain() if session.send(payload, compress) else None
 
     def _close(self, message: dict[str, Any], session: Session) -> None:
         code, reason = message.get("code", 1000), message.get("reason") or ""
@@ -338,11 +333,6 @@ class WebSocketCycle:
 
 async def _failed(error: Exception) -> None:
     raise error
-
-
-async def _send_slowly(session: Session, payload: str | bytes, compress: Any) -> None:
-    if await session.send_slowly(payload, compress):
-        await session.drain()
 
 
 def _payload(message: dict[str, Any]) -> str | bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections import OrderedDict
 
 import pytest
 from helpers import (
@@ -155,6 +156,29 @@ async def test_send_raises_where_it_is_awaited(pair):
     task = asyncio.create_task(act.raw_send(bad))
     with pytest.raises(RuntimeError):
         await task
+
+
+async def test_send_from_another_thread(pair):
+    """There it does nothing until the event loop awaits it."""
+    act, client = await pair()
+    loop = asyncio.get_running_loop()
+    made = await loop.run_in_executor(None, act.raw_send, {"type": "websocket.send", "text": "first made"})
+    await act.raw_send({"type": "websocket.send", "text": "first sent"})
+    await made
+    assert [await client.message(), await client.message()] == ["first sent", "first made"]
+
+    def send() -> None:
+        message = {"type": "websocket.send", "text": "from a thread"}
+        asyncio.run_coroutine_threadsafe(act.raw_send(message), loop).result(10)
+
+    await loop.run_in_executor(None, send)
+    assert await client.message() == "from a thread"
+
+
+async def test_send_takes_any_mapping_that_is_a_dict(pair):
+    act, client = await pair()
+    await act.raw_send(OrderedDict(type="websocket.send", text="ordered"))
+    assert await client.message() == "ordered"
 
 
 async def test_a_burst_keeps_its_order(serve, open_ws):
