@@ -60,6 +60,7 @@ async def test_the_pid_file_of_a_server_that_cannot_start(start, tmp_path):
         ("import this\n", "holds no process ID"),
         ("-5", "holds no process ID"),
     ],
+    ids=["own", "nothing", "none", "parent", "text", "negative"],
 )
 def test_what_is_found_there(tmp_path, content, says):
     path = tmp_path / "pid"
