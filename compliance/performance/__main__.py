@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from compliance._servers import CHECKOUT, Progress, ServerFailed, cache_dir, flowserve_version, free_port, serving
+from compliance._servers import CHECKOUT, Progress, ServerFailed, flowserve_version, free_port, serving
 from compliance.performance import client
 from compliance.performance.cases import CASES, Case
 from compliance.performance.chart import chart
 from compliance.performance.environment import Environment, installed, prepare
 from compliance.performance.promises import verdicts
-from compliance.performance.report import Results, summarise, table
+from compliance.performance.report import Results, conclude, summarise, table
 from compliance.performance.servers import APPS, PEERS, Peer, Place
 
 SERVER_CORE, LOAD_CORE = 0, 1
@@ -148,18 +148,9 @@ def main() -> int:
     results = measure_all(environment, names, options, progress)
     print(table(results))
     promises = verdicts(results)
-    if promises:
-        print("\nPromises")
-    for text, kept in promises:
-        print(f"  {'kept  ' if kept else 'BROKEN'}  {text}")
-    for note in environment.notes:
-        print(f"note: {note}")
-    output = options.output or cache_dir("performance") / "results"
-    output.mkdir(parents=True, exist_ok=True)
-    document = {"machine": machine(), "versions": versions, "summary": summarise(results), "rounds": results}
-    (output / "results.json").write_text(json.dumps(document, indent=1) + "\n")
+    about = {"machine": machine(), "versions": versions, "summary": summarise(results)}
+    output = conclude(results, promises, environment.notes, options.output, "results.json", about)
     (output / "chart.svg").write_text(chart(results))
-    print(f"results.json and chart.svg are in {output}")
     return 1 if options.check and not all(kept for _, kept in promises) else 0
 
 

@@ -18,7 +18,6 @@ from compliance._servers import (
     HOST,
     Progress,
     ServerFailed,
-    cache_dir,
     flowserve_command,
     flowserve_env,
     flowserve_version,
@@ -26,7 +25,7 @@ from compliance._servers import (
     serving,
 )
 from compliance.performance.environment import Environment, installed, prepare
-from compliance.performance.report import Results, brief, middle, number, ratio
+from compliance.performance.report import Results, brief, conclude, middle, number, ratio
 from compliance.performance.servers import APPS
 
 SERVER_CORE, CLIENT_CORE = 0, 1
@@ -228,15 +227,6 @@ def main(machine: dict[str, Any]) -> int:
     results = measure_all(environment.python, names, options, progress)
     print(table(results))
     promises = verdicts(results)
-    if promises:
-        print("\nPromises")
-    for text, kept in promises:
-        print(f"  {'kept  ' if kept else 'BROKEN'}  {text}")
-    for note in environment.notes:
-        print(f"note: {note}")
-    output = options.output or cache_dir("performance") / "results"
-    output.mkdir(parents=True, exist_ok=True)
-    document = {"machine": machine, "versions": versions, "summary": summarise(results), "rounds": results}
-    (output / "client_results.json").write_text(json.dumps(document, indent=1) + "\n")
-    print(f"client_results.json is in {output}")
+    about = {"machine": machine, "versions": versions, "summary": summarise(results)}
+    conclude(results, promises, environment.notes, options.output, "client_results.json", about)
     return 1 if options.check and not all(kept for _, kept in promises) else 0

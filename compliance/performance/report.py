@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from statistics import median
 from typing import Any
 
+from compliance._servers import cache_dir
 from compliance.performance.cases import CASES
 
 Rounds = list[dict[str, Any]]
@@ -39,6 +42,28 @@ def summarise(results: Results) -> dict[str, dict[str, dict[str, float | str | N
             row["error"] = next((one["error"] for one in rounds if "error" in one), None)
             summary[case][server] = row
     return summary
+
+
+def conclude(
+    results: Results,
+    promises: list[tuple[str, bool]],
+    notes: list[str],
+    output: Path | None,
+    name: str,
+    about: dict[str, Any],
+) -> Path:
+    """Print what the figures say of the promises, and write them with `about` as the file `name`; return its folder."""
+    if promises:
+        print("\nPromises")
+    for text, kept in promises:
+        print(f"  {'kept  ' if kept else 'BROKEN'}  {text}")
+    for note in notes:
+        print(f"note: {note}")
+    output = output or cache_dir("performance") / "results"
+    output.mkdir(parents=True, exist_ok=True)
+    (output / name).write_text(json.dumps({**about, "rounds": results}, indent=1) + "\n")
+    print(f"{name} is in {output}")
+    return output
 
 
 def number(value: Any, digits: int = 2) -> str:

@@ -7,57 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import struct
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
+
+from client import Talk, converse, messages  # beside this file
 
 from flowserve.errors import ConnectionClosed
 from flowserve.library.connect import connect
 
 MIB = 1024 * 1024
 PATIENCE = 20.0  # seconds for one of the checks
-Message = str | bytes
 Connect = Callable[..., Any]
-
-
-def messages(path: str) -> list[Message]:
-    data, at, found = Path(path).read_bytes(), 0, list[Message]()
-    while at < len(data):
-        kind, size = struct.unpack_from("!BI", data, at)
-        payload, at = data[at + 5 : at + 5 + size], at + 5 + size
-        found.append(payload.decode() if kind == 1 else payload)
-    return found
-
-
-async def converse(open_at: Connect, corpus: list[Message], in_flight: int) -> dict[str, Any]:
-    """Send all of the corpus, so many in flight, and compare what comes back."""
-    window, came, changed, started = asyncio.Semaphore(in_flight), 0, 0, time.perf_counter()
-    async with open_at("/") as ws:
-        answered = ws.response.headers.get("Sec-WebSocket-Extensions", "")
-
-        async def send_all() -> None:
-            for message in corpus:
-                await window.acquire()
-                await ws.send(message)
-
-        sending = asyncio.ensure_future(send_all())
-        error = ""
-        try:
-            for message in corpus:
-                got = await ws.receive()
-                came += 1
-                changed += type(got) is not type(message) or got != message
-                window.release()
-        except ConnectionClosed as problem:
-            error = repr(problem)
-        sending.cancel()
-    seconds = time.perf_counter() - started
-    report = {"extensions": answered, "came": came, "changed": changed, "seconds": seconds}
-    return {**report, "error": error} if error else report
 
 
 async def large(open_at: Connect) -> None:
@@ -128,7 +90,9 @@ async def main(url: str, path: str, in_flight: str, context: str, pings: str, ca
     def open_at(where: str, **more: Any) -> Any:
         return connect(url + where, **options, **more)
 
-    report = await converse(open_at, messages(path), int(in_flight))
+    async with open_at("/") as ws:
+        talk = Talk(ws.response.headers.get("Sec-WebSocket-Extensions", ""), ws.send, ws.receive)
+        report = await converse(talk, messages(path), int(in_flight))
     for name, check in CHECKS.items():
         report[name] = await outcome(check, open_at) if pings == "1" or check is not their_ping else "-"
     print(json.dumps(report))
