@@ -7,7 +7,7 @@ cdef class Flow:
     cdef long long _unsent
     cdef list _waiters
 
-    cpdef write(self, bytes data)
+    cpdef write(self, data)
     cpdef writelines(self, data)
     cpdef pause_writing(self)
     cpdef resume_writing(self)

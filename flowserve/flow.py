@@ -7,7 +7,12 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from struct import unpack
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from flowserve.landing import Landing
+
+if TYPE_CHECKING:
+    from flowserve.stream import Target
 
 try:
     from fcntl import ioctl
@@ -37,10 +42,10 @@ class Flow:
         self._reading = True
         self._waiters: list[asyncio.Future[None]] | None = None
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         self.transport.write(data)
 
-    def writelines(self, data: Sequence[bytes]) -> None:
+    def writelines(self, data: Sequence[bytes | memoryview]) -> None:
         if _NEVER_PAUSES:
             for piece in data:
                 self.transport.write(piece)
@@ -92,6 +97,11 @@ class Flow:
         if not self._reading:
             self._reading = True
             self.transport.resume_reading()
+
+    def read_into(self, target: Target) -> None:
+        protocol = self.transport.get_protocol()
+        if self.half_open and not isinstance(protocol, Landing):  # over TLS it would save next to nothing
+            self.transport.set_protocol(Landing(self.transport, protocol, target))
 
     def end_writing(self) -> None:
         if self.half_open:

@@ -12,6 +12,7 @@ cdef class MeteredConnection(Connection):
 
     cdef _deliver(self, message, Py_ssize_t size)
     cdef _send(self, int opcode, bytes payload, compress)
+    cdef _send_ascii(self, str text)
     cpdef send_frame(self, bytes frame, bint text, long long size)
     cpdef send_fragment(self, bint text, bytes payload, bint first, bint last, bint compress=*)
     cpdef send_compressed(self, bint text, bytes payload, long long size)

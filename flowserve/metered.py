@@ -45,6 +45,10 @@ class MeteredConnection(Connection):
         _count(self._text_out if opcode == _TEXT else self._binary_out, len(payload))
         Connection._send(self, opcode, payload, compress)
 
+    def _send_ascii(self, text: str) -> None:
+        _count(self._text_out, len(text))
+        Connection._send_ascii(self, text)
+
     def send_frame(self, frame: bytes, text: bool, size: int) -> None:
         """Send a message that is a frame already, and had `size` bytes before it was compressed."""
         _count(self._text_out if text else self._binary_out, size)

@@ -341,6 +341,8 @@ class Session(Receiver):
             self._ponged()
         if connection.ended and state == _OPEN:
             self._ended()
+        if connection.storing():
+            self.stream.read_into(connection)
         if connection.output_size or connection.state != state:
             self.flush()
 

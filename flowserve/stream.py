@@ -31,10 +31,10 @@ class Stream(Protocol):
     half_open: bool
     """Whether this end can still write after the peer has stopped writing."""
 
-    def write(self, data: bytes, /) -> None:
+    def write(self, data: bytes | memoryview, /) -> None:
         """Send `data`, soon and in order."""
 
-    def writelines(self, data: Sequence[bytes], /) -> None:
+    def writelines(self, data: Sequence[bytes | memoryview], /) -> None:
         """Send the pieces, in order, without joining them."""
 
     def drain(self) -> Awaitable[None]:
@@ -64,6 +64,10 @@ class Stream(Protocol):
     def resume_reading(self) -> None:
         """Let them come again. Idempotent."""
 
+    def read_into(self, target: Target, /) -> None:
+        """While `target.storing()`, put what comes where it has room, if the carrier can; whoever takes the bytes is
+        told of those by getting none. Idempotent."""
+
     def end_writing(self) -> None:
         """Send what was written, then end this direction; the other one too where it can't live alone."""
 
@@ -75,6 +79,19 @@ class Stream(Protocol):
 
     def lost(self) -> None:
         """The carrier is gone: wake whoever waits in `drain()`."""
+
+
+class Target(Protocol):
+    """Where a large payload may be read to: `websocket.connection.Connection` is one."""
+
+    def storing(self) -> bool:
+        """Whether what comes next belongs to a large payload."""
+
+    def room(self) -> memoryview:
+        """Return where to put it, while `storing()`: never more than is missing of the payload."""
+
+    def land(self, size: int, /) -> None:
+        """So many bytes are in `room()`."""
 
 
 class Monitor(Protocol):

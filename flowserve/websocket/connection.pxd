@@ -1,11 +1,12 @@
 cimport cython
 
 from flowserve.websocket.frames cimport FrameDecoder, encode_frame
+from flowserve.websocket.mask cimport Store
 from flowserve.websocket.output cimport Output
 
 cdef int _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG, _OPEN, _CLOSING, _CLOSED
 cdef int _NO_STATUS, _ABNORMAL
-cdef Py_ssize_t _INBOX_MARK
+cdef Py_ssize_t _INBOX_MARK, _STORE_MARK
 
 cdef class Connection(Output):
     cdef FrameDecoder _decoder
@@ -13,6 +14,7 @@ cdef class Connection(Output):
     cdef list _inbox
     cdef Py_ssize_t _taken
     cdef object _parts
+    cdef Store _store
     cdef bint _compressed
     cdef int _opcode
     cdef long long _max_size, _size
@@ -28,6 +30,9 @@ cdef class Connection(Output):
 
     cpdef feed(self, bytes data)
     @cython.locals(inbox=list, at=Py_ssize_t)
+    cpdef bint storing(self) except -1
+    cpdef room(self)
+    cpdef land(self, Py_ssize_t size)
     cpdef take(self)
     cpdef take_part(self)
     cdef _run(self)
@@ -38,8 +43,12 @@ cdef class Connection(Output):
     cdef _end(self, int code, str reason, bytes answer)
     @cython.locals(decoder=FrameDecoder, payload=bytes, text=str)
     cdef _whole(self)
-    @cython.locals(decoder=FrameDecoder, payload=bytes, done=bint)
+    @cython.locals(decoder=FrameDecoder, done=bint)
     cdef _piece(self)
+    @cython.locals(text=bint)
+    cdef _add(self, bytes payload, bint done)
+    @cython.locals(content=bytes)
+    cdef _spill(self, bint done)
     @cython.locals(decoder=FrameDecoder)
     cdef _begin(self)
     @cython.locals(data=bytes, tail=bytes)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from flowserve.errors import InvalidText, PayloadTooBig, ProtocolError
 from flowserve.websocket.constants import CloseCode, Opcode, State, is_sendable
 from flowserve.websocket.frames import FrameDecoder, encode_frame
+from flowserve.websocket.mask import Store
 from flowserve.websocket.output import Output
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ _NO_STATUS = int(CloseCode.NO_STATUS)
 _ABNORMAL = int(CloseCode.ABNORMAL)
 
 _MAX_REASON = 123
+_STORE_MARK = 65536  # bytes that are missing of a frame: from here on its payload gets a store
 _INBOX_MARK = 64  # messages taken: from here on the inbox forgets their places while others wait
 
 
@@ -61,6 +63,7 @@ class Connection(Output):
         "_opcode",
         "_parts",
         "_size",
+        "_store",
         "_tail",
         "_taken",
         "answered",
@@ -93,6 +96,7 @@ class Connection(Output):
         self._size = 0
         self._parts: StringIO | BytesIO | None = None
         self._tail = b""  # of a text message: the beginning of a character
+        self._store: Store | None = None  # for a message that is one large frame; then there are no parts
         self._answer: bytes | None = None  # payload of the close frame that answers the end
         self.pong_received: bytes | None = None
         self.other_pongs: list[bytes] | None = None
@@ -132,6 +136,22 @@ class Connection(Output):
             self._fail(error.close_code, error.reason)
             self._run()  # the peer's close frame may be there already
 
+    def storing(self) -> bool:
+        """Whether what comes next belongs to a large payload: it may be put into `room()` instead of being fed."""
+        return self._store is not None
+
+    def room(self) -> memoryview:
+        """Return where the next bytes from the peer may be put while `storing()`, at most those that are missing of the
+        payload. Any view from before is done with."""
+        return self._store.room()  # type: ignore[union-attr]
+
+    def land(self, size: int) -> None:
+        """The next `size` bytes from the peer are in `room()`; they are looked at when the next ones, or none, are
+        fed."""
+        if self._store is None:
+            raise ValueError("there is no room to land in")
+        self._decoder.land(size)
+
     def take(self) -> str | bytes:
         """Return the oldest complete message. IndexError when `waiting` is 0."""
         inbox, at = self._inbox, self._taken
@@ -154,6 +174,8 @@ class Connection(Output):
     def take_part(self) -> str | bytes:
         """Return what has come of the message that is still coming, and forget it: `take()` will give the rest. Empty
         when nothing has."""
+        if self._store is not None:
+            self._spill(False)
         if self._parts is None:
             return b""
         part, self._parts = self._parts.getvalue(), None
@@ -162,6 +184,8 @@ class Connection(Output):
     @property
     def part_size(self) -> int:
         """How much `take_part()` would give, in characters or bytes."""
+        if self._store is not None:
+            return self._store.filled
         return 0 if self._parts is None else self._parts.tell()
 
     def _run(self) -> None:
@@ -215,7 +239,7 @@ class Connection(Output):
 
     def _end(self, code: int, reason: str, answer: bytes) -> None:
         self.ended = True
-        self._parts = None
+        self._parts = self._store = None
         self._tail = b""
         if self.state == _OPEN:
             self.close_code = code
@@ -245,8 +269,21 @@ class Connection(Output):
         decoder = self._decoder
         if decoder.first:
             self._begin()
-        payload = decoder.payload()
         done = decoder.last and decoder.fin
+        if self._store is None:
+            self._add(decoder.payload(), done)
+        else:
+            decoder.store(self._store)
+            if self._opcode == _TEXT and not self._store.ascii:
+                self._spill(done)
+        if done:
+            message = self._parts.getvalue() if self._store is None else self._store.whole()  # type: ignore[union-attr]
+            self._parts = self._store = None
+            self._opcode = 0
+            self._deliver(message, self._size)
+
+    def _add(self, payload: bytes, done: bool) -> None:
+        """Add a piece of the message to its parts."""
         if self.deflate is not None and self._compressed:
             payload = self.deflate.inflate(payload, self._max_size - self._size, done)
         self._size += len(payload)
@@ -254,10 +291,12 @@ class Connection(Output):
         if self._parts is None:
             self._parts = StringIO() if text else BytesIO()
         self._parts.write(self._decode(payload, done) if text else payload)  # type: ignore[arg-type]
-        if done:
-            message, self._parts = self._parts.getvalue(), None
-            self._opcode = 0
-            self._deliver(message, self._size)
+
+    def _spill(self, done: bool) -> None:
+        """Go on with parts instead of the store: for text that is not ASCII, or when a part was asked for."""
+        content, self._store = self._store.part(), None  # type: ignore[union-attr]
+        self._size = 0
+        self._add(content, done)
 
     def _begin(self) -> None:
         """A frame of a message begins: check what its header says before anything is buffered."""
@@ -276,6 +315,9 @@ class Connection(Output):
             raise PayloadTooBig(f"message of more than {self._max_frames} frames")
         if not self._compressed and decoder.size > self._max_size - self._size:
             raise self._too_big()
+        if decoder.missing >= _STORE_MARK and decoder.fin and self._frames == 1 and not self._compressed:
+            self._size = decoder.size
+            self._store = Store(decoder.size, self._opcode == _TEXT, decoder.size - decoder.missing)
 
     def _decode(self, payload: bytes, final: bool) -> str:
         """The characters that `payload` completes. Fails fast on what no continuation can make UTF-8 (RFC 6455 section

@@ -1,6 +1,6 @@
 cimport cython
 
-from flowserve.websocket.mask cimport apply_mask, join
+from flowserve.websocket.mask cimport Store, apply_mask, join
 
 cdef int _CONTINUATION, _BINARY, _CLOSE, _PONG, _SERVER, _MAX_CONTROL_PAYLOAD
 cdef list _SHORT_HEADERS
@@ -8,22 +8,27 @@ cdef list _SHORT_HEADERS
 cdef class FrameDecoder:
     cdef bytes _data
     cdef bytes _mask
-    cdef Py_ssize_t _pos, _end, _start, _mask_at
-    cdef long long _remaining
+    cdef Py_ssize_t _pos, _end, _start, _mask_at, _landed
     cdef bint _masked
     cdef public bint allow_rsv1, lenient
-    cdef readonly long long size
+    cdef readonly long long size, missing
     cdef readonly int opcode
     cdef readonly bint fin, rsv1, first, last
 
     cpdef feed(self, bytes data)
     cpdef bint next(self) except -1
 
-    @cython.locals(data="const unsigned char *", turn=int, mask=bytes)
+    @cython.locals(data="const unsigned char *")
     cpdef bytes payload(self)
 
     cpdef str text(self)
 
+    @cython.locals(size=Py_ssize_t)
+    cpdef store(self, Store store)
+    cpdef land(self, Py_ssize_t size)
+    @cython.locals(turn=int, mask=bytes)
+    cdef _turn(self, Py_ssize_t size)
+    cdef void _landing(self) noexcept
     cdef void _take(self, long long wanted) noexcept
 
     @cython.locals(data="const unsigned char *", pos=Py_ssize_t, available=Py_ssize_t, at=Py_ssize_t,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from flowserve.errors import ProtocolError
 from flowserve.websocket.constants import MAX_CONTROL_PAYLOAD, Opcode, Role
-from flowserve.websocket.mask import apply_mask, join
+from flowserve.websocket.mask import Store, apply_mask, join
 
 _CONTINUATION = int(Opcode.CONTINUATION)
 _BINARY = int(Opcode.BINARY)
@@ -28,7 +28,9 @@ class FrameDecoder:
     `size`
         bytes of payload that the header announces;
     `first`, `last`
-        whether the piece begins or ends its frame. A control frame always comes whole.
+        whether the piece begins or ends its frame. A control frame always comes whole;
+    `missing`
+        bytes of the frame's payload that have not come, -1 when all have.
 
     `payload()` is the piece, unmasked. A frame whose header has come but not its payload is told of at once, with an
     empty first piece, so that it can be refused before anything is buffered.
@@ -37,17 +39,18 @@ class FrameDecoder:
     __slots__ = (
         "_data",
         "_end",
+        "_landed",
         "_mask",
         "_mask_at",
         "_masked",
         "_pos",
-        "_remaining",
         "_start",
         "allow_rsv1",
         "fin",
         "first",
         "last",
         "lenient",
+        "missing",
         "opcode",
         "rsv1",
         "size",
@@ -59,7 +62,8 @@ class FrameDecoder:
         self._pos = 0  # of what has not been looked at
         self._end = 0
         self._start = 0  # of the piece; it ends at _pos
-        self._remaining = -1  # bytes of payload still to come; -1 between frames
+        self.missing = -1
+        self._landed = 0  # bytes of payload that are in a store's room, and not yet a piece
         self._mask = b""  # what holds the frame's mask; empty without one
         self._mask_at = 0  # where it begins there
         self._masked = role == _SERVER
@@ -86,11 +90,14 @@ class FrameDecoder:
         Raises ProtocolError for a header that RFC 6455 section 5.2 does not allow. After `lenient = True` there are no
         such errors: frames are told of as they come, so that a close frame can still be found behind a bad one.
         """
-        if self._remaining >= 0:
+        if self.missing >= 0:
+            if self._landed:
+                self._landing()
+                return True
             if self._pos == self._end:
                 return self._wait()
             self.first = False
-            self._take(self._remaining)
+            self._take(self.missing)
             return True
         if not self._header():
             return False
@@ -105,10 +112,7 @@ class FrameDecoder:
             return data[self._start : self._pos]
         payload = apply_mask(self._data, self._start, self._pos, self._mask, self._mask_at)
         if not self.last:
-            mask = self._mask[self._mask_at : self._mask_at + 4]
-            turn = (self._pos - self._start) & 3
-            self._mask = mask[turn:] + mask[:turn]
-            self._mask_at = 0
+            self._turn(self._pos - self._start)
         return payload
 
     def text(self) -> str:
@@ -117,16 +121,47 @@ class FrameDecoder:
             return self._data[self._start : self._pos].decode("utf-8")  # compiled: without a copy between
         return self.payload().decode("utf-8")
 
+    def store(self, store: Store) -> None:
+        """Put the piece's bytes into `store`, unmasked; those that landed are there already."""
+        size = self._pos - self._start
+        if self._start >= 0:
+            store.put(self._data, self._start, self._pos)
+        store.settle(size, self._mask, self._mask_at)
+        if self._mask and not self.last:
+            self._turn(size)
+
+    def land(self, size: int) -> None:
+        """The next `size` bytes of the frame's payload, at most those `missing`, have come into a store's room: they
+        are the next piece, only for `store()`. All pieces of the bytes before must have been taken."""
+        self._landed = size
+
+    def _turn(self, size: int) -> None:
+        """Have the mask begin where it goes on behind `size` bytes."""
+        mask = self._mask[self._mask_at : self._mask_at + 4]
+        turn = size & 3
+        self._mask = mask[turn:] + mask[:turn]
+        self._mask_at = 0
+
+    def _landing(self) -> None:
+        """Make the piece what landed: it ends at `_pos`, as every piece, but begins before the bytes that are here."""
+        self.first = False
+        self._start = self._pos - self._landed
+        self.missing -= self._landed
+        self._landed = 0
+        self.last = not self.missing
+        if self.last:
+            self.missing = -1
+
     def _take(self, wanted: int) -> None:
         """Make the piece the next `wanted` bytes of payload, or as many of them as are there."""
         self._start = self._pos
         if self._end - self._pos < wanted:
             self._pos = self._end
-            self._remaining = wanted - (self._end - self._start)
+            self.missing = wanted - (self._end - self._start)
             self.last = False
         else:
             self._pos += wanted
-            self._remaining = -1
+            self.missing = -1
             self.last = True
 
     def _header(self) -> bool:
@@ -191,7 +226,7 @@ class FrameDecoder:
         self._data = self._data[self._pos : self._end]
         self._end -= self._pos
         self._pos = 0
-        if self._remaining < 0:
+        if self.missing < 0:
             self._mask = b""  # it would keep the bytes before alive
         return False
 

@@ -19,14 +19,36 @@ cdef extern from *:
         for (int i = 0; i < 64; i += 4)
             memcpy(pattern + i, mask, 4);
     }
+    /* The memory of a bytes object, or of a str of ASCII: to be written to while nobody else has it. */
+    static unsigned char *flowserve_memory(PyObject *object) {
+        return PyBytes_CheckExact(object) ? (unsigned char *)PyBytes_AS_STRING(object)
+                                          : (unsigned char *)PyUnicode_1BYTE_DATA(object);
+    }
+    static PyObject *flowserve_new_memory(Py_ssize_t size, int text) {
+        return text ? PyUnicode_New(size, 127) : flowserve_new_bytes(size);
+    }
+    /* As memoryview() makes one, but of a str as well, and to be written to. It keeps the object alive. */
+    static PyObject *flowserve_view_memory(PyObject *object, Py_ssize_t start, Py_ssize_t end, int writable) {
+        PyObject *view = PyMemoryView_FromMemory((char *)flowserve_memory(object) + start, end - start, writable ? PyBUF_WRITE : PyBUF_READ);
+        if (view != NULL)
+            ((PyMemoryViewObject *)view)->mbuf->master.obj = Py_NewRef(object);
+        return view;
+    }
     """
     void repeat "flowserve_repeat"(unsigned char *pattern, const unsigned char *mask)
     bytes join_bytes "flowserve_join_bytes"(bytes head, bytes payload)
+    object new_memory "flowserve_new_memory"(Py_ssize_t size, bint text)
+    unsigned char *memory "flowserve_memory"(object object)
+    object view_memory "flowserve_view_memory"(object object, Py_ssize_t start, Py_ssize_t end, bint writable)
+    void copy "memcpy"(void *target, const void *source, size_t size)
+    void fill "memset"(void *target, int octet, size_t size)
     bytes new_bytes "flowserve_new_bytes"(Py_ssize_t size)
 
 cdef bint COMPILED
 cdef Py_ssize_t _POOL
 cdef list _masks
+cdef bytes _NO_MASK
+cdef Py_ssize_t _GROWTH, _LEAST_ROOM
 
 @cython.locals(data=bytes, pool="const unsigned char *", at=Py_ssize_t)
 cpdef bytes new_mask()
@@ -36,4 +58,25 @@ cpdef bytes new_mask()
                target="unsigned char *", key="const unsigned char *")
 cpdef bytes apply_mask(bytes data, Py_ssize_t start, Py_ssize_t end, bytes mask, Py_ssize_t at=*, bytes head=*)
 
+cpdef text_bytes(str text)
+
 cpdef bytes join(bytes head, bytes payload)
+
+cdef class Store:
+    cdef readonly long long size
+    cdef readonly Py_ssize_t filled
+    cdef readonly bint ascii
+    cdef bint _text
+    cdef Py_ssize_t _capacity
+    cdef object _memory
+
+    cpdef room(self)
+    @cython.locals(size=Py_ssize_t, source="const unsigned char *")
+    cpdef put(self, bytes data, Py_ssize_t start, Py_ssize_t end)
+    @cython.locals(begin=Py_ssize_t, done=Py_ssize_t, i=Py_ssize_t, key="const unsigned char *",
+                   target="unsigned char *", pattern="unsigned char[64]", seen="unsigned char[64]")
+    cpdef settle(self, Py_ssize_t size, bytes mask, Py_ssize_t at)
+    cpdef bytes part(self)
+    cpdef whole(self)
+    @cython.locals(capacity=Py_ssize_t)
+    cdef _grow(self, Py_ssize_t least)

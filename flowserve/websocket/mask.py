@@ -1,14 +1,19 @@
 # cython: language_level=3, annotation_typing=False, boundscheck=False, wraparound=False
-"""What touches each byte of a payload: XOR masking (RFC 6455 section 5.3), and putting it behind its header."""
+"""What touches each byte of a payload: XOR masking (RFC 6455 section 5.3), putting it behind its header, and gathering
+a large one where it will stay."""
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 COMPILED = not __file__.endswith(".py")
 
 _POOL = 4096  # bytes of randomness that are fetched at once
 _masks: list[bytes] = []
+_NO_MASK = b"\0\0\0\0"
+_GROWTH = 8  # times what has come: the room that a large payload gets
+_LEAST_ROOM = 4096  # bytes, but not before something is to be put there
 
 
 def new_mask() -> bytes:
@@ -54,9 +59,118 @@ def apply_mask(data: bytes, start: int, end: int, mask: bytes, at: int = 0, head
     return head + words.to_bytes(size, "little")
 
 
+def text_bytes(text: str) -> bytes | memoryview:
+    """Return `text`, which is ASCII, as bytes; compiled, they are those of the text itself."""
+    if COMPILED:
+        view: memoryview = view_memory(text, 0, len(text), False)  # type: ignore[name-defined]  # noqa: F821
+        return view
+    return text.encode("ascii")
+
+
 def join(head: bytes, payload: bytes) -> bytes:
     """Return `head + payload`, in half the time for short ones."""
     if COMPILED:
         joined: bytes = join_bytes(head, payload)  # type: ignore[name-defined]  # noqa: F821
         return joined
     return head + payload
+
+
+class Store:
+    """Room for a large payload that comes in pieces. Compiled, it is put together in the very object that becomes the
+    message; in plain Python, in a bytearray.
+
+    `size` is what is to come, `filled` what has come, in bytes. `ascii` says whether all of it is ASCII; where text is
+    expected, that has to be looked at after each piece, and `part()` be used where it is not.
+    """
+
+    __slots__ = ("_capacity", "_memory", "_text", "ascii", "filled", "size")
+
+    def __init__(self, size: int, text: bool, come: int) -> None:
+        """`come` are the bytes that are there already: there is room for a multiple of them, not for what a header
+        promises."""
+        capacity = min(size, _GROWTH * come)
+        self.size = size
+        self.filled = 0
+        self.ascii = True
+        self._text = text
+        self._capacity = capacity
+        self._memory: Any = new_memory(capacity, text) if COMPILED else bytearray(capacity)  # type: ignore[name-defined]  # noqa: F821
+
+    def room(self) -> memoryview:
+        """Return the room for what comes next, to be written into: at least one byte while some is missing.
+
+        The views that were returned before must be gone.
+        """
+        if self.filled == self._capacity:
+            self._grow(self.filled + 1)
+        if COMPILED:
+            view: memoryview = view_memory(self._memory, self.filled, self._capacity, True)  # type: ignore[name-defined]  # noqa: F821
+            return view
+        return memoryview(self._memory)[self.filled :]
+
+    def put(self, data: bytes, start: int, end: int) -> None:
+        """Copy `data[start:end]` to where `room()` begins; `settle()` is to follow."""
+        size = end - start
+        if self.filled + size > self._capacity:
+            self._grow(self.filled + size)
+        if COMPILED:
+            source = data
+            copy(memory(self._memory) + self.filled, source + start, size)  # type: ignore[name-defined,operator]  # noqa: F821
+        else:
+            self._memory[self.filled : self.filled + size] = data[start:end]
+
+    def settle(self, size: int, mask: bytes, at: int) -> None:
+        """Take the `size` bytes that were put into `room()` for a part of the payload: unmask them, with the 4 bytes at
+        `mask[at:]`; an empty mask is none."""
+        begin = self.filled
+        self.filled = begin + size
+        if COMPILED:
+            if not mask:
+                mask, at = _NO_MASK, 0
+            key = mask
+            target = memory(self._memory) + begin  # type: ignore[name-defined]  # noqa: F821
+            repeat(pattern, key + at)  # type: ignore[name-defined,operator]  # noqa: F821
+            fill(seen, 0, 64)  # type: ignore[name-defined]  # noqa: F821
+            done = 0
+            while size - done >= 64:
+                for i in range(64):  # as above
+                    target[done + i] ^= pattern[i]  # type: ignore[name-defined]  # noqa: F821
+                    seen[i] |= target[done + i]  # type: ignore[name-defined]  # noqa: F821
+                done += 64
+            while done < size:
+                target[done] ^= pattern[done & 3]  # type: ignore[name-defined]  # noqa: F821
+                seen[0] |= target[done]  # type: ignore[name-defined]  # noqa: F821
+                done += 1
+            for i in range(64):
+                if seen[i] >= 0x80:  # type: ignore[name-defined]  # noqa: F821
+                    self.ascii = False
+            return
+        piece = bytes(self._memory[begin : self.filled])
+        if mask:
+            self._memory[begin : self.filled] = piece = apply_mask(piece, 0, size, mask, at)
+        self.ascii = self.ascii and piece.isascii()
+
+    def part(self) -> bytes:
+        """Return what has come, as bytes."""
+        if COMPILED:
+            part: bytes = memory(self._memory)[: self.filled]  # type: ignore[name-defined]  # noqa: F821
+            return part
+        return bytes(self._memory[: self.filled])
+
+    def whole(self) -> str | bytes:
+        """Return the payload, which is complete and, where text is expected, ASCII."""
+        if COMPILED:
+            whole: str | bytes = self._memory
+            return whole
+        return self._memory.decode("ascii") if self._text else bytes(self._memory)
+
+    def _grow(self, least: int) -> None:
+        """Have room for at least so much."""
+        capacity = min(self.size, max(_GROWTH * least, _LEAST_ROOM))
+        if COMPILED:
+            grown = new_memory(capacity, self._text)  # type: ignore[name-defined]  # noqa: F821
+            copy(memory(grown), memory(self._memory), self.filled)  # type: ignore[name-defined]  # noqa: F821
+            self._memory = grown
+        else:
+            self._memory.extend(bytes(capacity - self._capacity))
+        self._capacity = capacity

@@ -1,7 +1,7 @@
 cimport cython
 
 from flowserve.websocket.frames cimport encode_frame, encode_header
-from flowserve.websocket.mask cimport new_mask
+from flowserve.websocket.mask cimport new_mask, text_bytes
 
 cdef int _CONTINUATION, _TEXT, _BINARY, _PING, _PONG, _CLIENT
 cdef Py_ssize_t _PONG_MARK, _COPY_MARK, _MAX_HEADER
@@ -25,10 +25,12 @@ cdef class Output:
     cpdef ping(self, bytes payload)
     cpdef pong(self, bytes payload)
     cpdef list take_output(self)
-    @cython.locals(outbox=list, pieces=list, piece=bytes, size=Py_ssize_t, count=Py_ssize_t)
+    @cython.locals(outbox=list, pieces=list, size=Py_ssize_t, count=Py_ssize_t)
     cpdef list take_some(self, Py_ssize_t least)
     cpdef disown_output(self)
     cdef _send(self, int opcode, bytes payload, compress)
+    @cython.locals(size=Py_ssize_t)
+    cdef _send_ascii(self, str text)
     cdef _put_message(self, int opcode, bytes payload, bint rsv1)
     cdef _put(self, bytes piece)
     cdef bytes _mask(self)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from flowserve.websocket.constants import Opcode, Role
 from flowserve.websocket.frames import encode_frame, encode_header
-from flowserve.websocket.mask import new_mask
+from flowserve.websocket.mask import new_mask, text_bytes
 
 if TYPE_CHECKING:
     from flowserve.websocket.deflate import PerMessageDeflate
@@ -49,7 +49,7 @@ class Output:
     def __init__(self, role: int, deflate: PerMessageDeflate | None) -> None:
         self.is_client = role == _CLIENT
         self.deflate = deflate  # what permessage-deflate was agreed on; None without it
-        self._outbox: list[bytes] | None = None  # no list without pieces: idle connections are many
+        self._outbox: list[bytes | memoryview] | None = None  # no list without pieces: idle connections are many
         self._pong: bytes | None = None  # the mailbox
         self.fragmenting = False
         self._fragmented = 0  # bytes of that message
@@ -63,7 +63,10 @@ class Output:
 
         `compress` says whether to compress it, where permessage-deflate was agreed on; None leaves that to its length.
         """
-        self._send(_TEXT, text.encode("utf-8"), compress)
+        if len(text) < _COPY_MARK or self.is_client or self.deflate is not None or not text.isascii():
+            self._send(_TEXT, text.encode("utf-8"), compress)
+        else:
+            self._send_ascii(text)
 
     def send_binary(self, data: bytes, compress: bool | None = None) -> None:
         """Send a binary message; `compress` as above."""
@@ -111,7 +114,7 @@ class Output:
         else:
             self._pong = payload
 
-    def take_output(self) -> list[bytes]:
+    def take_output(self) -> list[bytes | memoryview]:
         """Return the pieces to write, in order, and forget them."""
         if self._pong is not None:
             self._put(encode_frame(_PONG, self._pong, self._mask()))
@@ -120,7 +123,7 @@ class Output:
         self.output_size = 0
         return [] if pieces is None else pieces
 
-    def take_some(self, least: int) -> list[bytes]:
+    def take_some(self, least: int) -> list[bytes | memoryview]:
         """Return the first pieces, whole frames of at least `least` bytes or all there is, and forget them."""
         outbox = self._outbox or []
         size = count = 0
@@ -152,6 +155,15 @@ class Output:
             self._put_message(opcode, self.deflate.compress(payload), True)
         else:
             self._put_message(opcode, payload, False)
+
+    def _send_ascii(self, text: str) -> None:
+        """Send a large text as it is: compiled, without a copy of it."""
+        size = len(text)
+        self.messages_out += 1
+        self.bytes_out += size
+        self._put(encode_header(_TEXT, size))
+        self._outbox.append(text_bytes(text))  # type: ignore[union-attr]
+        self.output_size += size
 
     def _put_message(self, opcode: int, payload: bytes, rsv1: bool) -> None:
         if len(payload) >= _COPY_MARK and not self.is_client:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flowserve
@@ -119,3 +123,126 @@ def test_twice_is_the_original(data: bytes, key: bytes) -> None:
     for mask in (running, source):
         masked = mask.apply_mask(data, 0, len(data), key)
         assert mask.apply_mask(masked, 0, len(data), key) == data
+
+
+# A store for what comes in pieces
+
+KEY = b"\x37\xfa\x21\x3d"
+
+
+def gathered(mask: ModuleType, payload: bytes, cuts: list[int], text: bool, key: bytes, views: list[bool]) -> Any:
+    """A store that `payload` has come into, in pieces: copied into it, or written into its room."""
+    store = mask.Store(len(payload), text, 0)
+    wire = by_the_rfc(payload, key) if key else payload
+    bounds = [0, *sorted(cut % (len(payload) + 1) for cut in cuts), len(payload)]
+    for number, (start, end) in enumerate(pairwise(bounds)):
+        turned = key[start % 4 :] + key[: start % 4]
+        if views[number % len(views)]:
+            while start < end:
+                room = store.room()
+                size = min(len(room), end - start)
+                room[:size] = wire[start : start + size]
+                store.settle(size, turned, 0)
+                start += size
+                turned = turned[size % 4 :] + turned[: size % 4]
+                del room
+        else:
+            store.put(b"." + wire, start + 1, end + 1)
+            store.settle(end - start, b".." + turned if turned else turned, 2)
+    assert store.filled == store.size == len(payload)
+    return store
+
+
+@each_branch
+@given(
+    payload=st.binary(min_size=1, max_size=300) | st.binary(min_size=4000, max_size=40_000),
+    cuts=st.lists(st.integers(0, 2**16), max_size=5),
+    key=st.sampled_from([b"", KEY]),
+    views=st.lists(st.booleans(), min_size=1, max_size=3),
+)
+@settings(deadline=None)
+def test_a_store_gathers_bytes(
+    mask: ModuleType, payload: bytes, cuts: list[int], key: bytes, views: list[bool]
+) -> None:
+    store = gathered(mask, payload, cuts, False, key, views)
+    assert store.ascii is payload.isascii()
+    assert store.part() == payload
+    assert store.whole() == payload
+    assert type(store.whole()) is bytes
+
+
+@each_branch
+@given(
+    payload=st.text(st.characters(max_codepoint=127), min_size=1, max_size=300),
+    cuts=st.lists(st.integers(0, 2**16), max_size=5),
+    key=st.sampled_from([b"", KEY]),
+    views=st.lists(st.booleans(), min_size=1, max_size=3),
+)
+def test_a_store_gathers_text(mask: ModuleType, payload: str, cuts: list[int], key: bytes, views: list[bool]) -> None:
+    store = gathered(mask, payload.encode(), cuts, True, key, views)
+    assert store.ascii
+    text = store.whole()
+    assert type(text) is str
+    assert text == payload
+    assert {payload: 1}[text] == 1  # it has the hash of its characters
+    assert text + "!" == payload + "!"
+
+
+@each_branch
+@pytest.mark.parametrize("at", [0, 1, 63, 64, 65, 127, 128, 199])
+def test_a_store_finds_each_byte_that_is_not_ascii(mask: ModuleType, at: int) -> None:
+    payload = bytearray(b"x" * 200)
+    payload[at] = 0x80
+    store = gathered(mask, bytes(payload), [], True, KEY, [False])
+    assert not store.ascii
+    assert store.part() == bytes(payload)
+
+
+@each_branch
+def test_a_store_has_no_room_on_a_headers_word(mask: ModuleType) -> None:
+    """From socket-flow's defects: memory for a payload of which nothing has come."""
+    tracemalloc.start()
+    try:
+        store = mask.Store(1 << 40, False, 0)
+        assert tracemalloc.get_traced_memory()[1] < 2048
+        for _ in range(100):
+            store.put(bytes(1000), 0, 1000)
+            store.settle(1000, b"", 0)
+        assert tracemalloc.get_traced_memory()[0] < 16 * 100_000
+    finally:
+        tracemalloc.stop()
+
+
+@each_branch
+def test_a_stores_room_ends_with_the_payload(mask: ModuleType) -> None:
+    store = mask.Store(100_000, True, 90_000)
+    store.put(b"a" * 90_000, 0, 90_000)
+    store.settle(90_000, b"", 0)
+    assert len(store.room()) == 10_000
+    with pytest.raises(ValueError, match="assignment"):
+        store.room()[:] = b"b" * 10_001
+
+
+@each_branch
+def test_a_view_outlives_its_store(mask: ModuleType) -> None:
+    """As when a transport still reads into it."""
+    store = mask.Store(100_000, True, 100_000)
+    room = store.room()
+    del store
+    gc.collect()
+    room[:] = b"z" * 100_000
+    assert bytes(room) == b"z" * 100_000
+
+
+@each_branch
+def test_a_text_as_bytes_outlives_it(mask: ModuleType) -> None:
+    text = "".join(["An ASCII text. "] * 10_000)
+    octets = mask.text_bytes(text)
+    expected = text.encode()
+    del text
+    gc.collect()
+    assert len(octets) == len(expected)
+    assert octets == expected
+    assert b"".join([b"head", octets]) == b"head" + expected
+    with pytest.raises(TypeError):
+        octets[0] = 65
