@@ -45,6 +45,17 @@ def run_in_loop(name: str, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
             loop.close()
 
 
+def takers(loop: asyncio.AbstractEventLoop) -> int:
+    """Return how many servers should take connections from one listening socket, so that many that come at once are
+    taken in one turn of `loop`.
+
+    libuv takes one a turn for each server (since 1.46). Measured with 50 clients that come and go: 88 us a visit with
+    one, 68 with four, 61 with eight or sixteen, as one turn has more to do of the same kind; a visitor who is alone
+    costs 5 % more with eight.
+    """
+    return 8 if type(loop).__module__.partition(".")[0] == "uvloop" else 1
+
+
 @contextmanager
 def handling(handlers: Mapping[signal.Signals, Callable[[signal.Signals], None]]) -> Iterator[None]:
     """Have the handlers called with their signal in the running event loop; afterwards all is as it was.

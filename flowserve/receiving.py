@@ -38,8 +38,6 @@ class Receiver(Writer):
 
     def wait(self) -> Awaitable[None]:
         """Return an awaitable that is done when `ready()` may have become true."""
-        if self._listed:
-            self.flush()  # the usual end of an application's turn: no need to wait for the event loop's
         if not self._reading:  # only a part of a message has come, and now the rest is wanted
             self.resume_reading()
         waiter: asyncio.Future[None] = self._loop.create_future()

@@ -24,6 +24,7 @@ cdef class Session(Receiver):
     @cython.locals(connection=Connection)
     cpdef take_part(self)
 
+    cpdef begin(self, bytes head)
     cpdef bint send_text(self, str text, compress=*) except -1
     cpdef bint send_binary(self, bytes data, compress=*) except -1
     cpdef bint send(self, message, compress=*) except -1

@@ -129,6 +129,15 @@ class Session(Receiver):
 
     # Sending
 
+    def begin(self, head: bytes) -> None:
+        """Send the head that answers the opening handshake, together with what follows in this turn of the event
+        loop."""
+        if self.stream.write_paused:
+            self.stream.write(head)  # what waits here may be disowned
+        else:
+            self.connection.send_head(head)
+            self._sent()
+
     def send_text(self, text: str, compress: bool | None = None) -> bool:
         """Send a text message; `compress` as for Connection. UnicodeEncodeError for a lone surrogate."""
         if self._refuses():

@@ -111,6 +111,10 @@ class Wire:
     def resume_reading(self) -> None:
         self.asked.append("resume")
 
+    def read_into(self, target: Connection) -> None:
+        assert target.storing()
+        self.asked.append("read_into")
+
     def end_writing(self) -> None:
         self.asked.append("end_writing")
 
@@ -330,6 +334,15 @@ def test_pings_are_answered_while_the_queue_is_full(make: Make) -> None:
     assert wire.sent() == b"\x8a\x01!"
 
 
+def test_a_large_payload_is_to_be_read_where_it_stays(make: Make) -> None:
+    session, wire = make()
+    session.data_received(frame(1, b"x" * 60_000))
+    assert wire.asked == []
+    session.take()
+    session.data_received(frame(1, length=100_000))
+    assert wire.asked == ["read_into"]
+
+
 # Sending
 
 
@@ -346,13 +359,22 @@ def test_what_is_sent_in_one_turn_is_one_write(loop: ClockLoop, make: Make) -> N
     assert wire.writes[1:] == [b"\x81\x01d"]
 
 
-def test_waiting_for_a_message_sends_what_there_is(make: Make) -> None:
-    """The application's turn is over: that need not wait for the event loop's."""
+def test_the_head_goes_out_with_what_follows_it(loop: ClockLoop, make: Make) -> None:
     session, wire = make()
-    session.send_text("a")
-    session.send_text("b")
-    session.wait()
-    assert wire.writes == [b"\x81\x01a\x81\x01b"]
+    session.begin(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+    session.send_text("welcome")
+    loop.turn()
+    assert wire.writes == [b"HTTP/1.1 101 Switching Protocols\r\n\r\n\x81\x07welcome"]
+
+
+def test_the_head_is_not_among_what_a_slow_peer_loses(loop: ClockLoop, make: Make) -> None:
+    session, wire = make(ws_slow_consumer="close", ws_slow_consumer_mark=100)
+    session.begin(b"head ")
+    session.send_binary(bytes(101))
+    wire.held = 101
+    with pytest.raises(ClientDisconnected):
+        session.send_binary(bytes(101))
+    assert wire.sent().startswith(b"head \x82\x65")
 
 
 def test_all_sessions_write_at_the_end_of_the_turn(loop: ClockLoop, make: Make) -> None:

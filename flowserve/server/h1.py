@@ -383,7 +383,7 @@ class H1Connection:
         offers = [] if self._request is None else self._request.values(b"sec-websocket-extensions")
         codec, extensions = negotiation.agree(self._deflate, offers)
         own = response_fields(key, subprotocol, extensions, headers)
-        self._flow.write(encode_switching(own, headers, context.default_headers()))
+        head = encode_switching(own, headers, context.default_headers())
         limits = config.ws_max_size, config.ws_max_frames_per_message
         session: Session
         if context.metrics is None:
@@ -395,6 +395,7 @@ class H1Connection:
         self._forget()
         transport: Any = self._flow.transport  # to which a session is a protocol, though it has no such base
         transport.set_protocol(session)
+        session.begin(head)
         self._flow.resume_reading()
         if self._pending:
             session.data_received(self._pending)

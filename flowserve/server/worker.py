@@ -22,7 +22,7 @@ from flowserve.context import Context
 from flowserve.errors import ConfigError
 from flowserve.loader import load
 from flowserve.logs import logger
-from flowserve.loops import handling, run_in_loop
+from flowserve.loops import handling, run_in_loop, takers
 from flowserve.metrics import WORKER_MEMORY, Metrics
 from flowserve.outbox import Outbox
 from flowserve.server import scrape
@@ -139,7 +139,8 @@ class Server:
             self._lifespan = Lifespan(self.context)
             await self._lifespan.startup()
             for sock in self.sockets:
-                self._servers.append(await self._listen(sock))
+                for number in range(takers(loop)):
+                    self._servers.append(await self._listen(sock.dup() if number else sock))
             if self._certificates is not None:
                 self._certificates.watch(loop)
             self._wear.start()

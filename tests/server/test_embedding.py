@@ -44,6 +44,20 @@ async def test_several_servers_in_one_loop(serve, connect):
         assert (await (await connect(servers[number])).get()).body == b"%d" % number
 
 
+@pytest.mark.both_loops
+async def test_connections_that_come_at_once_are_taken_at_once(serve):
+    """On uvloop a server takes one in each turn of the event loop."""
+    server = await serve(hello)
+    clients = [socket.create_connection(server.server.sockets[0].getsockname()) for _ in range(8)]
+    try:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert len(server.server.context.live) == 8
+    finally:
+        for client in clients:
+            client.close()
+
+
 async def test_started(serve):
     server = Server(Config(hello, port=0, lifespan="off"))
     assert server.started is False
