@@ -7,15 +7,12 @@ leave it leaves to its Stream.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from flowserve.errors import ClientDisconnected
-from flowserve.patience import Backlog, Due, Liveness
-from flowserve.receiving import Receiver
-from flowserve.slowsends import THREAD_MARK, SlowSends
+from flowserve.patience import Due
+from flowserve.sending import Sender
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import CloseCode, State
 
@@ -25,8 +22,6 @@ if TYPE_CHECKING:
 
 _OPEN = int(State.OPEN)
 
-_WRITE_MARK = 65536  # bytes sent in one turn of the event loop: from here on they don't wait for its end
-
 _ENDS = {
     Due.OLD: (int(CloseCode.GOING_AWAY), "lifetime limit reached"),
     Due.IDLE: (int(CloseCode.GOING_AWAY), "idle timeout"),
@@ -34,28 +29,22 @@ _ENDS = {
 }
 
 
-class Session(Receiver):
+class Session(Sender):
     """One live WebSocket over a stream.
 
     Receiving: `while not session.ready(): await session.wait()`; then, if `session.waiting`, `session.take()` is the
     next message, else it has ended, for the reason in `close_code` and `close_reason`. Cancelling the wait loses
     nothing.
 
-    Sending: `send_text` and `send_binary` return whether the caller should now `await session.drain()`. They raise
-    ClientDisconnected once the session can't send any more. What they do while much waits for a slow peer says
-    --ws-slow-consumer: nothing of their own (wait), or end the session (close), or drop the message (drop).
+    Sending is described in Sender.
 
     `on_lost(session)` is called once, when the transport is gone. `monitor`, if set, is told more.
     """
 
     __slots__ = (
-        "_backlog",
         "_eof",
-        "_idle_timeout",
-        "_life",
         "_ping_sent",
         "_pings",
-        "_slow",
         "deadline",
         "latency",
         "monitor",
@@ -71,17 +60,11 @@ class Session(Receiver):
         self.latency = 0.0  # seconds, of the last ping
         self.deadline = 0.0
         self.tick = 0
-        self._slow: SlowSends | None = None
         self._eof = False  # the peer has stopped writing
         self._pings = 0
         self._ping_sent = 0.0
-        config = context.config
-        now = self._loop.time()
-        self._idle_timeout = config.ws_idle_timeout or 0.0
-        self._life = Liveness(config, now)
-        self._backlog = None if config.ws_slow_consumer == "wait" else Backlog(config, stream)
         context.live.add(self)
-        self._watch(now)
+        self._watch(self._loop.time())
 
     # What it says about itself
 
@@ -100,11 +83,6 @@ class Session(Receiver):
     def lost(self) -> bool:
         """Whether the transport is gone."""
         return self._lost
-
-    @property
-    def dropped(self) -> int:
-        """Messages that were not sent, as too much waited for a slow peer (--ws-slow-consumer drop)."""
-        return 0 if self._backlog is None else self._backlog.dropped
 
     # Receiving
 
@@ -127,126 +105,7 @@ class Session(Receiver):
             self.resume_reading()
         return part
 
-    # Sending
-
-    def begin(self, head: bytes) -> None:
-        """Send the head that answers the opening handshake, together with what follows in this turn of the event
-        loop."""
-        if self.stream.write_paused:
-            self.stream.write(head)  # what waits here may be disowned
-        else:
-            self.connection.send_head(head)
-            self._sent()
-
-    def send_text(self, text: str, compress: bool | None = None) -> bool:
-        """Send a text message; `compress` as for Connection. UnicodeEncodeError for a lone surrogate."""
-        if self._refuses():
-            return True
-        self.connection.send_text(text, compress)
-        return self._sent()
-
-    def send_binary(self, data: bytes, compress: bool | None = None) -> bool:
-        """Send a binary message; `compress` as for Connection."""
-        if self._refuses():
-            return True
-        self.connection.send_binary(data, compress)
-        return self._sent()
-
-    def send(self, message: str | bytes, compress: bool | None = None) -> bool:
-        """Send a message, text for str and binary for bytes."""
-        if isinstance(message, str):
-            return self.send_text(message, compress)
-        return self.send_binary(message, compress)
-
-    @property
-    def busy(self) -> bool:
-        """Whether messages are under way that take long to compress, so that others have to stand behind them."""
-        return self._slow is not None and self._slow.busy
-
-    def takes_long(self, message: str | bytes, compress: bool | None) -> bool:
-        """Whether to `await send_slowly()` instead: it takes long to compress, or stands behind one that does.
-
-        Only to be asked where permessage-deflate was agreed on.
-        """
-        return (self._slow is not None and self._slow.busy) or (len(message) >= THREAD_MARK and compress is not False)
-
-    def send_slowly(self, message: str | bytes, compress: bool | None = None) -> Awaitable[bool]:
-        """Send a message that takes long to compress, or stands behind one; see `SlowSends.send`."""
-        if self._slow is None:
-            self._slow = SlowSends(self, self._loop)
-        return self._slow.send(message, compress)
-
-    def send_compressed(self, text: bool, payload: bytes, size: int) -> bool:
-        """Send a message that the connection's codec has compressed already; it had `size` bytes before.
-
-        It is not dropped: with context takeover those that follow refer to it. Ask `overflows()` before compressing.
-        """
-        if self._lost or self.connection.state != _OPEN:
-            raise ClientDisconnected("the WebSocket is closed")
-        self.connection.send_compressed(text, payload, size)
-        return self._sent()
-
-    def send_frame(self, frame: bytes, text: bool, size: int) -> bool:
-        """Send a message that is a frame already, as many sessions can share it; see `Connection.send_frame`."""
-        if self._refuses():
-            return True
-        self.connection.send_frame(frame, text, size)
-        return self._sent()
-
-    def overflows(self) -> bool:
-        """Whether so much waits for a slow peer that a message is to be dropped; that is counted.
-
-        Where slow peers are to be closed instead, it is closed, and ClientDisconnected raised.
-        """
-        backlog = self._backlog
-        if backlog is None or not backlog.overflows(self):
-            return False
-        if backlog.closes:
-            self._expire()
-            raise ClientDisconnected("the client was too slow")
-        backlog.dropped += 1
-        return True
-
-    async def drain(self) -> None:
-        """Wait until sending is welcome; where slow peers are not waited for, only let others have their turn.
-
-        ClientDisconnected when the session ends meanwhile.
-        """
-        if self._backlog is None:
-            await self.stream.drain()
-        else:
-            await asyncio.sleep(0)
-        if self._lost:
-            raise ClientDisconnected("the client has left")
-
-    def transmit(self, message: str | bytes, compress: bool | None = None) -> Awaitable[None] | None:
-        """Send a message, in a thread where it takes long to compress. Return what to await, None for nothing."""
-        if self.connection.deflate is not None and self.takes_long(message, compress):
-            return self._transmit_slowly(message, compress)
-        return self.drain() if self.send(message, compress) else None
-
-    async def _transmit_slowly(self, message: str | bytes, compress: bool | None) -> None:
-        if await self.send_slowly(message, compress):
-            await self.drain()
-
-    async def settle(self) -> None:
-        """Wait until the messages that take long to compress are sent."""
-        if self._slow is not None:
-            await self._slow.settle()
-
-    def ping(self, payload: bytes) -> None:
-        """Send a ping of at most 125 bytes, at once; the monitor is told of its pong."""
-        if self._lost or self.connection.state != _OPEN:
-            raise ClientDisconnected("the WebSocket is closed")
-        self.connection.ping(payload)
-        self.flush()
-
-    def send_fragment(self, text: bool, payload: bytes, first: bool, last: bool, compress: bool = False) -> bool:
-        """Send a frame of a message that goes out in fragments; it is not dropped. Else as `send()`."""
-        if self._lost or self.connection.state != _OPEN:
-            raise ClientDisconnected("the WebSocket is closed")
-        self.connection.send_fragment(text, payload, first, last, compress)
-        return self._sent()
+    # The end
 
     def close(self, code: int, reason: str = "") -> None:
         """Begin the closing handshake, or answer the peer's, behind what was sent; nothing if that was done. Whoever
@@ -268,27 +127,6 @@ class Session(Receiver):
     def abort(self) -> None:
         """End it now, without a closing handshake."""
         self.stream.abort()
-
-    def _refuses(self) -> bool:
-        """Whether a message is to be dropped. ClientDisconnected when nothing can be sent."""
-        if self._lost or self.connection.state != _OPEN:
-            raise ClientDisconnected("the WebSocket is closed")
-        if self._backlog is not None:
-            return self.overflows()
-        return False
-
-    def _sent(self) -> bool:
-        if self._idle_timeout:
-            self._life.active_at = self._loop.time()
-        if self.connection.output_size >= _WRITE_MARK:
-            self.flush()
-            return True
-        if not self._listed:
-            self._listed = True
-            self._outbox.add(self)
-        return self.stream.write_paused
-
-    # The end
 
     def _answer(self) -> None:
         """The peer's end has come to the front of the line: answer it behind what was sent."""
@@ -313,13 +151,11 @@ class Session(Receiver):
             self.stream.close()
 
     def _expire(self) -> None:
-        """Close for slowness. What the stream has not been given is disowned: the close frame has to get through within
-        the close timeout."""
+        """Close for slowness, within the close timeout."""
         if self._slow is not None and self._slow.busy:
             self._slow.then(self._expire)
             return
-        self._backlog.expired = True  # type: ignore[union-attr]
-        self.connection.disown_output()
+        Sender._expire(self)  # by name: Cython finds no C method through super()
         self.close(self.context.config.ws_slow_consumer_code, "too slow")
 
     def _expired(self) -> bool:

@@ -13,7 +13,7 @@ THREAD_MARK = 65536
 much, the way through a thread 0.15 ms."""
 
 
-class Sender(Protocol):
+class Outlet(Protocol):
     """What a session lets one do here."""
 
     connection: Any
@@ -31,7 +31,7 @@ class Sender(Protocol):
 class SlowSends:
     """The long messages of one session, and those that stand behind them."""
 
-    def __init__(self, session: Sender, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, session: Outlet, loop: asyncio.AbstractEventLoop) -> None:
         self._session = session
         self._loop = loop
         self._turns = asyncio.Lock()

@@ -25,6 +25,7 @@ HOT = (
     "flowserve.outbox",
     "flowserve.patience",
     "flowserve.receiving",
+    "flowserve.sending",
     "flowserve.session",
     "flowserve.metered",
     "flowserve.http.messages",

@@ -73,10 +73,8 @@ MAY_KNOW: dict[str, set[str]] = {
     "outbox": {"stream", "websocket"},
     "patience": {"config", "outbox", "stream", "websocket"},
     "receiving": {"context", "outbox", "stream", "websocket"},
-    "session": {
-        *("config", "context", "errors", "logs", "metrics", "patience", "receiving", "slowsends", "stream", "timers"),
-        "websocket",
-    },
+    "sending": {"context", "errors", "patience", "receiving", "slowsends", "stream", "websocket"},
+    "session": {"config", "context", "logs", "metrics", "patience", "sending", "stream", "timers", "websocket"},
     "metered": {"context", "metrics", "session", "stream", "websocket"},
     "asgi": {
         *("compact", "config", "context", "errors", "http", "logs", "metrics", "session", "stream", "timers"),

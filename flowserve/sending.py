@@ -1,0 +1,188 @@
+# cython: language_level=3, annotation_typing=False, boundscheck=False, wraparound=False, initializedcheck=False
+"""A session's sending side: messages whole, in fragments or compressed already, and what slow peers mean to them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+from flowserve.errors import ClientDisconnected
+from flowserve.patience import Backlog, Liveness
+from flowserve.receiving import Receiver
+from flowserve.slowsends import THREAD_MARK, SlowSends
+from flowserve.websocket.connection import Connection
+from flowserve.websocket.constants import State
+
+if TYPE_CHECKING:
+    from flowserve.context import Household
+    from flowserve.stream import Stream
+
+_OPEN = int(State.OPEN)
+
+_WRITE_MARK = 65536  # bytes sent in one turn of the event loop: from here on they don't wait for its end
+
+
+class Sender(Receiver):
+    """`send_*` return whether the caller should now `await drain()`. They raise ClientDisconnected once nothing can be
+    sent any more. What they do while much waits for a slow peer says --ws-slow-consumer: nothing of their own (wait),
+    or end the session (close), or drop the message (drop).
+    """
+
+    __slots__ = ("_backlog", "_idle_timeout", "_life", "_slow")
+
+    def __init__(self, connection: Connection, stream: Stream, context: Household) -> None:
+        super().__init__(connection, stream, context)
+        config = context.config
+        self._slow: SlowSends | None = None
+        self._idle_timeout = config.ws_idle_timeout or 0.0
+        self._life = Liveness(config, self._loop.time())
+        self._backlog = None if config.ws_slow_consumer == "wait" else Backlog(config, stream)
+
+    @property
+    def dropped(self) -> int:
+        """Messages that were not sent, as too much waited for a slow peer (--ws-slow-consumer drop)."""
+        return 0 if self._backlog is None else self._backlog.dropped
+
+    def begin(self, head: bytes) -> None:
+        """Send the head that answers the opening handshake, together with what follows in this turn of the event
+        loop."""
+        if self.stream.write_paused:
+            self.stream.write(head)  # what waits here may be disowned
+        else:
+            self.connection.send_head(head)
+            self._sent()
+
+    def send_text(self, text: str, compress: bool | None = None) -> bool:
+        """Send a text message; `compress` as for Connection. UnicodeEncodeError for a lone surrogate."""
+        if self._refuses():
+            return True
+        self.connection.send_text(text, compress)
+        return self._sent()
+
+    def send_binary(self, data: bytes, compress: bool | None = None) -> bool:
+        """Send a binary message; `compress` as for Connection."""
+        if self._refuses():
+            return True
+        self.connection.send_binary(data, compress)
+        return self._sent()
+
+    def send(self, message: str | bytes, compress: bool | None = None) -> bool:
+        """Send a message, text for str and binary for bytes."""
+        if isinstance(message, str):
+            return self.send_text(message, compress)
+        return self.send_binary(message, compress)
+
+    @property
+    def busy(self) -> bool:
+        """Whether messages are under way that take long to compress, so that others have to stand behind them."""
+        return self._slow is not None and self._slow.busy
+
+    def takes_long(self, message: str | bytes, compress: bool | None) -> bool:
+        """Whether to `await send_slowly()` instead: it takes long to compress, or stands behind one that does.
+
+        Only to be asked where permessage-deflate was agreed on.
+        """
+        return (self._slow is not None and self._slow.busy) or (len(message) >= THREAD_MARK and compress is not False)
+
+    def send_slowly(self, message: str | bytes, compress: bool | None = None) -> Awaitable[bool]:
+        """Send a message that takes long to compress, or stands behind one; see `SlowSends.send`."""
+        if self._slow is None:
+            self._slow = SlowSends(self, self._loop)
+        return self._slow.send(message, compress)
+
+    def send_compressed(self, text: bool, payload: bytes, size: int) -> bool:
+        """Send a message that the connection's codec has compressed already; it had `size` bytes before.
+
+        It is not dropped: with context takeover those that follow refer to it. Ask `overflows()` before compressing.
+        """
+        if self._lost or self.connection.state != _OPEN:
+            raise ClientDisconnected("the WebSocket is closed")
+        self.connection.send_compressed(text, payload, size)
+        return self._sent()
+
+    def send_frame(self, frame: bytes, text: bool, size: int) -> bool:
+        """Send a message that is a frame already, as many sessions can share it; see `Connection.send_frame`."""
+        if self._refuses():
+            return True
+        self.connection.send_frame(frame, text, size)
+        return self._sent()
+
+    def overflows(self) -> bool:
+        """Whether so much waits for a slow peer that a message is to be dropped; that is counted.
+
+        Where slow peers are to be closed instead, it is closed, and ClientDisconnected raised.
+        """
+        backlog = self._backlog
+        if backlog is None or not backlog.overflows(self):
+            return False
+        if backlog.closes:
+            self._expire()
+            raise ClientDisconnected("the client was too slow")
+        backlog.dropped += 1
+        return True
+
+    async def drain(self) -> None:
+        """Wait until sending is welcome; where slow peers are not waited for, only let others have their turn.
+
+        ClientDisconnected when the session ends meanwhile.
+        """
+        if self._backlog is None:
+            await self.stream.drain()
+        else:
+            await asyncio.sleep(0)
+        if self._lost:
+            raise ClientDisconnected("the client has left")
+
+    def transmit(self, message: str | bytes, compress: bool | None = None) -> Awaitable[None] | None:
+        """Send a message, in a thread where it takes long to compress. Return what to await, None for nothing."""
+        if self.connection.deflate is not None and self.takes_long(message, compress):
+            return self._transmit_slowly(message, compress)
+        return self.drain() if self.send(message, compress) else None
+
+    async def _transmit_slowly(self, message: str | bytes, compress: bool | None) -> None:
+        if await self.send_slowly(message, compress):
+            await self.drain()
+
+    async def settle(self) -> None:
+        """Wait until the messages that take long to compress are sent."""
+        if self._slow is not None:
+            await self._slow.settle()
+
+    def ping(self, payload: bytes) -> None:
+        """Send a ping of at most 125 bytes, at once; the monitor is told of its pong."""
+        if self._lost or self.connection.state != _OPEN:
+            raise ClientDisconnected("the WebSocket is closed")
+        self.connection.ping(payload)
+        self.flush()
+
+    def send_fragment(self, text: bool, payload: bytes, first: bool, last: bool, compress: bool = False) -> bool:
+        """Send a frame of a message that goes out in fragments; it is not dropped. Else as `send()`."""
+        if self._lost or self.connection.state != _OPEN:
+            raise ClientDisconnected("the WebSocket is closed")
+        self.connection.send_fragment(text, payload, first, last, compress)
+        return self._sent()
+
+    def _refuses(self) -> bool:
+        """Whether a message is to be dropped. ClientDisconnected when nothing can be sent."""
+        if self._lost or self.connection.state != _OPEN:
+            raise ClientDisconnected("the WebSocket is closed")
+        if self._backlog is not None:
+            return self.overflows()
+        return False
+
+    def _sent(self) -> bool:
+        if self._idle_timeout:
+            self._life.active_at = self._loop.time()
+        if self.connection.output_size >= _WRITE_MARK:
+            self.flush()
+            return True
+        if not self._listed:
+            self._listed = True
+            self._outbox.add(self)
+        return self.stream.write_paused
+
+    def _expire(self) -> None:
+        """The peer is too slow: disown what the stream has not been given, so that a close frame gets through."""
+        self._backlog.expired = True  # type: ignore[union-attr]
+        self.connection.disown_output()
