@@ -1,13 +1,18 @@
 cimport cython
 
-cdef class Flow:
+from flowserve.outbox cimport Outbox, Outgoing
+
+cdef class Flow(Outgoing):
     cdef readonly object transport
     cdef readonly bint half_open, write_paused
     cdef bint _reading
     cdef long long _unsent
-    cdef list _waiters
+    cdef list _late, _waiters
 
     cpdef write(self, data)
+    cpdef write_late(self, bytes data, Outbox outbox)
+    @cython.locals(late=list)
+    cpdef flush(self)
     cpdef writelines(self, data)
     cpdef pause_writing(self)
     cpdef resume_writing(self)

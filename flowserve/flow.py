@@ -10,6 +10,7 @@ from struct import unpack
 from typing import TYPE_CHECKING, Any
 
 from flowserve.landing import Landing
+from flowserve.outbox import Outbox, Outgoing
 
 if TYPE_CHECKING:
     from flowserve.stream import Target
@@ -25,27 +26,47 @@ _NEVER_PAUSES = (3, 12) <= sys.version_info < (3, 12, 9) or (3, 13) <= sys.versi
 """Whether asyncio's own writelines() forgets the high-water mark (CVE-2024-12254)."""
 
 
-class Flow:
+class Flow(Outgoing):
     """A `stream.Stream` over an asyncio transport.
 
     Whatever is the transport's protocol passes on `pause_writing()`, `resume_writing()` and, as `lost()`,
     `connection_lost()`.
     """
 
-    __slots__ = ("_reading", "_unsent", "_waiters", "half_open", "transport", "write_paused")
+    __slots__ = ("_late", "_reading", "_unsent", "_waiters", "half_open", "transport", "write_paused")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.transport = transport
         self.half_open: bool = transport.can_write_eof()  # TLS can not
         self.write_paused = False
+        self._listed = False
+        self._late: list[bytes] | None = None  # pieces for the end of this turn
         self._unsent = 0
         self._reading = True
         self._waiters: list[asyncio.Future[None]] | None = None
 
     def write(self, data: bytes | memoryview) -> None:
+        if self._late is not None:
+            self.flush()
         self.transport.write(data)
 
+    def write_late(self, data: bytes, outbox: Outbox) -> None:
+        """Send `data` at the end of this turn of the event loop, when `outbox` is flushed, or before whatever else is
+        sent until then."""
+        if self._late is None:
+            self._late = [data]
+        else:
+            self._late.append(data)
+        outbox.add(self)
+
+    def flush(self) -> None:
+        """Send what was to be sent at the end of this turn."""
+        late, self._late = self._late, None
+        if late is not None:
+            self.transport.write(late[0] if len(late) == 1 else b"".join(late))
+
     def writelines(self, data: Sequence[bytes | memoryview]) -> None:
+        self.flush()
         if _NEVER_PAUSES:
             for piece in data:
                 self.transport.write(piece)
@@ -104,19 +125,23 @@ class Flow:
             self.transport.set_protocol(Landing(self.transport, protocol, target))
 
     def end_writing(self) -> None:
+        self.flush()
         if self.half_open:
             self.transport.write_eof()
         else:
             self.transport.close()
 
     def close(self) -> None:
+        self.flush()
         self.transport.close()
 
     def abort(self) -> None:
+        self.flush()
         self.transport.abort()
 
     def lost(self) -> None:
         self._reading = True  # nothing left to pause or resume
+        self._late = None
         self.resume_writing()
 
 

@@ -1,26 +1,14 @@
 cimport cython
 
-from flowserve.websocket.connection cimport Connection
+cdef class Outgoing:
+    cdef bint _listed
 
-cdef int _CLOSED
-cdef Py_ssize_t _POUR_MARK, _JOIN_MARK
+    cpdef flush(self)
 
 cdef class Outbox:
     cdef object _loop
-    cdef list _writers
+    cdef list _all
 
-    cpdef add(self, Writer writer)
-    @cython.locals(writer=Writer, writers=list)
+    cpdef add(self, Outgoing outgoing)
+    @cython.locals(outgoing=Outgoing, listed=list)
     cpdef flush(self)
-
-cdef class Writer:
-    cdef readonly Connection connection
-    cdef readonly object stream
-    cdef readonly long long written
-    cdef Outbox _outbox
-    cdef bint _listed, _lost
-
-    @cython.locals(connection=Connection, pieces=list, size=Py_ssize_t)
-    cpdef flush(self)
-    @cython.locals(connection=Connection, pieces=list)
-    cdef _pour(self)

@@ -1,86 +1,48 @@
 # cython: language_level=3, annotation_typing=False, boundscheck=False, wraparound=False, initializedcheck=False
-"""How what a connection has to say gets into its stream: everything of one turn of the event loop as one write."""
+"""Writing at the end of a turn of the event loop, for all who have something to write.
+
+So what one connection has to say in a turn is one write; and a peer that waits is not woken, and done with it, before
+the next one is written to.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
 
-from flowserve.websocket.connection import Connection
-from flowserve.websocket.constants import State
 
-if TYPE_CHECKING:
-    import asyncio
+class Outgoing:
+    """What an Outbox flushes. `_listed` says that it stands there."""
 
-    from flowserve.stream import Stream
+    __slots__ = ("_listed",)
 
-_CLOSED = int(State.CLOSED)
+    _listed: bool
 
-_POUR_MARK = 65536  # bytes of a backlog that are written at once
-_JOIN_MARK = 65536  # bytes: below it one write of joined pieces is cheaper than several
+    def flush(self) -> None:
+        """Write what there is to write."""
 
 
 class Outbox:
     """Those of a worker that have something to write: one callback a turn of the event loop for all of them."""
 
-    __slots__ = ("_loop", "_writers")
+    __slots__ = ("_all", "_loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._writers: list[Writer] = []
+        self._all: list[Outgoing] = []
 
-    def add(self, writer: Writer) -> None:
-        """Have `writer.flush()` called at the end of this turn."""
-        if not self._writers:
+    def add(self, outgoing: Outgoing) -> None:
+        """Have `outgoing.flush()` called at the end of this turn, unless that is so already."""
+        if outgoing._listed:
+            return
+        outgoing._listed = True
+        if not self._all:
             self._loop.call_soon(self.flush)
-        self._writers.append(writer)
+        self._all.append(outgoing)
 
     def flush(self) -> None:
         """Write what they have."""
-        writers = self._writers
-        self._writers = []
-        for writer in writers:
-            writer._listed = False
-            writer.flush()
-
-
-class Writer:
-    """Writes the output of `connection` to `stream`; `written` counts the bytes."""
-
-    __slots__ = ("_listed", "_lost", "_outbox", "connection", "stream", "written")
-
-    def __init__(self, connection: Connection, stream: Stream, outbox: Outbox) -> None:
-        self.connection = connection
-        self.stream = stream
-        self.written = 0
-        self._outbox = outbox
-        self._listed = False
-        self._lost = False  # there is no stream any more
-
-    def flush(self) -> None:
-        """Write what there is to write, unless the stream is full; a server closes it behind the last, a client waits
-        for that (RFC 6455 section 7.1.1)."""
-        connection = self.connection
-        stream = self.stream
-        if connection.output_size and not stream.write_paused and not self._lost:
-            size = connection.output_size
-            self.written += size
-            pieces = connection.take_output()
-            if len(pieces) == 1:
-                stream.write(pieces[0])
-            elif size < _JOIN_MARK:
-                stream.write(b"".join(pieces))
-            else:
-                stream.writelines(pieces)
-        if connection.state == _CLOSED and not connection.output_size and not self._lost and not connection.is_client:
-            stream.close()
-
-    def _pour(self) -> None:
-        """Write as much of a backlog as the stream takes without being full again: the rest can still be disowned, and
-        it is seen sooner that the peer goes on taking it."""
-        connection = self.connection
-        while connection.output_size > 2 * _POUR_MARK and not self.stream.write_paused and not self._lost:
-            self.written += connection.output_size
-            pieces = connection.take_some(_POUR_MARK)
-            self.written -= connection.output_size
-            self.stream.writelines(pieces)
-        self.flush()
+        listed = self._all
+        self._all = []
+        for outgoing in listed:
+            outgoing._listed = False
+            outgoing.flush()

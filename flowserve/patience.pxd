@@ -1,6 +1,6 @@
 cimport cython
 
-from flowserve.outbox cimport Writer
+from flowserve.writer cimport Writer
 from flowserve.websocket.connection cimport Connection
 
 cdef double _GRACE

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from flowserve.config import Config
-    from flowserve.outbox import Writer
     from flowserve.stream import Stream
+    from flowserve.writer import Writer
 
 _GRACE = 0.1  # seconds
 _LOOKS = 4  # at what the peer takes, in each send timeout

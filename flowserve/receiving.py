@@ -7,8 +7,8 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
-from flowserve.outbox import Writer
 from flowserve.websocket.connection import Connection
+from flowserve.writer import Writer
 
 if TYPE_CHECKING:
     from flowserve.context import Household

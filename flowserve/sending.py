@@ -178,7 +178,6 @@ class Sender(Receiver):
             self.flush()
             return True
         if not self._listed:
-            self._listed = True
             self._outbox.add(self)
         return self.stream.write_paused
 

@@ -23,6 +23,7 @@ HOT = (
     "flowserve.websocket.handshake",
     "flowserve.flow",
     "flowserve.outbox",
+    "flowserve.writer",
     "flowserve.patience",
     "flowserve.receiving",
     "flowserve.sending",

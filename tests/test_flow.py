@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
 import pytest
 from helpers import until, within
 
 from flowserve.flow import Flow
+from flowserve.outbox import Outbox
 
 
 class Transport:
@@ -70,6 +71,66 @@ def test_end_writing(half_open: bool, call: str) -> None:
     assert flow.half_open is half_open
     flow.end_writing()
     assert transport.calls == [(call,)]
+
+
+class Loop:
+    """An event loop of which only the end of a turn matters."""
+
+    def __init__(self) -> None:
+        self.called: list[Any] = []
+
+    def call_soon(self, callback: Any) -> None:
+        self.called.append(callback)
+
+    def end_turn(self) -> None:
+        called, self.called = self.called, []
+        for callback in called:
+            callback()
+
+
+def test_what_is_written_late_goes_out_at_the_end_of_the_turn() -> None:
+    loop, transports = Loop(), [Transport(), Transport()]
+    outbox = Outbox(cast(Any, loop))
+    flows = [flow_over(transport) for transport in transports]
+    for data in (b"a", b"b"):
+        for flow in flows:
+            flow.write_late(data, outbox)
+    assert len(loop.called) == 1
+    assert [transport.calls for transport in transports] == [[], []]
+    loop.end_turn()
+    assert [transport.calls for transport in transports] == [[("write", b"ab")]] * 2
+    flows[0].write_late(b"c", outbox)
+    loop.end_turn()
+    loop.end_turn()
+    assert transports[0].calls == [("write", b"ab"), ("write", b"c")]
+
+
+@pytest.mark.parametrize(
+    ("then", "call"),
+    [
+        (lambda flow: flow.write(b"b"), ("write", b"b")),
+        (lambda flow: flow.end_writing(), ("write_eof",)),
+        (lambda flow: flow.close(), ("close",)),
+        (lambda flow: flow.abort(), ("abort",)),
+    ],
+)
+def test_nothing_overtakes_what_is_written_late(then: Callable[[Flow], None], call: tuple[Any, ...]) -> None:
+    loop, transport = Loop(), Transport()
+    flow = flow_over(transport)
+    flow.write_late(b"a", Outbox(cast(Any, loop)))
+    then(flow)
+    assert transport.calls == [("write", b"a"), call]
+    loop.end_turn()
+    assert len(transport.calls) == 2
+
+
+def test_nothing_is_written_to_a_lost_transport() -> None:
+    loop, transport = Loop(), Transport()
+    flow = flow_over(transport)
+    flow.write_late(b"a", Outbox(cast(Any, loop)))
+    flow.lost()
+    loop.end_turn()
+    assert transport.calls == []
 
 
 def test_writing_and_closing_are_the_transports() -> None:

@@ -48,6 +48,7 @@ cdef class H1Connection:
     @cython.locals(encoder=ResponseEncoder, head=bytes)
     cpdef bint send_response(self, status, headers, bytes body, bint more) except -1
     cpdef bint send_body(self, bytes body, bint more) except -1
+    @cython.locals(much=bint)
     cdef bint _write(self, bytes data) except -1
     cpdef send_error(self, int status, str detail)
     cpdef finished(self)

@@ -322,10 +322,14 @@ class H1Connection:
         return self._write(self._encoder.body(body, more))
 
     def _write(self, data: bytes) -> bool:
-        if data and not self._closing:
-            self._flow.write(data)
         self._unyielded += len(data)
-        if self._unyielded < _WRITE_MARK and not self._flow.write_paused:
+        much = self._unyielded >= _WRITE_MARK
+        if data and not self._closing:
+            if much:
+                self._flow.write(data)
+            else:
+                self._flow.write_late(data, self._context.outbox)
+        if not much and not self._flow.write_paused:
             return False
         self._unyielded = 0
         return True

@@ -1,0 +1,19 @@
+cimport cython
+
+from flowserve.outbox cimport Outbox, Outgoing
+from flowserve.websocket.connection cimport Connection
+
+cdef int _CLOSED
+cdef Py_ssize_t _POUR_MARK, _JOIN_MARK
+
+cdef class Writer(Outgoing):
+    cdef readonly Connection connection
+    cdef readonly object stream
+    cdef readonly long long written
+    cdef Outbox _outbox
+    cdef bint _lost
+
+    @cython.locals(connection=Connection, pieces=list, size=Py_ssize_t)
+    cpdef flush(self)
+    @cython.locals(connection=Connection, pieces=list)
+    cdef _pour(self)
