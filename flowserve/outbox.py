@@ -45,4 +45,7 @@ class Outbox:
         self._all = []
         for outgoing in listed:
             outgoing._listed = False
-            outgoing.flush()
+            try:
+                outgoing.flush()
+            except Exception as error:  # the others have nothing to do with it
+                self._loop.call_exception_handler({"message": f"{outgoing!r} could not write", "exception": error})

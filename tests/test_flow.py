@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 from helpers import until, within
@@ -78,6 +79,10 @@ class Loop:
 
     def __init__(self) -> None:
         self.called: list[Any] = []
+        self.errors: list[dict[str, Any]] = []
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        self.errors.append(context)
 
     def call_soon(self, callback: Any) -> None:
         self.called.append(callback)
@@ -103,6 +108,18 @@ def test_what_is_written_late_goes_out_at_the_end_of_the_turn() -> None:
     loop.end_turn()
     loop.end_turn()
     assert transports[0].calls == [("write", b"ab"), ("write", b"c")]
+
+
+def test_one_that_can_not_write_holds_up_nobody() -> None:
+    loop, transports = Loop(), [Transport(), Transport(), Transport()]
+    outbox = Outbox(cast(Any, loop))
+    transports[1].write = broken = Mock(side_effect=RuntimeError("the handler is closed"))  # type: ignore[attr-defined]
+    for transport in transports:
+        flow_over(transport).write_late(b"a", outbox)
+    loop.end_turn()
+    assert transports[0].calls == transports[2].calls == [("write", b"a")]
+    broken.assert_called_once_with(b"a")
+    assert [str(context["exception"]) for context in loop.errors] == ["the handler is closed"]
 
 
 @pytest.mark.parametrize(
