@@ -12,6 +12,7 @@ from unittest.mock import Mock
 import pytest
 from helpers import until, within
 
+from flowserve import flow as flow_module
 from flowserve.flow import Flow
 from flowserve.outbox import Outbox
 
@@ -157,7 +158,9 @@ def test_writing_and_closing_are_the_transports() -> None:
     flow.writelines([b"b", b"c"])
     flow.close()
     flow.abort()
-    assert transport.calls == [("write", b"a"), ("writelines", [b"b", b"c"]), ("close",), ("abort",)]
+    # some releases of CPython have a writelines() that is better not called
+    lines = [("write", b"b"), ("write", b"c")] if flow_module._NEVER_PAUSES else [("writelines", [b"b", b"c"])]
+    assert transport.calls == [("write", b"a"), *lines, ("close",), ("abort",)]
 
 
 def test_progress_is_some_but_not_all() -> None:
