@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -51,18 +52,18 @@ _CONVERSION = re.compile(
 
 
 @dataclass(slots=True)
-class AccessLine:
+class AccessLine(ABC):
     """What every access line has. Texts are as the peer sent them, for `text()` and LineFormat to make printable."""
 
     client: str
 
+    @abstractmethod
     def text(self, colours: bool = False) -> str:
         """The line as a person reads it, in printable ASCII; with `colours` its outcome is in one (ECMA-48)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fields(self) -> dict[str, Any]:
         """What it holds, under the names in FIELDS."""
-        raise NotImplementedError
 
     def __str__(self) -> str:
         return self.text()

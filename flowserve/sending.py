@@ -177,8 +177,7 @@ class Sender(Receiver):
         if self.connection.output_size >= _WRITE_MARK:
             self.flush()
             return True
-        if not self._listed:
-            self._outbox.add(self)
+        self._outbox.add(self)
         return self.stream.write_paused
 
     def _expire(self) -> None:

@@ -8,7 +8,7 @@ import ssl
 import pytest
 import trustme
 from ends import open_ends
-from helpers import BINARY, PING, PONG, TEXT, Frame, frame, until, within
+from helpers import BINARY, PING, PONG, TEXT, Client, Frame, frame, until, within
 
 from flowserve import connect, serve
 from flowserve.errors import ConnectionClosedError
@@ -56,23 +56,14 @@ async def test_a_large_message_lands(role, body):
 
 @pytest.mark.both_loops
 @roles
-async def test_a_peer_that_vanishes_in_the_middle(role):
+@pytest.mark.parametrize("leave", [Client.reset, Client.half_close])
+async def test_a_peer_that_leaves_in_the_middle(role, leave):
     async with open_ends(role, compression=None) as (ws, peer):
         await land_some(ws, peer, frame(TEXT, b"x" * MIB, mask=KEYS[role]), MIB // 2)
-        peer.reset()
+        leave(peer)
         with pytest.raises(ConnectionClosedError) as error:
             await within(ws.receive())
         assert error.value.code == 1006
-
-
-@pytest.mark.both_loops
-@roles
-async def test_a_peer_that_stops_writing_in_the_middle(role):
-    async with open_ends(role, compression=None) as (ws, peer):
-        await land_some(ws, peer, frame(TEXT, b"x" * MIB, mask=KEYS[role]), MIB // 2)
-        peer.half_close()
-        with pytest.raises(ConnectionClosedError):
-            await within(ws.receive())
 
 
 @pytest.mark.both_loops

@@ -29,7 +29,8 @@ cdef extern from *:
     }
     /* As memoryview() makes one, but of a str as well, and to be written to. It keeps the object alive. */
     static PyObject *flowserve_view_memory(PyObject *object, Py_ssize_t start, Py_ssize_t end, int writable) {
-        PyObject *view = PyMemoryView_FromMemory((char *)flowserve_memory(object) + start, end - start, writable ? PyBUF_WRITE : PyBUF_READ);
+        char *memory = (char *)flowserve_memory(object) + start;
+        PyObject *view = PyMemoryView_FromMemory(memory, end - start, writable ? PyBUF_WRITE : PyBUF_READ);
         if (view != NULL)
             ((PyMemoryViewObject *)view)->mbuf->master.obj = Py_NewRef(object);
         return view;
