@@ -230,6 +230,9 @@ class Config:
         None, optional(number(1), *_OFF), LIMITS, "Most requests in progress and open WebSockets; more get 503."
     )
     timeout_keep_alive: float = option(5.0, duration(zero=True), LIMITS, "Close an HTTP connection idle for this long.")
+    timeout_disconnect: float | None = option(
+        30.0, _TIME_OR_OFF, LIMITS, "Cancel an application that still responds to a client that left so long ago."
+    )
     timeout_header: float = option(
         30.0, duration(), LIMITS, "Time a client has to send the head of a request; then 408."
     )

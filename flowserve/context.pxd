@@ -24,6 +24,7 @@ cdef class Context:
     cpdef call_app(self, call, scope)
     cpdef call_app_for_long(self, call, scope)
     cpdef returned(self, call, task)
+    cpdef cancel_call(self, call)
     cdef _start(self, call, coroutine)
     cdef _ended(self, call, bint failed)
     @cython.locals(now=double)

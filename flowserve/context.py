@@ -205,6 +205,12 @@ class Context:
             self.active -= 1
             call.app_done(failed)
 
+    def cancel_call(self, call: Call) -> None:
+        """Cancel one call of the application, if it still runs."""
+        task = self.tasks.get(call)
+        if task is not None:
+            task.cancel()
+
     def cancel_calls(self) -> None:
         """Cancel what still runs of the application."""
         for call, task in list(self.tasks.items()):

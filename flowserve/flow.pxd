@@ -1,18 +1,15 @@
 cimport cython
 
-from flowserve.outbox cimport Outbox, Outgoing
+from flowserve.waiters cimport joined, wake
 
-cdef class Flow(Outgoing):
+cdef class Flow:
     cdef readonly object transport
     cdef readonly bint half_open, write_paused
     cdef bint _reading
     cdef long long _unsent
-    cdef list _late, _waiters
+    cdef list _waiters
 
     cpdef write(self, data)
-    cpdef write_late(self, bytes data, Outbox outbox)
-    @cython.locals(late=list)
-    cpdef flush(self)
     cpdef writelines(self, data)
     cpdef pause_writing(self)
     cpdef resume_writing(self)
@@ -21,6 +18,7 @@ cdef class Flow(Outgoing):
     cpdef long long unsent(self) except? -1
     @cython.locals(buffered=Py_ssize_t, unsent="long long", changed=bint)
     cpdef bint progressed(self) except -1
+    cpdef bint is_reset(self) except -1
     cpdef limit_buffer(self, Py_ssize_t size)
     cpdef pause_reading(self)
     cpdef resume_reading(self)

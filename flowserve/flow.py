@@ -6,11 +6,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
+from socket import SO_ERROR, SOL_SOCKET
 from struct import unpack
 from typing import TYPE_CHECKING, Any
 
 from flowserve.landing import Landing
-from flowserve.outbox import Outbox, Outgoing
+from flowserve.waiters import joined, wake
 
 if TYPE_CHECKING:
     from flowserve.stream import Target
@@ -26,47 +27,27 @@ _NEVER_PAUSES = (3, 12) <= sys.version_info < (3, 12, 9) or (3, 13) <= sys.versi
 """Whether asyncio's own writelines() forgets the high-water mark (CVE-2024-12254)."""
 
 
-class Flow(Outgoing):
+class Flow:
     """A `stream.Stream` over an asyncio transport.
 
     Whatever is the transport's protocol passes on `pause_writing()`, `resume_writing()` and, as `lost()`,
     `connection_lost()`.
     """
 
-    __slots__ = ("_late", "_reading", "_unsent", "_waiters", "half_open", "transport", "write_paused")
+    __slots__ = ("_reading", "_unsent", "_waiters", "half_open", "transport", "write_paused")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.transport = transport
         self.half_open: bool = transport.can_write_eof()  # TLS can not
         self.write_paused = False
-        self._listed = False
-        self._late: list[bytes] | None = None  # pieces for the end of this turn
         self._unsent = 0
         self._reading = True
         self._waiters: list[asyncio.Future[None]] | None = None
 
     def write(self, data: bytes | memoryview) -> None:
-        if self._late is not None:
-            self.flush()
         self.transport.write(data)
 
-    def write_late(self, data: bytes, outbox: Outbox) -> None:
-        """Send `data` at the end of this turn of the event loop, when `outbox` is flushed, or before whatever else is
-        sent until then."""
-        if self._late is None:
-            self._late = [data]
-        else:
-            self._late.append(data)
-        outbox.add(self)
-
-    def flush(self) -> None:
-        """Send what was to be sent at the end of this turn."""
-        late, self._late = self._late, None
-        if late is not None:
-            self.transport.write(late[0] if len(late) == 1 else b"".join(late))
-
     def writelines(self, data: Sequence[bytes | memoryview]) -> None:
-        self.flush()
         if _NEVER_PAUSES:
             for piece in data:
                 self.transport.write(piece)
@@ -79,9 +60,7 @@ class Flow(Outgoing):
     def resume_writing(self) -> None:
         self.write_paused = False
         waiters, self._waiters = self._waiters, None
-        for waiter in waiters or ():
-            if not waiter.done():
-                waiter.set_result(None)
+        wake(waiters)
 
     async def drain(self) -> None:
         """Wait while the transport is over its high-water mark; else only let others have their turn."""
@@ -89,9 +68,7 @@ class Flow(Outgoing):
             await asyncio.sleep(0)
         while self.write_paused:
             waiter = asyncio.get_running_loop().create_future()
-            if self._waiters is None:
-                self._waiters = []
-            self._waiters.append(waiter)
+            self._waiters = joined(self._waiters, waiter)
             await waiter
 
     def buffered(self) -> int:
@@ -105,6 +82,15 @@ class Flow(Outgoing):
         unsent = buffered + _in_kernel(self.transport) if buffered else 0
         changed, self._unsent = unsent != self._unsent, unsent
         return changed and buffered > 0
+
+    def is_reset(self) -> bool:
+        """Whether the peer has reset the connection. Event loops find out by reading or writing, which neither side may
+        do any more after a half-close."""
+        sock: Any = self.transport.get_extra_info("socket")
+        try:
+            return sock is not None and sock.getsockopt(SOL_SOCKET, SO_ERROR) != 0
+        except (OSError, ValueError):  # closed
+            return True
 
     def limit_buffer(self, size: int) -> None:
         self.transport.set_write_buffer_limits(size)
@@ -125,23 +111,19 @@ class Flow(Outgoing):
             self.transport.set_protocol(Landing(self.transport, protocol, target))
 
     def end_writing(self) -> None:
-        self.flush()
         if self.half_open:
             self.transport.write_eof()
         else:
             self.transport.close()
 
     def close(self) -> None:
-        self.flush()
         self.transport.close()
 
     def abort(self) -> None:
-        self.flush()
         self.transport.abort()
 
     def lost(self) -> None:
         self._reading = True  # nothing left to pause or resume
-        self._late = None
         self.resume_writing()
 
 

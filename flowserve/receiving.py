@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
+from flowserve.waiters import joined, wake
 from flowserve.websocket.connection import Connection
 from flowserve.writer import Writer
 
@@ -37,15 +38,17 @@ class Receiver(Writer):
         return self.connection.waiting
 
     def wait(self) -> Awaitable[None]:
-        """Return an awaitable that is done when `ready()` may have become true."""
+        """Return an awaitable that is done when `ready()` may have become true. Whoever waits has sent what it had to
+        send: it leaves now."""
+        if self.connection.output_size:
+            self.flush()
         if not self._reading:  # only a part of a message has come, and now the rest is wanted
             self.resume_reading()
         waiter: asyncio.Future[None] = self._loop.create_future()
         if self._waiter is None or self._waiter.done():  # done: cancelled
             self._waiter = waiter
         else:
-            self._waiters = [each for each in self._waiters or () if not each.done()]
-            self._waiters.append(waiter)
+            self._waiters = joined(self._waiters, waiter)
         return waiter
 
     @property
@@ -85,6 +88,4 @@ class Receiver(Writer):
             waiter.set_result(None)
         if self._waiters is not None:
             waiters, self._waiters = self._waiters, None
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
+            wake(waiters)

@@ -5,15 +5,16 @@ from flowserve.receiving cimport Receiver
 from flowserve.websocket.connection cimport Connection
 
 cdef int _OPEN
-cdef Py_ssize_t _WRITE_MARK
+cdef Py_ssize_t _WRITE_COST, _WRITE_MARK
+cdef double _HOLD
 
 cdef class Sender(Receiver):
     cdef object _slow
     cdef Liveness _life
     cdef Backlog _backlog
-    cdef double _idle_timeout
+    cdef double _idle_timeout, _written_at
+    cdef Py_ssize_t _unyielded
 
-    cpdef begin(self, bytes head)
     cpdef bint send_text(self, str text, compress=*) except -1
     cpdef bint send_binary(self, bytes data, compress=*) except -1
     cpdef bint send(self, message, compress=*) except -1
@@ -29,4 +30,8 @@ cdef class Sender(Receiver):
     cpdef bint send_fragment(self, bint text, bytes payload, bint first, bint last, bint compress=*) except -1
     cdef bint _refuses(self) except -1
     cdef bint _sent(self) except -1
+    @cython.locals(now=double)
+    cdef bint _is_due(self) except -1
+    @cython.locals(size=Py_ssize_t)
+    cdef bint _deliver(self, bint at_once) except -1
     cpdef _expire(self)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from flowserve.errors import ClientDisconnected
@@ -20,21 +21,29 @@ if TYPE_CHECKING:
 
 _OPEN = int(State.OPEN)
 
-_WRITE_MARK = 65536  # bytes sent in one turn of the event loop: from here on they don't wait for its end
+_WRITE_MARK = 65536  # bytes that wait to be written together, or are written without letting others run, at the most
+_WRITE_COST = 1024  # bytes that take about as long as a write takes in any case
+_HOLD = 0.005  # seconds between writes while more input waits: several times what an echo of 32 small messages takes
 
 
 class Sender(Receiver):
     """`send_*` return whether the caller should now `await drain()`. They raise ClientDisconnected once nothing can be
     sent any more. What they do while much waits for a slow peer says --ws-slow-consumer: nothing of their own (wait),
     or end the session (close), or drop the message (drop).
+
+    A message is handed to the stream before `send_*` return, so that code that blocks the event loop afterwards can't
+    hold it up. Only while further messages of the peer wait to be received, and one was written just now, it may wait
+    for the answers to these: until `wait()` is called, _HOLD has passed, or the event loop's turn ends.
     """
 
-    __slots__ = ("_backlog", "_idle_timeout", "_life", "_slow")
+    __slots__ = ("_backlog", "_idle_timeout", "_life", "_slow", "_unyielded", "_written_at")
 
     def __init__(self, connection: Connection, stream: Stream, context: Household) -> None:
         super().__init__(connection, stream, context)
         config = context.config
         self._slow: SlowSends | None = None
+        self._unyielded = 0  # bytes since others could last run
+        self._written_at = 0.0  # when a message was last written at once though further ones waited
         self._idle_timeout = config.ws_idle_timeout or 0.0
         self._life = Liveness(config, self._loop.time())
         self._backlog = None if config.ws_slow_consumer == "wait" else Backlog(config, stream)
@@ -43,15 +52,6 @@ class Sender(Receiver):
     def dropped(self) -> int:
         """Messages that were not sent, as too much waited for a slow peer (--ws-slow-consumer drop)."""
         return 0 if self._backlog is None else self._backlog.dropped
-
-    def begin(self, head: bytes) -> None:
-        """Send the head that answers the opening handshake, together with what follows in this turn of the event
-        loop."""
-        if self.stream.write_paused:
-            self.stream.write(head)  # what waits here may be disowned
-        else:
-            self.connection.send_head(head)
-            self._sent()
 
     def send_text(self, text: str, compress: bool | None = None) -> bool:
         """Send a text message; `compress` as for Connection. UnicodeEncodeError for a lone surrogate."""
@@ -102,11 +102,14 @@ class Sender(Receiver):
         return self._sent()
 
     def send_frame(self, frame: bytes, text: bool, size: int) -> bool:
-        """Send a message that is a frame already, as many sessions can share it; see `Connection.send_frame`."""
+        """Send a message that is a frame already, as many sessions can share it; see `Connection.send_frame`.
+
+        It leaves at the end of the event loop's turn, with others that are published in it.
+        """
         if self._refuses():
             return True
         self.connection.send_frame(frame, text, size)
-        return self._sent()
+        return self._deliver(False)
 
     def overflows(self) -> bool:
         """Whether so much waits for a slow peer that a message is to be dropped; that is counted.
@@ -172,13 +175,30 @@ class Sender(Receiver):
         return False
 
     def _sent(self) -> bool:
+        return self._deliver(not self.connection.waiting or self._is_due())
+
+    def _is_due(self) -> bool:
+        """Whether what is sent while further messages wait has to leave now."""
+        now = monotonic()
+        if now - self._written_at < _HOLD:
+            return False
+        self._written_at = now
+        return True
+
+    def _deliver(self, at_once: bool) -> bool:
+        """Write what was sent at once, or else at the end of the event loop's turn, unless much has come together."""
         if self._idle_timeout:
             self._life.active_at = self._loop.time()
-        if self.connection.output_size >= _WRITE_MARK:
+        size = self.connection.output_size
+        if at_once or size >= _WRITE_MARK:
+            self._unyielded += size + _WRITE_COST
             self.flush()
-            return True
-        self._outbox.add(self)
-        return self.stream.write_paused
+        else:
+            self._outbox.add(self)
+        if self._unyielded < _WRITE_MARK and not self.stream.write_paused:
+            return False
+        self._unyielded = 0
+        return True
 
     def _expire(self) -> None:
         """The peer is too slow: disown what the stream has not been given, so that a close frame gets through."""

@@ -203,6 +203,7 @@ class Session(Sender):
     def eof_received(self) -> bool:
         """The peer has stopped writing: keep the other direction only to answer what came before the end."""
         self._eof = True
+        self.flush()  # else it would be lost, where this end closes now
         return self.connection.ended and self.stream.half_open and self.connection.state == _OPEN
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -23,6 +23,7 @@ HOT = (
     "flowserve.websocket.handshake",
     "flowserve.flow",
     "flowserve.outbox",
+    "flowserve.waiters",
     "flowserve.writer",
     "flowserve.patience",
     "flowserve.receiving",

@@ -118,11 +118,14 @@ class ResponseStream(Protocol):
     def send_continue(self) -> None:
         """The application wants the body that a client holds back (RFC 9110 section 10.1.1)."""
 
-    def send_response(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes, more: bool) -> bool:
-        """Send the head and the first part of the body. Returns whether to await `drain()`. Raises ASGIMisuse."""
+    def start_response(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take status and header fields, which leave with the first part of the body. Raises ASGIMisuse."""
+
+    def send_head(self) -> None:
+        """Send status and header fields, as the body keeps being waited for."""
 
     def send_body(self, body: bytes, more: bool) -> bool:
-        """Send a further part of the body. Returns whether to await `drain()`. Raises ASGIMisuse."""
+        """Send a part of the body. Returns whether to await `drain()`. Raises ASGIMisuse."""
 
     def send_error(self, status: int, detail: str) -> None:
         """Send a whole plain-text response; the last on its connection."""
@@ -138,6 +141,12 @@ class ResponseStream(Protocol):
 
     def resume_reading(self) -> None:
         """Let it come again. Idempotent."""
+
+    def is_reset(self) -> bool:
+        """Whether a client that has stopped writing has left altogether, as far as the carrier knows."""
+
+    def progressed(self) -> bool:
+        """Whether some, but not yet all, of what was written has left since this was last asked."""
 
     def abort(self) -> None:
         """Cut the response short, so that the client sees that it is not whole."""

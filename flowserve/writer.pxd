@@ -14,6 +14,7 @@ cdef class Writer(Outgoing):
     cdef bint _lost
 
     @cython.locals(connection=Connection, pieces=list, size=Py_ssize_t)
+    cpdef begin(self, bytes head)
     cpdef flush(self)
     @cython.locals(connection=Connection, pieces=list)
     cdef _pour(self)

@@ -31,6 +31,11 @@ class Writer(Outgoing):
         self._listed = False
         self._lost = False  # there is no stream any more
 
+    def begin(self, head: bytes) -> None:
+        """Send the head that answers the opening handshake."""
+        self.written += len(head)
+        self.stream.write(head)
+
     def flush(self) -> None:
         """Write what there is to write, unless the stream is full; a server closes it behind the last, a client waits
         for that (RFC 6455 section 7.1.1)."""

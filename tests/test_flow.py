@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any, cast
-from unittest.mock import Mock
 
 import pytest
 from helpers import until, within
 
 from flowserve import flow as flow_module
 from flowserve.flow import Flow
-from flowserve.outbox import Outbox
 
 
 class Transport:
@@ -73,82 +71,6 @@ def test_end_writing(half_open: bool, call: str) -> None:
     assert flow.half_open is half_open
     flow.end_writing()
     assert transport.calls == [(call,)]
-
-
-class Loop:
-    """An event loop of which only the end of a turn matters."""
-
-    def __init__(self) -> None:
-        self.called: list[Any] = []
-        self.errors: list[dict[str, Any]] = []
-
-    def call_exception_handler(self, context: dict[str, Any]) -> None:
-        self.errors.append(context)
-
-    def call_soon(self, callback: Any) -> None:
-        self.called.append(callback)
-
-    def end_turn(self) -> None:
-        called, self.called = self.called, []
-        for callback in called:
-            callback()
-
-
-def test_what_is_written_late_goes_out_at_the_end_of_the_turn() -> None:
-    loop, transports = Loop(), [Transport(), Transport()]
-    outbox = Outbox(cast(Any, loop))
-    flows = [flow_over(transport) for transport in transports]
-    for data in (b"a", b"b"):
-        for flow in flows:
-            flow.write_late(data, outbox)
-    assert len(loop.called) == 1
-    assert [transport.calls for transport in transports] == [[], []]
-    loop.end_turn()
-    assert [transport.calls for transport in transports] == [[("write", b"ab")]] * 2
-    flows[0].write_late(b"c", outbox)
-    loop.end_turn()
-    loop.end_turn()
-    assert transports[0].calls == [("write", b"ab"), ("write", b"c")]
-
-
-def test_one_that_can_not_write_holds_up_nobody() -> None:
-    loop, transports = Loop(), [Transport(), Transport(), Transport()]
-    outbox = Outbox(cast(Any, loop))
-    transports[1].write = broken = Mock(side_effect=RuntimeError("the handler is closed"))  # type: ignore[attr-defined]
-    for transport in transports:
-        flow_over(transport).write_late(b"a", outbox)
-    loop.end_turn()
-    assert transports[0].calls == transports[2].calls == [("write", b"a")]
-    broken.assert_called_once_with(b"a")
-    assert [str(context["exception"]) for context in loop.errors] == ["the handler is closed"]
-
-
-@pytest.mark.parametrize(
-    ("then", "call"),
-    [
-        (lambda flow: flow.write(b"b"), ("write", b"b")),
-        (lambda flow: flow.end_writing(), ("write_eof",)),
-        (lambda flow: flow.close(), ("close",)),
-        (lambda flow: flow.abort(), ("abort",)),
-    ],
-)
-def test_nothing_overtakes_what_is_written_late(then: Callable[[Flow], None], call: tuple[Any, ...]) -> None:
-    loop, transport = Loop(), Transport()
-    flow = flow_over(transport)
-    flow.write_late(b"a", Outbox(cast(Any, loop)))
-    then(flow)
-    assert transport.calls == [("write", b"a"), call]
-    loop.end_turn()
-    assert len(transport.calls) == 2
-
-
-def test_nothing_is_written_to_a_lost_transport() -> None:
-    loop, transport = Loop(), Transport()
-    flow = flow_over(transport)
-    flow.write_late(b"a", Outbox(cast(Any, loop)))
-    flow.lost()
-    loop.end_turn()
-    assert transport.calls == []
 
 
 def test_writing_and_closing_are_the_transports() -> None:

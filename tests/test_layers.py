@@ -26,6 +26,7 @@ LEAVES = {
     "stream",
     "timers",
     "version",
+    "waiters",
     "loader",
 }
 
@@ -50,7 +51,8 @@ MAY_KNOW: dict[str, set[str]] = {
     "failures": {"errors"},
     "stream": set(),
     "outbox": set(),
-    "flow": {"landing", "outbox", "stream", "errors"},
+    "waiters": set(),
+    "flow": {"landing", "stream", "errors", "waiters"},
     "landing": {"stream"},
     "timers": set(),
     "version": set(),
@@ -73,13 +75,13 @@ MAY_KNOW: dict[str, set[str]] = {
     # Upward from there.
     "writer": {"outbox", "stream", "websocket"},
     "patience": {"config", "stream", "websocket", "writer"},
-    "receiving": {"context", "stream", "websocket", "writer"},
+    "receiving": {"context", "stream", "waiters", "websocket", "writer"},
     "sending": {"context", "errors", "patience", "receiving", "slowsends", "stream", "websocket"},
     "session": {"config", "context", "logs", "metrics", "patience", "sending", "stream", "timers", "websocket"},
     "metered": {"context", "metrics", "session", "stream", "websocket"},
     "asgi": {
-        *("compact", "config", "context", "errors", "http", "logs", "metrics", "session", "stream", "timers"),
-        "websocket",
+        *("compact", "config", "context", "errors", "http", "logs", "metrics", "outbox", "session", "stream", "timers"),
+        *("waiters", "websocket"),
     },
     "server": {"asgi", "http", "metered", "outbox", "session", "websocket", *LEAVES},
     "library": {"http", "outbox", "session", "websocket", *LEAVES} - {"loader"},

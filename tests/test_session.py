@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from helpers import close_payload, frame
 
-from flowserve import Config
+from flowserve import Config, sending
 from flowserve.context import Context
 from flowserve.errors import ClientDisconnected
 from flowserve.outbox import Outbox
@@ -346,35 +346,96 @@ def test_a_large_payload_is_to_be_read_where_it_stays(make: Make) -> None:
 # Sending
 
 
-def test_what_is_sent_in_one_turn_is_one_write(loop: ClockLoop, make: Make) -> None:
-    session, wire = make()
-    assert not session.send_text("a")
-    assert not session.send_binary(b"b")
-    session.send_text("c")
-    assert wire.writes == []
-    loop.turn()
-    assert wire.writes == [b"\x81\x01a\x82\x01b\x81\x01c"]
-    session.send_text("d")
-    loop.turn()
-    assert wire.writes[1:] == [b"\x81\x01d"]
-
-
-def test_the_head_goes_out_with_what_follows_it(loop: ClockLoop, make: Make) -> None:
+def test_what_is_sent_has_been_written(make: Make) -> None:
+    """Code that blocks the event loop after a send() must not hold it up."""
     session, wire = make()
     session.begin(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
-    session.send_text("welcome")
+    assert not session.send_text("a")
+    assert not session.send_binary(b"b")
+    session.send_fragment(True, b"c", True, True)
+    assert wire.writes == [b"HTTP/1.1 101 Switching Protocols\r\n\r\n", b"\x81\x01a", b"\x82\x01b", b"\x81\x01c"]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """What tells a session how long ago it has written: a call lets that many seconds pass."""
+    now = [1000.0]
+
+    def pass_by(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(sending, "monotonic", lambda: now[0])
+    return pass_by
+
+
+def echo_of(session: Session) -> None:
+    session.send(session.take())
+
+
+def test_answers_to_messages_that_wait_together_are_one_write(
+    loop: ClockLoop, make: Make, clock: Callable[[float], None]
+) -> None:
+    """But the first, as nothing was written just before."""
+    session, wire = make()
+    session.data_received(b"".join(frame(1, b"%d" % i) for i in range(5)))
+    for _ in range(4):
+        echo_of(session)
+    assert wire.writes == [b"\x81\x010"]
+    echo_of(session)  # nothing waits any more
+    assert wire.writes[1:] == [b"\x81\x011\x81\x012\x81\x013\x81\x014"]
+
+
+def test_an_application_that_asks_for_more_has_sent_what_it_had(
+    loop: ClockLoop, make: Make, clock: Callable[[float], None]
+) -> None:
+    session, wire = make()
+    session.data_received(frame(1, b"a") + frame(1, b"b"))
+    echo_of(session)
+    session.send_text("held")
+    assert session.take() == "b"
+    assert wire.sent() == b"\x81\x01a"
+    waiting = session.wait()
+    assert wire.writes == [b"\x81\x04held"]
+    waiting.cancel()  # type: ignore[attr-defined]
+
+
+def test_nothing_is_held_for_longer_than_a_moment(loop: ClockLoop, make: Make, clock: Callable[[float], None]) -> None:
+    """By an application that works between its sends, while further messages wait."""
+    session, wire = make()
+    session.data_received(frame(1, b"go") + frame(1, b"wait"))
+    assert session.take() == "go"
+    for step in range(6):
+        session.send_text(str(step))
+        clock(0.003)
+    assert wire.writes == [b"\x81\x010", b"\x81\x011\x81\x012", b"\x81\x013\x81\x014"]
     loop.turn()
-    assert wire.writes == [b"HTTP/1.1 101 Switching Protocols\r\n\r\n\x81\x07welcome"]
+    assert wire.writes[3:] == [b"\x81\x015"]
+
+
+def test_what_is_published_leaves_at_the_end_of_the_turn(loop: ClockLoop, make: Make) -> None:
+    session, wire = make()
+    for _ in range(2):
+        session.send_frame(b"\x81\x01a", True, 1)
+    assert wire.writes == []
+    loop.turn()
+    assert wire.writes == [b"\x81\x01a\x81\x01a"]
+
+
+def test_who_sends_without_end_lets_others_run(make: Make) -> None:
+    session, _ = make()
+    assert 50 < next(count for count in range(1000) if session.send_text("a")) < 100
+    assert not session.send_text("a")
 
 
 def test_the_head_is_not_among_what_a_slow_peer_loses(loop: ClockLoop, make: Make) -> None:
     session, wire = make(ws_slow_consumer="close", ws_slow_consumer_mark=100)
     session.begin(b"head ")
+    session.pause_writing()
     session.send_binary(bytes(101))
     wire.held = 101
     with pytest.raises(ClientDisconnected):
         session.send_binary(bytes(101))
-    assert wire.sent().startswith(b"head \x82\x65")
+    assert wire.sent().startswith(b"head ")
 
 
 def test_all_sessions_write_at_the_end_of_the_turn(loop: ClockLoop, make: Make) -> None:
@@ -388,10 +449,10 @@ def test_all_sessions_write_at_the_end_of_the_turn(loop: ClockLoop, make: Make) 
 def test_much_is_written_at_once(make: Make) -> None:
     """And the sender is asked to drain."""
     session, wire = make()
-    assert not session.send_binary(bytes(60 * KIB))
+    assert not session.send_frame(bytes(60 * KIB), False, 60 * KIB)
     assert wire.writes == []
-    assert session.send_binary(bytes(4 * KIB))
-    assert sum(map(len, wire.writes)) == 64 * KIB + 4 + 4
+    assert session.send_frame(bytes(4 * KIB), False, 4 * KIB)
+    assert sum(map(len, wire.writes)) == 64 * KIB
     assert len(wire.writes) == 1
 
 

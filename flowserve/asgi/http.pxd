@@ -2,29 +2,44 @@ cimport cython
 
 from flowserve.asgi.scope cimport http_scope
 from flowserve.context cimport Context
-from flowserve.http.messages cimport Request
+from flowserve.http.messages cimport Request, as_bytes
+from flowserve.outbox cimport Outgoing
+from flowserve.waiters cimport joined, wake
 
-cdef class HTTPCycle:
+cdef int _HEAD_TURNS
+cdef Py_ssize_t _BODY_MARK
+cdef double _BEHIND_REQUEST, _PROBE, _QUIET
+
+cdef class HTTPCycle(Outgoing):
     cdef bytearray _body
-    cdef bint _body_complete, _body_taken, _complete, _disconnected, _expects_continue, _half_closed, _started
+    cdef bint _begun, _body_complete, _body_taken, _complete, _disconnected, _expects_continue, _given_up
+    cdef bint _half_closed, _left, _started, _told
+    cdef int _status, _turns
+    cdef unsigned long long _parts, _parts_seen
     cdef Context _context
-    cdef dict _start
-    cdef object _stream, _status
+    cdef object _stream
     cdef Request _request
-    cdef double _started_at
+    cdef double _quiet_since, _started_at
     cdef list _waiters
+    cdef public double deadline
+    cdef public long long tick
 
     cpdef run(self)
     cpdef body_received(self, bytes data)
     cpdef body_complete(self)
     cpdef half_closed(self)
     cpdef disconnected(self)
+    cdef _leave(self)
     @cython.locals(waiters=list)
     cdef _wake(self)
+    cpdef on_deadline(self, double now)
+    @cython.locals(quiet=double)
+    cdef _look(self, double now)
+    cdef _give_up(self)
     cdef _take_body(self)
+    cdef _begin(self, dict message)
+    cpdef flush(self)
     @cython.locals(body=bytes, more=bint)
     cdef bint _send_body(self, dict message) except -1
     cdef _finish(self)
     cdef _log(self)
-
-cpdef bytes as_bytes(value, str key)

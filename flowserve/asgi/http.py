@@ -11,23 +11,39 @@ from flowserve import logs
 from flowserve.asgi.scope import http_scope
 from flowserve.context import Context
 from flowserve.errors import ASGIMisuse, ClientDisconnected
-from flowserve.http.messages import Request
+from flowserve.http.messages import Request, as_bytes
+from flowserve.outbox import Outgoing
 from flowserve.stream import ResponseStream
+from flowserve.waiters import joined, wake
 
 _BODY_MARK = 65536
 """Bytes of body that may wait for the application before reading stops."""
 _CLIENT_CLOSED_REQUEST = 499
 """For the access log only, as nginx has it: the client left before there was a status."""
+_HEAD_TURNS = 10
+"""Turns of the event loop in which a response's head waits for the first part of the body: as many as it takes it through
+a few of Starlette's BaseHTTPMiddleware. One write for both is cheaper, and a body known whole gets its length."""
+_BEHIND_REQUEST = 0.25
+"""Seconds from a request within which a client ends its direction that is done with asking, not with reading."""
+_PROBE = 0.25
+"""Seconds between looks at a client that has ended its direction."""
+_QUIET = 1.0
+"""Seconds in which such a client was sent nothing, after which it counts as one that has left."""
 
 
-class HTTPCycle:
+class HTTPCycle(Outgoing):
     """One request, from its head to the end of its response.
 
     The stream tells of the request: `body_received`, `body_complete`, `half_closed`, `disconnected`. When the
     response is complete the stream is told `finished()`.
+
+    Once the client has left `send()` does nothing, as in other servers: so nobody is told of an error that is none, and
+    what an application does behind its response is done. An application that still sends or waits when
+    --timeout-disconnect has passed is cancelled, if it had begun to respond: it would do so for ever.
     """
 
     __slots__ = (
+        "_begun",
         "_body",
         "_body_complete",
         "_body_taken",
@@ -35,32 +51,50 @@ class HTTPCycle:
         "_context",
         "_disconnected",
         "_expects_continue",
+        "_given_up",
         "_half_closed",
+        "_left",
+        "_parts",
+        "_parts_seen",
+        "_quiet_since",
         "_request",
-        "_start",
         "_started",
         "_started_at",
         "_status",
         "_stream",
+        "_told",
+        "_turns",
         "_waiters",
+        "deadline",
+        "tick",
     )
 
     def __init__(self, request: Request, stream: ResponseStream, context: Context) -> None:
         self._request = request
         self._stream = stream
         self._context = context
+        self._listed = False
         self._body: bytearray | None = None
         self._body_complete = False
         self._body_taken = False  # all of it, by the application
         self._expects_continue = self._request.expect_continue  # by way of the attribute, whose type is known
-        self._half_closed = False
-        self._disconnected = False
-        self._start: dict[str, Any] | None = None  # kept until the first part of the body, to leave with it
-        self._started = False
+        self._half_closed = False  # the client has stopped writing
+        self._left = False  # the client has left, for all that is known: receive() says so
+        self._told = False  # receive() has said so
+        self._disconnected = False  # the connection is gone
+        self._given_up = False  # the application was cancelled
+        self._begun = False  # the application has sent http.response.start
+        self._turns = 0  # of the event loop since then
+        self._started = False  # the head is on its way
         self._complete = False
+        self._parts = 0  # of the response's body
+        self._parts_seen = 0
+        self._quiet_since = 0.0
         self._status = 0
         self._started_at = perf_counter()
         self._waiters: list[asyncio.Future[None]] | None = None
+        self.deadline = 0.0
+        self.tick = 0
 
     def run(self) -> None:
         """Call the application."""
@@ -85,23 +119,67 @@ class HTTPCycle:
         self._wake()
 
     def half_closed(self) -> None:
-        """The client has stopped writing. It may still read the response, though most such clients have left."""
+        """The client has stopped writing: it has left, or wants nothing but the response (RFC 9112 section 9.6).
+
+        Most leave. One that does it right behind its request is waited for, while it takes what it is sent.
+        """
         self._half_closed = True
-        self._wake()
+        if self._begun or perf_counter() - self._started_at > _BEHIND_REQUEST:
+            self._leave()
+        self._quiet_since = self._context.loop.time()
+        self._context.timers.set(self, self._quiet_since + _PROBE)
 
     def disconnected(self) -> None:
-        """The client has left."""
+        """The connection is gone."""
         if not self._complete and not self._disconnected:
             self._status = self._status or _CLIENT_CLOSED_REQUEST
             self._log()
+            timeout = self._context.config.timeout_disconnect
+            if self._begun and timeout is not None:
+                self._context.timers.set(self, self._context.loop.time() + timeout)
+            else:
+                self._context.timers.cancel(self)
         self._disconnected = True
+        self._leave()
+
+    def _leave(self) -> None:
+        self._left = True
         self._wake()
 
     def _wake(self) -> None:
         waiters, self._waiters = self._waiters, None
-        for waiter in waiters or ():
-            if not waiter.done():
-                waiter.set_result(None)
+        wake(waiters)
+
+    def on_deadline(self, now: float) -> None:
+        """Time to look again at a client that has left, or has stopped writing."""
+        if self._disconnected:
+            self._give_up()
+        elif self._stream.is_reset():  # the answer to what it was sent: it has left altogether
+            self._stream.abort()
+        else:
+            self._look(now)
+
+    def _look(self, now: float) -> None:
+        """See whether a client that has stopped writing still gets something."""
+        if self._parts != self._parts_seen or self._stream.progressed():
+            self._parts_seen = self._parts
+            self._quiet_since = now
+        quiet, timeout = now - self._quiet_since, self._context.config.timeout_disconnect
+        if quiet >= _QUIET and not self._left:
+            self._leave()
+        if self._begun and timeout is not None and quiet >= timeout:
+            self._give_up()
+            self._stream.abort()
+        else:
+            self._context.timers.set(self, now + _PROBE)
+
+    def _give_up(self) -> None:
+        logs.logger.info(
+            "The application still responds to %s, which has left: it is cancelled (--timeout-disconnect)",
+            self._stream.peer,
+        )
+        self._given_up = True
+        self._context.cancel_call(self)
 
     # What the application calls
 
@@ -112,16 +190,17 @@ class HTTPCycle:
             over = self._disconnected or self._complete
             if not over and not self._body_taken and (self._body or self._body_complete):
                 return self._take_body()
-            if over or self._half_closed:
+            if over or self._left:
+                if self._told:  # whoever asks again and again must not hold up all others
+                    await asyncio.sleep(0)
+                self._told = True
                 return {"type": "http.disconnect"}
             if self._expects_continue and not self._body_taken:
                 self._expects_continue = False
                 if not self._started:
                     self._stream.send_continue()
             waiter = self._context.loop.create_future()
-            if self._waiters is None:
-                self._waiters = []
-            self._waiters.append(waiter)
+            self._waiters = joined(self._waiters, waiter)
             await waiter
 
     def _take_body(self) -> dict[str, Any]:
@@ -132,38 +211,55 @@ class HTTPCycle:
         return {"type": "http.request", "body": body, "more_body": not self._body_complete}
 
     async def send(self, message: dict[str, Any]) -> None:
-        """http.response.start and http.response.body. Raises ASGIMisuse, and ClientDisconnected once the client has
-        left."""
+        """http.response.start and http.response.body: the data has been written when it returns, unless the client
+        reads too slowly.
+
+        Raises ASGIMisuse for what the ASGI specification or HTTP does not allow, ClientDisconnected when the
+        application was cancelled as its client had long left.
+        """
         kind = message["type"]
-        if self._disconnected and not self._complete:
-            raise ClientDisconnected("the client has left")
         if self._complete:
             raise ASGIMisuse(f"unexpected {kind!r}: the response is complete")
-        if kind == "http.response.body":
+        if self._disconnected:
+            if self._given_up:
+                raise ClientDisconnected("the client has left")
+            await asyncio.sleep(0)
+        elif kind == "http.response.body":
             if self._send_body(message if type(message) is dict else dict(message)):
                 await self._stream.drain()
-                if self._disconnected and not self._complete:
-                    raise ClientDisconnected("the client has left")
         elif kind == "http.response.start":
-            if self._start is not None or self._started:
-                raise ASGIMisuse("unexpected 'http.response.start': the response has begun")
-            self._start = message if type(message) is dict else dict(message)
+            self._begin(message if type(message) is dict else dict(message))
         else:
             raise ASGIMisuse(f"unexpected {kind!r}; an http.response.* message is wanted")
 
-    def _send_body(self, message: dict[str, Any]) -> bool:
-        body = as_bytes(message.get("body", b""), "body")
-        more = bool(message.get("more_body", False))
-        if self._start is not None:
-            status = self._start["status"]
-            drain = self._stream.send_response(status, self._start.get("headers", ()), body, more)
-            self._start = None
-            self._status = status
-            self._started = True
-        elif self._started:
-            drain = self._stream.send_body(body, more)
+    def _begin(self, message: dict[str, Any]) -> None:
+        if self._begun:
+            raise ASGIMisuse("unexpected 'http.response.start': the response has begun")
+        status = message.get("status")
+        self._stream.start_response(status, message.get("headers") or ())  # type: ignore[arg-type]
+        self._status = int(status)  # type: ignore[arg-type]
+        self._begun = True
+        self._context.outbox.add(self)
+
+    def flush(self) -> None:
+        """Send a head that no part of the body has followed: a client waits for it, as EventSource and fetch() do."""
+        if self._started or self._complete or self._disconnected:
+            return
+        self._turns += 1
+        if self._turns < _HEAD_TURNS:
+            self._context.outbox.add(self)
         else:
+            self._started = True
+            self._stream.send_head()
+
+    def _send_body(self, message: dict[str, Any]) -> bool:
+        if not self._begun:
             raise ASGIMisuse("unexpected 'http.response.body': 'http.response.start' comes first")
+        body = as_bytes(message.get("body", b""), "'body'")
+        more = bool(message.get("more_body", False))
+        drain = self._stream.send_body(body, more)
+        self._started = True
+        self._parts += 1
         if not more:
             self._finish()
         return drain
@@ -171,6 +267,8 @@ class HTTPCycle:
     def _finish(self) -> None:
         self._complete = True
         self._body = None
+        if self.tick:
+            self._context.timers.cancel(self)
         self._log()
         self._wake()
         self._stream.finished()
@@ -187,9 +285,11 @@ class HTTPCycle:
 
     def app_done(self, failed: bool) -> None:
         """The application has returned, or raised (`failed`)."""
+        if self.tick:
+            self._context.timers.cancel(self)
         if self._complete or self._disconnected:
             return
-        if self._half_closed:
+        if self._left:
             self._stream.abort()  # it was told that the client has left, and took that for the end
             return
         if not failed:
@@ -201,13 +301,3 @@ class HTTPCycle:
             self._status = 500
             self._log()
             self._stream.send_error(500, "Internal Server Error")
-
-
-def as_bytes(value: Any, key: str) -> bytes:
-    """Return `value` as bytes. Raises ASGIMisuse, naming the `key`, for anything but bytes, bytearray and
-    memoryview."""
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, (bytearray, memoryview)):
-        return bytes(value)
-    raise ASGIMisuse(f"{key!r} must be bytes, not {type(value).__name__}")

@@ -3,7 +3,7 @@ cimport cython
 from flowserve.context cimport Context
 from flowserve.http.messages cimport Request
 
-cdef dict ASGI, _HTTP, _COMPRESSING, _NOT_COMPRESSING, _WEBSOCKET, _seen
+cdef dict _ASGI, _ASGI_HTTP, _HTTP, _COMPRESSING, _NOT_COMPRESSING, _WEBSOCKET, _seen
 cdef frozenset _ALIKE
 cdef Py_ssize_t _LONGEST_ALIKE, _MOST_SEEN
 

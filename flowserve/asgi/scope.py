@@ -1,6 +1,5 @@
 # cython: language_level=3, annotation_typing=False
-"""A request and its peer as an ASGI connection scope (ASGI specification, HTTP & WebSocket message format, version
-2.5)."""
+"""A request and its peer as an ASGI connection scope (ASGI specification, HTTP & WebSocket message format)."""
 
 from __future__ import annotations
 
@@ -11,8 +10,11 @@ from flowserve.context import DRAINING, Context
 from flowserve.http.messages import Request
 from flowserve.stream import Peer
 
-ASGI = key_sharing({"version": "3.0", "spec_version": "2.5"}, settled=True)
+_ASGI = key_sharing({"version": "3.0", "spec_version": "2.5"}, settled=True)
 """Each scope gets a copy: applications write into scopes."""
+_ASGI_HTTP: dict[str, Any] = {"version": "3.0", "spec_version": "2.3"}
+"""From 2.4 on Starlette does not listen for http.disconnect while it streams, but waits until a send() raises: a stream
+that has nothing to send would never end."""
 
 _NOT_COMPRESSING: dict[str, dict[str, Any]] = key_sharing({"websocket.http.response": {}, DRAINING: {}}, settled=True)
 _COMPRESSING = key_sharing({**_NOT_COMPRESSING, "flowserve.compress": {}}, settled=True)
@@ -40,7 +42,6 @@ def build_scope(keys: dict[str, Any], scheme: str, request: Request, peer: Peer,
     """
     scope = keys.copy()
     scope["scheme"] = scheme
-    scope["asgi"] = ASGI.copy()
     scope["http_version"] = request.http_version
     scope["server"] = peer.server
     scope["client"] = peer.client
@@ -56,6 +57,7 @@ def build_scope(keys: dict[str, Any], scheme: str, request: Request, peer: Peer,
 def http_scope(request: Request, peer: Peer, context: Context) -> dict[str, Any]:
     """Return the scope of an HTTP request; over TLS with the extension 'tls'."""
     scope = build_scope(_HTTP, "https" if peer.secure else "http", request, peer, context)
+    scope["asgi"] = _ASGI_HTTP.copy()
     scope["method"] = request.method
     if peer.tls is not None:
         scope["extensions"] = {"tls": peer.tls.copy()}
@@ -71,6 +73,7 @@ def websocket_scope(request: Request, subprotocols: list[str], peer: Peer, conte
     begins to shut down; over TLS 'tls' (ASGI TLS extension, version 0.2).
     """
     scope = build_scope(_WEBSOCKET, "wss" if peer.secure else "ws", request, peer, context)
+    scope["asgi"] = _ASGI.copy()
     scope["headers"] = [
         _shared(field) if field[0] in _ALIKE and len(field[1]) <= _LONGEST_ALIKE else field for field in request.headers
     ]

@@ -1,9 +1,10 @@
 cimport cython
 
-from flowserve.asgi.http cimport as_bytes
 from flowserve.asgi.scope cimport websocket_scope
 from flowserve.context cimport Context
+from flowserve.http.messages cimport as_bytes
 from flowserve.session cimport Session
+from flowserve.waiters cimport joined, wake
 
 cdef int _CONNECTING, _ACCEPTED, _DENYING, _DONE
 cdef dict _TEXT, _BYTES
@@ -15,21 +16,25 @@ cdef class Done:
 
 cdef class WebSocketCycle:
     cdef Context _context
-    cdef object _client, _deny_start, _raw_target, _request, _stream, _waiters
+    cdef object _client, _raw_target, _request, _stream
+    cdef list _waiters
     cdef Session _session
     cdef int _state, _deny_status
-    cdef bint _greeted
+    cdef bint _denied, _greeted, _told
     cdef double _started_at
     cdef public double deadline
     cdef public long long tick
 
     @cython.locals(session=Session, event=dict)
     cdef dict _next_event(self)
+    cdef bint _is_over(self) except -1
+    @cython.locals(session=Session)
+    cdef dict _disconnect(self)
     cdef _something(self)
     @cython.locals(session=Session)
     cdef _send(self, message)
     cdef _close(self, message, Session session)
-    cdef bint _handshake(self, str kind, message) except -1
+    cdef bint _handshake(self, kind, message) except -1
     cdef _accept(self, message)
     cdef bint _deny(self, message) except -1
     cdef _refuse(self, int status, str detail)
@@ -40,5 +45,4 @@ cdef class WebSocketCycle:
     cdef str _target(self)
 
 cdef _payload(dict message)
-cdef dict _disconnect(int code, str reason)
 cdef _check_close(code, reason)

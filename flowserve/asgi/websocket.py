@@ -10,11 +10,12 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
 from flowserve import logs
-from flowserve.asgi.http import as_bytes
 from flowserve.asgi.scope import websocket_scope
 from flowserve.errors import ASGIMisuse, ClientDisconnected
+from flowserve.http.messages import as_bytes
 from flowserve.session import Session
 from flowserve.stream import Peer
+from flowserve.waiters import joined, wake
 from flowserve.websocket.constants import is_sendable
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class WebSocketCycle:
     __slots__ = (
         "_client",
         "_context",
-        "_deny_start",
+        "_denied",
         "_deny_status",
         "_greeted",
         "_raw_target",
@@ -78,6 +79,7 @@ class WebSocketCycle:
         "_started_at",
         "_state",
         "_stream",
+        "_told",
         "_waiters",
         "deadline",
         "tick",
@@ -93,8 +95,9 @@ class WebSocketCycle:
         self._session: Session | None = None
         self._state = _CONNECTING
         self._greeted = False
-        self._deny_start: dict[str, Any] | None = None
+        self._told = False  # receive() has given websocket.disconnect
         self._deny_status = 0
+        self._denied = False  # the head of its own response is on its way
         self._started_at = perf_counter()
         self._waiters: list[asyncio.Future[None]] | None = None
         self.deadline = 0.0
@@ -115,6 +118,11 @@ class WebSocketCycle:
         """websocket.connect, then websocket.receive for each message, then websocket.disconnect as often as it is
         asked for."""
         while (event := self._next_event()) is None:
+            if self._is_over():
+                if self._told:  # whoever asks again and again must not hold up all others
+                    await asyncio.sleep(0)
+                self._told = True
+                return self._disconnect()
             await self._something()
         return event
 
@@ -124,19 +132,26 @@ class WebSocketCycle:
             if not self._greeted:
                 self._greeted = True
                 return {"type": "websocket.connect"}
-            return _disconnect(1006, "") if self._state == _DONE else None
-        if not session.ready():
             return None
-        if session.connection.waiting:
-            message = session.take()
-            if isinstance(message, str):
-                event = _TEXT.copy()
-                event["text"] = message
-            else:
-                event = _BYTES.copy()
-                event["bytes"] = message
-            return event
-        return _disconnect(session.close_code, session.close_reason)
+        if not session.ready() or not session.connection.waiting:
+            return None
+        message = session.take()
+        if isinstance(message, str):
+            event = _TEXT.copy()
+            event["text"] = message
+        else:
+            event = _BYTES.copy()
+            event["bytes"] = message
+        return event
+
+    def _is_over(self) -> bool:
+        """Whether no event but websocket.disconnect will come."""
+        return self._state == _DONE if self._session is None else self._session.ready()
+
+    def _disconnect(self) -> dict[str, Any]:
+        session = self._session
+        code, reason = (1006, "") if session is None else (session.close_code, session.close_reason)
+        return {"type": "websocket.disconnect", "code": code, "reason": reason}
 
     def _something(self) -> Awaitable[None]:
         """Return an awaitable that is done when there may be an event."""
@@ -185,9 +200,11 @@ class WebSocketCycle:
         return self._stream.drain() if self._handshake(kind, message) else None
 
     def _close(self, message: dict[str, Any], session: Session) -> None:
-        code, reason = message.get("code", 1000), message.get("reason") or ""
+        code, reason = message.get("code"), message.get("reason") or ""
+        if code is None:
+            code = 1000
         _check_close(code, reason)
-        session.close(code, reason)
+        session.close(code, str.__str__(reason))
 
     def _handshake(self, kind: str, message: dict[str, Any]) -> bool:
         """What may come before the WebSocket is open. Returns whether to wait for the stream to drain."""
@@ -195,10 +212,11 @@ class WebSocketCycle:
             if kind == "websocket.accept":
                 self._accept(message)
             elif kind == "websocket.close":
-                _check_close(message.get("code", 1000), message.get("reason") or "")
-                self._refuse(403, "Forbidden")
+                self._refuse(403, "Forbidden")  # whatever code and reason are: neither reaches the client
             elif kind == "websocket.http.response.start":
-                self._deny_start = message
+                status = message.get("status")
+                self._stream.start_response(status, message.get("headers") or ())
+                self._deny_status = int(status)  # type: ignore[arg-type]
                 self._state = _DENYING
             else:
                 raise ASGIMisuse(f"unexpected {kind!r}: accept, close or deny the WebSocket first")
@@ -211,6 +229,7 @@ class WebSocketCycle:
         subprotocol = message.get("subprotocol")
         if subprotocol is not None and not isinstance(subprotocol, str):
             raise ASGIMisuse(f"'subprotocol' must be str, not {type(subprotocol).__name__}")
+        subprotocol = None if subprotocol is None else str.__str__(subprotocol)
         session = self._stream.accept(subprotocol, list(message.get("headers") or ()))
         session.on_lost = self._lost
         self._stream = self._request = None  # the session has taken over
@@ -225,15 +244,10 @@ class WebSocketCycle:
             logs.access_websocket_open(self._name(), self._target(), subprotocol)
 
     def _deny(self, message: dict[str, Any]) -> bool:
-        body = as_bytes(message.get("body", b""), "body")
+        body = as_bytes(message.get("body", b""), "'body'")
         more = bool(message.get("more_body", False))
-        if self._deny_start is not None:
-            status, headers = self._deny_start["status"], list(self._deny_start.get("headers") or ())
-            drain: bool = self._stream.send_response(status, headers, body, more)
-            self._deny_start = None
-            self._deny_status = status
-        else:
-            drain = self._stream.send_body(body, more)
+        drain: bool = self._stream.send_body(body, more)
+        self._denied = True
         if not more:
             self._end(self._deny_status)
             self._stream.finished()
@@ -278,16 +292,12 @@ class WebSocketCycle:
 
     def _wait(self) -> asyncio.Future[None]:
         waiter: asyncio.Future[None] = self._context.loop.create_future()
-        if self._waiters is None:
-            self._waiters = []
-        self._waiters.append(waiter)
+        self._waiters = joined(self._waiters, waiter)
         return waiter
 
     def _wake(self) -> None:
         waiters, self._waiters = self._waiters, None
-        for waiter in waiters or ():
-            if not waiter.done():
-                waiter.set_result(None)
+        wake(waiters)
 
     # The end
 
@@ -299,7 +309,7 @@ class WebSocketCycle:
         """The application has returned, or raised (`failed`)."""
         if self._session is not None:
             self._session.close(1011 if failed else 1000)
-        elif self._state == _DENYING and self._deny_start is None:
+        elif self._state == _DENYING and self._denied:
             self._end(self._deny_status)
             self._stream.abort()
         elif self._state != _DONE:
@@ -341,14 +351,10 @@ def _payload(message: dict[str, Any]) -> str | bytes:
     if (text is None) == (data is None):
         raise ASGIMisuse("'websocket.send' takes exactly one of 'text' and 'bytes'")
     if text is None:
-        return as_bytes(data, "bytes")
+        return as_bytes(data, "'bytes'")
     if not isinstance(text, str):
         raise ASGIMisuse(f"'text' must be str, not {type(text).__name__}")
-    return text
-
-
-def _disconnect(code: int, reason: str) -> dict[str, Any]:
-    return {"type": "websocket.disconnect", "code": code, "reason": reason}
+    return text if type(text) is str else str.__str__(text)
 
 
 def _check_close(code: Any, reason: Any) -> None:

@@ -9,3 +9,5 @@ cdef class Request:
     cpdef list values(self, bytes name)
     cpdef bint has_token(self, bytes name, bytes token) except -1
     cpdef bint is_websocket(self) except -1
+
+cpdef bytes as_bytes(value, str name)

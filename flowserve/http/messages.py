@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import unquote
+
+from flowserve.errors import ASGIMisuse
 
 Headers = list[tuple[bytes, bytes]]
 """Fields in the order they came; names in lower case."""
@@ -78,3 +81,16 @@ class Request:
 def tokens(value: bytes) -> list[bytes]:
     """Return the members of a comma-separated list, in lower case, without empty ones (RFC 9110 section 5.6.1)."""
     return [token for member in value.lower().split(b",") if (token := member.strip(b" \t"))]
+
+
+def as_bytes(value: Any, name: str) -> bytes:
+    """Return what an application hands over as exactly bytes, which compiled code insists on.
+
+    Raises ASGIMisuse, with the `name` of the thing, for anything but bytes, bytearray and memoryview, and what is made
+    of them.
+    """
+    if type(value) is bytes:
+        return value
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    raise ASGIMisuse(f"{name} must be bytes, not {type(value).__name__}")

@@ -1,22 +1,29 @@
 cimport cython
 
-from flowserve.http.messages cimport Request
+from flowserve.http.messages cimport Request, as_bytes
 
 cdef dict _STATUS_LINES, _known
 
 cdef class ResponseEncoder:
     cdef Request _request
-    cdef bint _chunked, _head_only
-    cdef object _expected
+    cdef bint _chunked, _closes, _head_only
+    cdef bytes _connection
+    cdef int _status
+    cdef list _lines
+    cdef object _declared, _expected
+    cdef tuple _replaced
     cdef public bint keep_alive
     cdef readonly bint started
 
-    @cython.locals(request=Request, lines=list, bodyless=bint, closes=bint)
-    cpdef bytes head(self, status, headers, bytes defaults, length)
+    @cython.locals(lines=list, repeated=bint)
+    cpdef start(self, status, headers)
+    @cython.locals(request=Request, lines=list, bodyless=bint)
+    cpdef bytes head(self, bytes defaults, length)
     cpdef bytes body(self, bytes data, bint more)
 
 @cython.locals(parts=list, names=list)
 cpdef bytes encode_switching(own, extra, bytes defaults)
 @cython.locals(checked=list)
 cpdef list checked_fields(fields)
+cdef tuple _known_as(field)
 cpdef bytes status_line(status)

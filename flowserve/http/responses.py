@@ -7,9 +7,10 @@ import http
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import Any
 
 from flowserve.errors import ASGIMisuse, RequestError
-from flowserve.http.messages import Request, tokens
+from flowserve.http.messages import Request, as_bytes, tokens
 
 _STATUS_LINES = {s.value: b"HTTP/1.1 %d %b\r\n" % (s.value, s.phrase.encode()) for s in http.HTTPStatus}
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -22,37 +23,46 @@ _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class ResponseEncoder:
-    """Bytes of the response to one request, framed as RFC 9112 section 6 says.
+    """Bytes of the response to one request, framed as RFC 9112 section 6 says: `start()`, `head()`, `body()`.
 
-    After `head()`, `keep_alive` says whether the connection can be used for another request.
+    After `head()`, `started` is true, and `keep_alive` says whether the connection can be used for another request.
     """
 
-    __slots__ = ("_chunked", "_expected", "_head_only", "_request", "keep_alive", "started")
+    __slots__ = (
+        "_chunked",
+        "_closes",
+        "_connection",
+        "_declared",
+        "_expected",
+        "_head_only",
+        "_lines",
+        "_replaced",
+        "_request",
+        "_status",
+        "keep_alive",
+        "started",
+    )
 
     def __init__(self, request: Request) -> None:
         self._request = request
         self.keep_alive = self._request.keep_alive  # by way of the attribute, whose type is known
         self.started = False
+        self._status = 0
+        self._lines: list[bytes] = []  # the status line, a place for the server's own, and the application's
+        self._declared: int | None = None  # bytes of body, as the application's content-length has it
+        self._connection: bytes | None = None  # the line, if the application sends one
+        self._closes = False  # that line says so
+        self._replaced: tuple[bytes, ...] = ()  # fields of the server's own that the application sends itself
         self._chunked = False
         self._head_only = False
-        self._expected: int | None = None  # bytes of body still to come, as the application's content-length has it
+        self._expected: int | None = None  # bytes of body still to come
 
-    def head(self, status: int, headers: Iterable[tuple[bytes, bytes]], defaults: bytes, length: int | None) -> bytes:
-        """Return the head of the response.
-
-        `defaults` are the server's own header lines; a date or server of the application's replaces all of them that
-        it names.
-        `length` is the body's, in bytes, when all of it is known. Raises ASGIMisuse for what can't be sent.
-        """
+    def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take what the application says of the response. Raises ASGIMisuse for what can't be sent."""
         if not isinstance(status, int) or not 200 <= status <= 999:
             raise ASGIMisuse(f"status must be an int from 200 to 999, not {status!r}")
-        request = self._request
         lines = [status_line(status), b""]
         declared: int | None = None
-        connection: bytes | None = None
-        closes = False
-        bodyless = status in (204, 304)
-        self._head_only = bodyless or request.method == "HEAD"
         for name, value, line in checked_fields(headers):
             if name == b"content-length":
                 repeated = declared is not None
@@ -60,15 +70,29 @@ class ResponseEncoder:
                 if repeated or status == 204:
                     continue
             elif name == b"connection":
-                connection = line
-                closes = closes or b"close" in tokens(value)
+                self._connection = line
+                self._closes = self._closes or b"close" in tokens(value)
             elif name == b"transfer-encoding":
                 continue  # how the body is framed is the server's to say
             elif name in (b"date", b"server"):
-                defaults = _without(defaults, name)
+                self._replaced = (*self._replaced, name)
             lines.append(line)
-        if declared is not None:
-            self._expected = None if self._head_only else declared
+        self._status = status
+        self._lines = lines
+        self._declared = declared
+
+    def head(self, defaults: bytes, length: int | None) -> bytes:
+        """Return the head of the response.
+
+        `defaults` are the server's own header lines; a date or server of the application's replaces those of that name.
+        `length` is the body's, in bytes, when all of it is known. Raises ASGIMisuse where that is not as declared.
+        """
+        request = self._request
+        lines = self._lines
+        bodyless = self._status == 204 or self._status == 304
+        self._head_only = bodyless or request.method == "HEAD"
+        if self._declared is not None:
+            self._expected = None if self._head_only else self._declared
         elif not bodyless:
             if length is not None and (length or not self._head_only):
                 lines.append(_length_line(length))
@@ -78,17 +102,17 @@ class ResponseEncoder:
                     lines.append(b"transfer-encoding: chunked\r\n")
                 else:
                     self.keep_alive = False
-        if closes:
+        if self._closes:
             self.keep_alive = False
         elif not self.keep_alive:
-            lines = [line for line in lines if line is not connection]
+            lines = [line for line in lines if line is not self._connection]
             lines.append(b"connection: close\r\n")
-        elif connection is None and request.http_version == "1.0":
+        elif self._connection is None and request.http_version == "1.0":
             lines.append(b"connection: keep-alive\r\n")
         if self._expected is not None and length is not None and length != self._expected:
             raise ASGIMisuse(f"the response body has {length} bytes, its content-length says {self._expected}")
         self.started = True
-        lines[1] = defaults
+        lines[1] = _without(defaults, *self._replaced) if self._replaced else defaults
         lines.append(b"\r\n")
         return b"".join(lines)
 
@@ -159,15 +183,22 @@ def checked_fields(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, b
     checked = []
     try:
         for field in fields:
-            known = _known.get(field) if type(field) is tuple else None
-            checked.append(known or _check(*field))
-    except (TypeError, ValueError, AttributeError):
+            checked.append(_known_as(field) or _check(*field))
+    except (TypeError, ValueError):
         raise ASGIMisuse("headers must be pairs of bytes: (name, value)") from None
     return checked
 
 
-def _check(name: bytes, value: bytes) -> tuple[bytes, bytes, bytes]:
+def _known_as(field: Any) -> tuple[bytes, bytes, bytes] | None:
+    try:
+        return _known.get(field)
+    except TypeError:  # a list, or with a bytearray in it
+        return None
+
+
+def _check(name: Any, value: Any) -> tuple[bytes, bytes, bytes]:
     """One of `checked_fields()`, which is then known."""
+    name, value = as_bytes(name, "a header's name"), as_bytes(value, "a header's value")
     if not _TOKEN.fullmatch(name):
         raise ASGIMisuse(f"{name!r} can't be the name of a header")
     bad = _BAD_VALUE.search(value)

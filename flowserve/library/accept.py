@@ -221,7 +221,8 @@ class _Reception(asyncio.Protocol):
         encoder = ResponseEncoder(self._request or Head("GET", b"/", "1.1", []))
         encoder.keep_alive = False
         status, fields, body = answer_of(error)
-        self.transport.write(encoder.head(status, fields, _date(), len(body)) + encoder.body(body, False))
+        encoder.start(status, fields)
+        self.transport.write(encoder.head(_date(), len(body)) + encoder.body(body, False))
         if self._eof or not self.transport.can_write_eof():
             self.transport.close()
             return

@@ -8,7 +8,7 @@ from flowserve.http.messages cimport Request
 from flowserve.http.responses cimport ResponseEncoder
 
 cdef int _SERVER
-cdef Py_ssize_t _PENDING_MARK, _WRITE_MARK
+cdef Py_ssize_t _PENDING_MARK, _WRITE_COST, _WRITE_MARK
 cdef double _LINGER, _STALL
 
 cdef class H1Connection:
@@ -45,14 +45,16 @@ cdef class H1Connection:
     cdef _respond_and_close(self, error, headers=*)
     cdef _close(self)
     cpdef send_continue(self)
+    cpdef start_response(self, status, headers)
+    cpdef send_head(self)
     @cython.locals(encoder=ResponseEncoder, head=bytes)
-    cpdef bint send_response(self, status, headers, bytes body, bint more) except -1
     cpdef bint send_body(self, bytes body, bint more) except -1
-    @cython.locals(much=bint)
     cdef bint _write(self, bytes data) except -1
     cpdef send_error(self, int status, str detail)
     cpdef finished(self)
     cdef _go_on(self)
+    cpdef bint is_reset(self) except -1
+    cpdef bint progressed(self) except -1
     cpdef pause_reading(self)
     cpdef resume_reading(self)
     @cython.locals(deadline=double)

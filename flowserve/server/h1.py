@@ -30,7 +30,9 @@ _SERVER = int(Role.SERVER)
 _PENDING_MARK = 65536
 """Bytes kept unparsed while a request is in progress; above it reading stops."""
 _WRITE_MARK = 65536
-"""Bytes sent without letting others have their turn."""
+"""Bytes written without letting others run."""
+_WRITE_COST = 1024
+"""Bytes that take about as long as a write takes in any case."""
 _LINGER = 2.0
 """Seconds in which a client may still send after its last response: closing at once would reset the connection, and the
 response with it (RFC 9112 section 9.6)."""
@@ -238,7 +240,8 @@ class H1Connection:
         gate = self._gate
         if request.path == gate.health_path and request.method in ("GET", "HEAD"):
             draining = self._context.draining.is_set()
-            self.send_response(503 if draining else 200, _HEALTH, b"draining" if draining else b"ok", False)
+            self.start_response(503 if draining else 200, _HEALTH)
+            self.send_body(b"draining" if draining else b"ok", False)
             self._receiving = request.has_body
             self.finished()
             return False
@@ -311,25 +314,27 @@ class H1Connection:
         if not self._closing:
             self._flow.write(status_line(100) + b"\r\n")
 
-    def send_response(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes, more: bool) -> bool:
-        """Send the head and the first part of the body. Returns whether to await `drain()`. Raises ASGIMisuse."""
-        encoder = self._encoder
-        head = encoder.head(status, headers, self._context.default_headers(), None if more else len(body))
-        return self._write(head + encoder.body(body, more))
+    def start_response(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take status and header fields, which leave with the first part of the body. Raises ASGIMisuse."""
+        self._encoder.start(status, headers)
+
+    def send_head(self) -> None:
+        """Send status and header fields, as the body keeps being waited for."""
+        self._write(self._encoder.head(self._context.default_headers(), None))
 
     def send_body(self, body: bytes, more: bool) -> bool:
-        """Send a further part of the body. Returns whether to await `drain()`. Raises ASGIMisuse."""
-        return self._write(self._encoder.body(body, more))
+        """Send a part of the body. Returns whether to await `drain()`. Raises ASGIMisuse."""
+        encoder = self._encoder
+        if encoder.started:
+            return self._write(encoder.body(body, more))
+        head = encoder.head(self._context.default_headers(), None if more else len(body))
+        return self._write(head + encoder.body(body, more))
 
     def _write(self, data: bytes) -> bool:
-        self._unyielded += len(data)
-        much = self._unyielded >= _WRITE_MARK
         if data and not self._closing:
-            if much:
-                self._flow.write(data)
-            else:
-                self._flow.write_late(data, self._context.outbox)
-        if not much and not self._flow.write_paused:
+            self._flow.write(data)
+        self._unyielded += len(data) + _WRITE_COST
+        if self._unyielded < _WRITE_MARK and not self._flow.write_paused:
             return False
         self._unyielded = 0
         return True
@@ -378,6 +383,14 @@ class H1Connection:
         if len(self._pending) <= _PENDING_MARK:
             self._flow.resume_reading()
 
+    def is_reset(self) -> bool:
+        """Whether the client has reset the connection: nobody is told of it once the client has stopped writing."""
+        return self._flow.is_reset()
+
+    def progressed(self) -> bool:
+        """Whether some, but not yet all, of what was written has left since this was last asked."""
+        return self._flow.progressed()
+
     def accept(self, subprotocol: str | None, headers: Sequence[tuple[bytes, bytes]]) -> Session:
         """Complete the opening handshake; what the client sent behind it is in the session. Raises ASGIMisuse."""
         key, subprotocols = self._handshake
@@ -403,6 +416,8 @@ class H1Connection:
         self._flow.resume_reading()
         if self._pending:
             session.data_received(self._pending)
+        if self._eof and not session.eof_received():
+            self._flow.close()
         return session
 
     # Deadlines and the end

@@ -22,7 +22,6 @@ cdef class Output:
     cpdef send_frame(self, bytes frame, bint text, long long size)
     @cython.locals(rsv1=bint)
     cpdef send_fragment(self, bint text, bytes payload, bint first, bint last, bint compress=*)
-    cpdef send_head(self, bytes head)
     cpdef ping(self, bytes payload)
     cpdef pong(self, bytes payload)
     cpdef list take_output(self)

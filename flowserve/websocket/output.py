@@ -103,10 +103,6 @@ class Output:
             self._deflate_piece = None
             self.messages_out += 1
 
-    def send_head(self, head: bytes) -> None:
-        """Send the head that answers the opening handshake; the first that is sent."""
-        self._put(head)
-
     def ping(self, payload: bytes) -> None:
         """Send a ping of at most 125 bytes."""
         self._put(encode_frame(_PING, payload, self._mask()))

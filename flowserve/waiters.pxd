@@ -1,0 +1,2 @@
+cpdef list joined(list waiters, waiter)
+cpdef wake(list waiters)
