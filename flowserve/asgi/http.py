@@ -21,8 +21,8 @@ _BODY_MARK = 65536
 _CLIENT_CLOSED_REQUEST = 499
 """For the access log only, as nginx has it: the client left before there was a status."""
 _HEAD_TURNS = 10
-"""Turns of the event loop in which a response's head waits for the first part of the body: as many as it takes it through
-a few of Starlette's BaseHTTPMiddleware. One write for both is cheaper, and a body known whole gets its length."""
+"""Turns of the event loop in which a response's head waits for the first part of the body, enough for a few of
+Starlette's BaseHTTPMiddleware. One write for both is cheaper, and a body that is known whole gets its length."""
 _BEHIND_REQUEST = 0.25
 """Seconds from a request within which a client ends its direction that is done with asking, not with reading."""
 _PROBE = 0.25
