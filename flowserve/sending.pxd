@@ -1,5 +1,6 @@
 cimport cython
 
+cimport cpython.time as time
 from flowserve.patience cimport Backlog, Liveness
 from flowserve.receiving cimport Receiver
 from flowserve.websocket.connection cimport Connection

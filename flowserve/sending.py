@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from flowserve.errors import ClientDisconnected
@@ -23,7 +23,7 @@ _OPEN = int(State.OPEN)
 
 _WRITE_MARK = 65536  # bytes that wait to be written together, or are written without letting others run, at the most
 _WRITE_COST = 1024  # bytes that take about as long as a write takes in any case
-_HOLD = 0.005  # seconds between writes while more input waits: several times what an echo of 32 small messages takes
+_HOLD = 0.02  # seconds between writes while more input waits: several times what an echo of 32 small messages takes
 
 
 class Sender(Receiver):
@@ -179,7 +179,7 @@ class Sender(Receiver):
 
     def _is_due(self) -> bool:
         """Whether what is sent while further messages wait has to leave now."""
-        now = monotonic()
+        now = time.monotonic()
         if now - self._written_at < _HOLD:
             return False
         self._written_at = now
