@@ -44,5 +44,6 @@ cdef class WebSocketCycle:
     cdef str _name(self)
     cdef str _target(self)
 
+cdef list _fields(headers)
 cdef _payload(dict message)
 cdef _check_close(code, reason)

@@ -230,7 +230,7 @@ class WebSocketCycle:
         if subprotocol is not None and not isinstance(subprotocol, str):
             raise ASGIMisuse(f"'subprotocol' must be str, not {type(subprotocol).__name__}")
         subprotocol = None if subprotocol is None else str.__str__(subprotocol)
-        session = self._stream.accept(subprotocol, list(message.get("headers") or ()))
+        session = self._stream.accept(subprotocol, _fields(message.get("headers") or ()))
         session.on_lost = self._lost
         self._stream = self._request = None  # the session has taken over
         self._context.timers.cancel(self)
@@ -343,6 +343,14 @@ class WebSocketCycle:
 
 async def _failed(error: Exception) -> None:
     raise error
+
+
+def _fields(headers: Any) -> list[tuple[bytes, bytes]]:
+    """What a websocket.accept has for headers, its types normalised."""
+    try:
+        return [(as_bytes(name, "a header's name"), as_bytes(value, "a header's value")) for name, value in headers]
+    except (TypeError, ValueError):
+        raise ASGIMisuse("headers must be pairs of bytes: (name, value)") from None
 
 
 def _payload(message: dict[str, Any]) -> str | bytes:

@@ -192,7 +192,7 @@ def checked_fields(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, b
 def _known_as(field: Any) -> tuple[bytes, bytes, bytes] | None:
     try:
         return _known.get(field)
-    except TypeError:  # a list, or with a bytearray in it
+    except (TypeError, ValueError):  # a list, a bytearray in it, or a memoryview
         return None
 
 
