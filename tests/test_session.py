@@ -593,7 +593,7 @@ def test_the_peer_closes(loop: ClockLoop, make: Make) -> None:
     session, wire = make()
     waiting = start(loop, receive(session))
     session.data_received(frame(8, close_payload(4001, "bye")))
-    assert wire.sent() == b"\x88\x02\x0f\xa1"
+    assert wire.sent() == b"\x88\x05\x0f\xa1bye"
     assert wire.asked == ["close"]
     loop.turn()
     assert waiting.result() is None

@@ -230,7 +230,7 @@ class Connection(Output):
                 reason = payload[2:].decode()
             except UnicodeDecodeError:
                 raise InvalidText("close reason is not UTF-8") from None
-        self._end(code, reason, payload[:2])
+        self._end(code, reason, payload)
 
     def _fail(self, code: int, reason: str) -> None:
         """Fail the connection (RFC 6455 section 7.1.7): no more messages, and a close frame that says why."""

@@ -83,7 +83,7 @@ async def test_the_life_of_a_websocket(feed):
     # the end waited for the answers to what came before it
     assert await client.message() == "one"
     assert await client.message() == b"two"
-    assert await client.close_frame() == (4001, "")
+    assert await client.close_frame() == (4001, "bye")
 
 
 async def test_events_are_values(feed):

@@ -405,7 +405,7 @@ def test_a_close_behind_messages_is_answered_behind_their_answers() -> None:
     assert output(conn) == b""
     assert messages(conn) == ["one"]
     conn.send_text("ok")
-    assert answer(conn) == b"\x81\x02ok\x88\x02\x03\xe8"
+    assert answer(conn) == b"\x81\x02ok\x88\x05\x03\xe8bye"
     assert conn.state == State.CLOSED
 
 
@@ -481,10 +481,10 @@ def test_where_a_bad_frame_ends_is_known_or_not() -> None:
 
 @pytest.mark.parametrize("code", [*range(1000, 1004), *range(1007, 1015), 3000, 3999, 4000, 4999])
 def test_legal_close_codes(code: int) -> None:
-    """RFC 6455 section 7.4 and its registry. The answer repeats the code (section 5.5.1)."""
+    """RFC 6455 section 7.4 and its registry. The answer repeats the code (section 5.5.1), and the reason."""
     conn = fed(frame(8, close_payload(code, "because")))
     assert (conn.close_code, conn.close_reason, conn.peer_closed) == (code, "because", True)
-    assert answer(conn) == b"\x88\x02" + code.to_bytes(2, "big")
+    assert answer(conn) == b"\x88\x09" + code.to_bytes(2, "big") + b"because"
     assert conn.state == State.CLOSED
 
 
