@@ -23,7 +23,7 @@ _CLIENT_CLOSED_REQUEST = 499
 _HEAD_TURNS = 10
 """Turns of the event loop in which a response's head waits for the first part of the body, enough for a few of
 Starlette's BaseHTTPMiddleware. One write for both is cheaper, and a body that is known whole gets its length."""
-_BEHIND_REQUEST = 0.25
+_BEHIND_REQUEST = 0.1
 """Seconds from a request within which a client ends its direction that is done with asking, not with reading."""
 _PROBE = 0.25
 """Seconds between looks at a client that has ended its direction."""
@@ -124,7 +124,7 @@ class HTTPCycle(Outgoing):
         Most leave. One that does it right behind its request is waited for, while it takes what it is sent.
         """
         self._half_closed = True
-        if self._begun or perf_counter() - self._started_at > _BEHIND_REQUEST:
+        if perf_counter() - self._started_at > _BEHIND_REQUEST:
             self._leave()
         self._quiet_since = self._context.loop.time()
         self._context.timers.set(self, self._quiet_since + _PROBE)
@@ -220,9 +220,9 @@ class HTTPCycle(Outgoing):
         kind = message["type"]
         if self._complete:
             raise ASGIMisuse(f"unexpected {kind!r}: the response is complete")
+        if self._given_up:
+            raise ClientDisconnected("the client has left")
         if self._disconnected:
-            if self._given_up:
-                raise ClientDisconnected("the client has left")
             await asyncio.sleep(0)
         elif kind == "http.response.body":
             if self._send_body(message if type(message) is dict else dict(message)):
