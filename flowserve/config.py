@@ -96,6 +96,9 @@ class Config:
         False, _SWITCH, APPLICATION, "APP is a function without arguments that makes the application."
     )
     interface: str = option("auto", choice("auto", "asgi3", "asgi2", "wsgi"), APPLICATION, "What APP is written for.")
+    wsgi_threads: int = option(
+        40, number(1), APPLICATION, "Requests that a WSGI application serves at a time, each in a thread of its own."
+    )
     lifespan: str = option(
         "auto", choice("auto", "on", "off"), APPLICATION, "Lifespan events; auto: if APP knows them."
     )
@@ -332,6 +335,8 @@ def _check_combinations(config: Config) -> None:
     if config.log_config is not None and (config.log_format != "human" or config.access_log_format is not None):
         which = "--log-format" if config.log_format != "human" else "--access-log-format"
         raise ConfigError(f"--log-config and {which} exclude each other; say the format in the file")
+    if config.interface != "wsgi" and config.wsgi_threads != OPTIONS["wsgi_threads"].default:
+        raise ConfigError("--wsgi-threads: only WSGI applications have threads; add --interface wsgi, or leave it out")
     for name in _TLS_ONLY:
         # never plain text where TLS was meant
         if not config.ssl and getattr(config, name) != OPTIONS[name].default:

@@ -65,7 +65,7 @@ _WITHOUT_EFFECT = {
     "limit_request_field_size": "use FLOWSERVE_H1_MAX_HEADER_SIZE, for the whole head of a request",
     "access_log_format": "use FLOWSERVE_ACCESS_LOG_FORMAT",
     "secure_scheme_headers": "X-Forwarded-Proto and Forwarded are understood",
-    "threads": "one event loop serves all connections of a worker",
+    "threads": "it is for WSGI applications (FLOWSERVE_INTERFACE=wsgi); one event loop serves all others",
     "protocol": "flowserve speaks HTTP only",
     "http_protocols": "flowserve speaks HTTP/1.1 only",
 }
@@ -103,8 +103,14 @@ class Worker(base.Worker):  # type: ignore[misc]
                 log.warning("%s.options: %s has no effect here: %s", cls.__name__, name, advice)
         for name, advice in _WITHOUT_EFFECT.items():
             setting = cfg.settings.get(name)
-            if setting is not None and _is_set(setting):
+            obeyed = name == "threads" and cls._interface() == "wsgi"
+            if setting is not None and _is_set(setting) and not obeyed:
                 log.warning("%s has no effect with this worker: %s", _named(setting), advice)
+
+    @classmethod
+    def _interface(cls) -> str:
+        """What is said of the application, unchecked."""
+        return str(os.environ.get(OPTIONS["interface"].env) or cls.options.get("interface", "auto"))
 
     def load_wsgi(self) -> None:
         """Import the application; what it raises is gunicorn's matter, with --reload it is shown."""
@@ -148,6 +154,8 @@ class Worker(base.Worker):  # type: ignore[misc]
         variables = configfile.environment()
         given = {**self.options, **{n: OPTIONS[n].convert(each.value, each.where) for n, each in variables.items()}}
         values = self._settings() | {name: value for name, value in given.items() if name not in _GUNICORNS}
+        if self._interface() == "wsgi" and self.cfg.threads > 1:
+            values.setdefault("wsgi_threads", self.cfg.threads)
         drain = OPTIONS["timeout_drain"].convert(values.get("timeout_drain", 0))
         values |= self._times(drain)
         return Config(self.wsgi, **values)

@@ -38,9 +38,10 @@ def load(config: Config) -> ASGI3Application:
     if interface == "asgi2":
         app = double_to_single_callable(app)  # type: ignore[no-untyped-call]
     elif interface == "wsgi":
-        from asgiref.wsgi import WsgiToAsgi
+        from flowserve.asgi.wsgi import WSGIAdapter
 
-        app = WsgiToAsgi(app)  # type: ignore[no-untyped-call]
+        # A program that serves an object may be one of many, such as gunicorn's workers.
+        app = WSGIAdapter(app, config.wsgi_threads, config.workers > 1 or not isinstance(config.app, str))
     return cast(ASGI3Application, app)
 
 

@@ -523,6 +523,7 @@ def test_formats_of_access_lines():
         ),
         ({"ws_shutdown_reason": "\u20ac" * 42}, "--ws-shutdown-reason: a close frame holds 123 bytes at most"),
         ({"uds": "a", "bind": "b:1"}, "--uds, --fd and --bind exclude each other"),
+        ({"wsgi_threads": 8}, "--wsgi-threads: only WSGI applications have threads"),
         ({"ssl_reload": True}, "--ssl-reload: TLS needs a certificate too"),
     ],
 )

@@ -67,7 +67,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "logs": {"accesslog", "config", "errors"},
     "loops": {"errors"},
     "configfile": {"config", "errors", "options"},
-    "loader": {"config", "errors"},
+    "loader": {"asgi", "config", "errors"},
     "context": {"compact", "config", "errors", "logs", "metrics", "timers"},
     # The wire: values and state machines, no asyncio and not each other.
     "websocket": {"errors"},

@@ -311,7 +311,10 @@ class WsgiClass:
 
 
 async def test_wsgi_is_adapted():
-    scope = {"type": "http", "method": "GET", "path": "/a", "query_string": b"", "headers": [], "http_version": "1.1"}
+    scope = {
+        **{"type": "http", "method": "GET", "path": "/a", "raw_path": b"/a", "root_path": "", "query_string": b""},
+        **{"headers": [], "http_version": "1.1", "scheme": "http"},
+    }
     sent = await call(load(Config(wsgi, interface="wsgi")), scope)
     assert sent[0]["status"] == 200
     assert (b"x-path", b"/a") in sent[0]["headers"]

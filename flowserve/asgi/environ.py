@@ -1,0 +1,127 @@
+"""An ASGI HTTP scope and its body as a WSGI environ (PEP 3333, RFC 3875 section 4.1)."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from typing import Any, TextIO
+from urllib.parse import unquote_to_bytes
+from wsgiref.util import FileWrapper
+
+from flowserve.errors import ClientDisconnected
+
+_BLOCK = 65536
+"""Bytes of a file that are sent at a time."""
+_SCHEMES = {"ws": "http", "wss": "https"}
+
+
+def environ_of(scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    """Return the environ of a request, all but wsgi.multithread and wsgi.multiprocess.
+
+    Text is what it is in WSGI: each character stands for a byte. wsgi.input reads from `receive` in the running event
+    loop, and is for other threads.
+    """
+    scheme = _SCHEMES.get(scope["scheme"], scope["scheme"])
+    raw_path, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
+    environ = {
+        "REQUEST_METHOD": scope.get("method", "GET"),
+        "SCRIPT_NAME": scope["root_path"].encode().decode("latin-1"),
+        "PATH_INFO": unquote_to_bytes(scope["raw_path"]).decode("latin-1"),
+        "QUERY_STRING": query,
+        "REQUEST_URI": f"{raw_path}?{query}" if query else raw_path,  # no standard, but many servers have it
+        "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scheme,
+        "wsgi.input": io.BufferedReader(RequestBody(receive)),
+        "wsgi.input_terminated": True,  # can be read to its end without a Content-Length
+        "wsgi.errors": _errors(),
+        "wsgi.run_once": False,
+        "wsgi.file_wrapper": _FileWrapper,
+    }
+    _add_addresses(environ, scope)
+    _add_headers(environ, scope["headers"])
+    return environ
+
+
+def _add_addresses(environ: dict[str, Any], scope: dict[str, Any]) -> None:
+    """Who speaks with whom. At a UNIX socket neither end has an address, but the names have to be there."""
+    host, port = scope.get("server") or ("", None)
+    if port is None:
+        host, port = "localhost", 443 if environ["wsgi.url_scheme"] == "https" else 80
+    environ["SERVER_NAME"], environ["SERVER_PORT"] = host, str(port)
+    address, port = scope.get("client") or ("", "")
+    environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = address, str(port)
+
+
+def _add_headers(environ: dict[str, Any], headers: list[tuple[bytes, bytes]]) -> None:
+    """Fields of one name are joined (RFC 9110 section 5.3, RFC 9113 section 8.2.3).
+
+    Names with an underscore are left out, as nginx does: X_Real_IP of a client's would be the same key as the X-Real-IP
+    of a proxy's.
+    """
+    for name, value in headers:
+        if b"_" in name:
+            continue
+        key, text = _key(name), value.decode("latin-1")
+        if key in environ:
+            text = environ[key] + ("; " if key == "HTTP_COOKIE" else ",") + text
+        environ[key] = text
+
+
+@lru_cache(maxsize=256)
+def _key(name: bytes) -> str:
+    key = name.decode("latin-1").upper().replace("-", "_")
+    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
+
+
+@lru_cache(maxsize=1)
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")
+
+
+def _errors() -> TextIO:
+    """The standard error, which is None in a process that was started without one."""
+    return _nowhere() if sys.stderr is None else sys.stderr
+
+
+class _FileWrapper(FileWrapper):
+    """wsgi.file_wrapper, in larger blocks than frameworks ask for: what they say is a suggestion (PEP 3333)."""
+
+    def __init__(self, filelike: Any, blksize: int = _BLOCK) -> None:
+        super().__init__(filelike, max(blksize, _BLOCK))
+
+
+class RequestBody(io.RawIOBase):
+    """The body of a request, for the thread that reads it; no more of it is kept than one ASGI message.
+
+    Reading raises ClientDisconnected, which is an OSError, when the client leaves before the body is complete.
+    """
+
+    def __init__(self, receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+        self._receive = receive
+        self._loop = asyncio.get_running_loop()
+        self._rest = memoryview(b"")
+        self._more = True
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill some of `buffer`, waiting for what is to come. Returns the bytes, 0 at the end of the body."""
+        while not self._rest and self._more:
+            message = asyncio.run_coroutine_threadsafe(self._message(), self._loop).result()
+            if message["type"] != "http.request":
+                raise ClientDisconnected("the client has left before its request was complete")
+            self._rest = memoryview(message.get("body", b""))
+            self._more = message.get("more_body", False)
+        count = min(len(buffer), len(self._rest))
+        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count
+
+    async def _message(self) -> dict[str, Any]:
+        return await self._receive()
