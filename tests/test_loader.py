@@ -312,8 +312,15 @@ class WsgiClass:
 
 async def test_wsgi_is_adapted():
     scope = {
-        **{"type": "http", "method": "GET", "path": "/a", "raw_path": b"/a", "root_path": "", "query_string": b""},
-        **{"headers": [], "http_version": "1.1", "scheme": "http"},
+        "type": "http",
+        "method": "GET",
+        "http_version": "1.1",
+        "scheme": "http",
+        "root_path": "",
+        "path": "/a",
+        "raw_path": b"/a",
+        "query_string": b"",
+        "headers": [],
     }
     sent = await call(load(Config(wsgi, interface="wsgi")), scope)
     assert sent[0]["status"] == 200

@@ -233,6 +233,8 @@ class _Response:
         if self._head is None:
             raise RuntimeError("the response has no head: start_response() was not called (PEP 3333)")
         data, room = as_bytes(data, "body"), self._left
+        if self._bodiless and (more or self._begun):
+            data = b""  # or the server would take its length for that of the whole body
         self._begun = True
         if room is not None:
             self._left = max(0, room - len(data))

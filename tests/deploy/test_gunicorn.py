@@ -464,6 +464,18 @@ def test_wrong_settings(bare, settings, options, message):
         worker(mine, **settings)._config()
 
 
+def test_threads_are_those_of_a_wsgi_application(bare, caplog):
+    assert worker(threads=4)._config().wsgi_threads == 40
+    bare.setenv("FLOWSERVE_INTERFACE", "wsgi")
+    assert worker()._config().wsgi_threads == 40
+    made = worker(threads=4)
+    assert made._config().wsgi_threads == 4
+    Worker.check_config(made.cfg, logging.getLogger("test"))
+    assert not any("--threads" in line for line in caplog.messages)
+    bare.setenv("FLOWSERVE_WSGI_THREADS", "8")
+    assert made._config().wsgi_threads == 8
+
+
 def test_what_has_no_effect_is_said(bare, caplog):
     class Mine(Worker):
         options: ClassVar = {"pid_file": "x"}
