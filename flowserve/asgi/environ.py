@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import os
 import sys
-from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any, TextIO
 from urllib.parse import unquote_to_bytes
 from wsgiref.util import FileWrapper
 
-from flowserve.errors import ClientDisconnected
+from flowserve.asgi.request_body import Incoming, RequestBody
 
 _BLOCK = 65536
 """Bytes of a file that are sent at a time."""
 _SCHEMES = {"ws": "http", "wss": "https"}
 
 
-def environ_of(scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+def environ_of(scope: dict[str, Any], incoming: Incoming) -> dict[str, Any]:
     """Return the environ of a request, all but wsgi.multithread and wsgi.multiprocess.
 
-    Text is what it is in WSGI: each character stands for a byte. wsgi.input reads from `receive` in the running event
-    loop, and is for other threads.
+    Text is what it is in WSGI: each character stands for a byte. wsgi.input reads what is `incoming`, and is for other
+    threads than the event loop's.
     """
     scheme = _SCHEMES.get(scope["scheme"], scope["scheme"])
     raw_path, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
@@ -36,7 +34,7 @@ def environ_of(scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, 
         "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": scheme,
-        "wsgi.input": io.BufferedReader(RequestBody(receive)),
+        "wsgi.input": io.BufferedReader(RequestBody(incoming)),
         "wsgi.input_terminated": True,  # can be read to its end without a Content-Length
         "wsgi.errors": _errors(),
         "wsgi.run_once": False,
@@ -93,35 +91,3 @@ class _FileWrapper(FileWrapper):
 
     def __init__(self, filelike: Any, blksize: int = _BLOCK) -> None:
         super().__init__(filelike, max(blksize, _BLOCK))
-
-
-class RequestBody(io.RawIOBase):
-    """The body of a request, for the thread that reads it; no more of it is kept than one ASGI message.
-
-    Reading raises ClientDisconnected, which is an OSError, when the client leaves before the body is complete.
-    """
-
-    def __init__(self, receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
-        self._receive = receive
-        self._loop = asyncio.get_running_loop()
-        self._rest = memoryview(b"")
-        self._more = True
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill some of `buffer`, waiting for what is to come. Returns the bytes, 0 at the end of the body."""
-        while not self._rest and self._more:
-            message = asyncio.run_coroutine_threadsafe(self._message(), self._loop).result()
-            if message["type"] != "http.request":
-                raise ClientDisconnected("the client has left before its request was complete")
-            self._rest = memoryview(message.get("body", b""))
-            self._more = message.get("more_body", False)
-        count = min(len(buffer), len(self._rest))
-        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
-        return count
-
-    async def _message(self) -> dict[str, Any]:
-        return await self._receive()

@@ -4,8 +4,8 @@ Each request has a thread of a pool, which calls the application, iterates over 
 loop sends what the thread hands over while the thread goes on; only when _WRITE_MARK bytes wait to be sent, it waits
 too. The request's body is received when the application reads it (see `environ`).
 
-Once a part can't be sent, as the client has left, the next one raises in the thread: so that response is closed, and
-the thread is free for others.
+Once the client has left, which is looked for while a response is sent in parts, the next part raises in the thread: so
+that response is closed, and the thread is free for others.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 
 from flowserve.asgi.environ import environ_of
 from flowserve.asgi.http import as_bytes
+from flowserve.asgi.request_body import Incoming
 from flowserve.asgi.threads import ThreadPool
 from flowserve.errors import ClientDisconnected
 from flowserve.http.responses import checked_fields
@@ -58,8 +59,9 @@ class WSGIAdapter:
         if scope["type"] == "websocket":
             await receive()  # websocket.connect
             receive, send = _no_body, partial(_deny, send)
-        environ = environ_of(scope, receive) | self._same
-        response = _Response(environ["REQUEST_METHOD"], send)
+        incoming = Incoming(receive)
+        environ = environ_of(scope, incoming) | self._same
+        response = _Response(environ["REQUEST_METHOD"], incoming, send)
         self._pool.submit(partial(copy_context().run, response.make, self._app, environ))
         await response.send()
 
@@ -88,7 +90,8 @@ class _Response:
     `_alarm` while there is nothing to send.
     """
 
-    def __init__(self, method: str, send: Send) -> None:
+    def __init__(self, method: str, incoming: Incoming, send: Send) -> None:
+        self._incoming = incoming
         self._send = send
         self._loop = asyncio.get_running_loop()
         # the thread's
@@ -121,10 +124,9 @@ class _Response:
                 pass
             self._raise_error()
         finally:
-            with self._changed:
-                self._cut = True
-                self._refused = ClientDisconnected("the request was cut short")
-                self._changed.notify()
+            self._incoming.close()
+            self._cut = True
+            self._refuse(ClientDisconnected("the request was cut short"))
 
     async def _send_next(self) -> bool:
         """Send what has been handed over, or wait for it. Returns whether more may come."""
@@ -140,7 +142,6 @@ class _Response:
         return not made
 
     async def _send_body(self, body: bytes, more: bool) -> None:
-        refused = None
         if self._refused is None:
             try:
                 if self._head is not None and not self._head_sent:
@@ -148,15 +149,26 @@ class _Response:
                     await self._send(self._head)
                 await self._send({"type": "http.response.body", "body": body, "more_body": more})
             except Exception as error:
-                refused = error
+                self._refuse(error)
+        if more:
+            self._incoming.watch(self._client_left)
         with self._changed:
             self._waiting -= len(body)
-            self._refused = self._refused or refused
+            self._changed.notify()
+
+    def _client_left(self) -> None:
+        self._refuse(ClientDisconnected("the client has left"))
+
+    def _refuse(self, error: Exception) -> None:
+        with self._changed:
+            self._refused = self._refused or error
             self._changed.notify()
 
     def _raise_error(self) -> None:
         error, self._error = self._error or self._refused, None
         try:
+            if isinstance(self._refused, ClientDisconnected) and error is self._refused:
+                return  # nobody is there to miss the rest
             if isinstance(error, Exception):
                 raise error
             if error is not None:  # SystemExit and the like, which would end more than this request

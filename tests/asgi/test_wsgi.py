@@ -403,7 +403,7 @@ async def test_a_client_that_only_stops_writing(host, connect):
 
     def app(environ, start_response):
         go.wait()
-        return answer(lambda: Body([b"hello ", b"world"]))(environ, start_response)
+        return answer(b"hello world")(environ, start_response)
 
     server = await host(app)
     client = await connect(server)
@@ -867,6 +867,24 @@ async def test_what_was_cut_is_over(host, connect, logs):
     go.set()
     await until(lambda: len(bodies) == 1 and bodies[0].closed)
     assert called == ["/first"]
+
+
+async def test_a_thread_that_reads_when_its_request_is_cut(host, connect):
+    raised = []
+
+    def app(environ, start_response):
+        try:
+            environ["wsgi.input"].read()
+        except OSError as error:
+            raised.append(error)
+            raise
+
+    server = await host(app, timeout_graceful_shutdown=0)
+    client = await connect(server)
+    await client.raw(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello")
+    await until(lambda: server.server.context.tasks)
+    await within(server.server.shutdown())
+    await until(lambda: raised)
 
 
 @pytest.mark.app_fails
