@@ -12,7 +12,7 @@ from flowserve.errors import ClientDisconnected
 
 
 class Incoming:
-    """What `receive` gives, in the running event loop; at most one message is kept.
+    """What `receive` gives, in the running event loop; at most one message of the body is kept.
 
     `on_disconnect` is called when the client has left, once `watch()` was called.
     """
@@ -21,18 +21,20 @@ class Incoming:
         self.loop = asyncio.get_running_loop()
         self._receive = receive
         self._next: asyncio.Task[dict[str, Any]] | None = None
+        self._after_next: asyncio.Task[dict[str, Any]] | None = None
         self._on_disconnect: Callable[[], None] | None = None
 
     async def receive(self) -> dict[str, Any]:
         """Return the next message."""
         message = await self._ask()
-        self._next = None
+        self._next, self._after_next = self._after_next, None
         if self._on_disconnect is not None:
             self._ask()
         return message
 
     def watch(self, on_disconnect: Callable[[], None]) -> None:
-        """Have `on_disconnect` called when the client leaves. It is not noticed while body waits to be read."""
+        """Have `on_disconnect` called when the client leaves. It is not noticed while more than one message
+        of the body waits to be read."""
         if self._on_disconnect is None:
             self._on_disconnect = on_disconnect
             self._ask()
@@ -40,8 +42,9 @@ class Incoming:
     def close(self) -> None:
         """Receive no more."""
         self._on_disconnect = None
-        if self._next is not None:
-            self._next.cancel()
+        for task in (self._next, self._after_next):
+            if task is not None:
+                task.cancel()
 
     def _ask(self) -> asyncio.Task[dict[str, Any]]:
         if self._next is None:
@@ -50,8 +53,11 @@ class Incoming:
 
     async def _one(self) -> dict[str, Any]:
         message = await self._receive()
-        if message["type"] == "http.disconnect" and self._on_disconnect is not None:
-            self._on_disconnect()
+        if self._on_disconnect is not None:
+            if message["type"] == "http.disconnect":
+                self._on_disconnect()
+            elif not message.get("more_body", False):  # what comes after the end of the body is the disconnect
+                self._after_next = self.loop.create_task(self._one())
         return message
 
 
