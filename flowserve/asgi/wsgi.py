@@ -58,7 +58,7 @@ class WSGIAdapter:
             return
         if scope["type"] == "websocket":
             await receive()  # websocket.connect
-            receive, send = _no_body, partial(_deny, send)
+            receive, send = _without_body(receive), partial(_deny, send)
         incoming = Incoming(receive)
         environ = environ_of(scope, incoming) | self._same
         response = _Response(environ["REQUEST_METHOD"], incoming, send)
@@ -74,8 +74,17 @@ class WSGIAdapter:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-async def _no_body() -> Message:
-    return {"type": "http.request", "body": b"", "more_body": False}
+def _without_body(receive: Receive) -> Receive:
+    """The events of a GET in place of a WebSocket's that is not accepted."""
+    events = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+    async def next_event() -> Message:
+        event = next(events, None)
+        if event is None:
+            await receive()  # websocket.disconnect
+        return event or {"type": "http.disconnect"}
+
+    return next_event
 
 
 async def _deny(send: Send, message: Message) -> None:

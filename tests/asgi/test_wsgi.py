@@ -807,6 +807,43 @@ async def test_a_request_for_a_websocket_is_a_get(host, connect):
     assert (response.status, response.body) == (404, b"GET http")
 
 
+@pytest.mark.both_loops
+async def test_a_client_leaves_in_place_of_a_websocket(host, connect):
+    def endless():
+        while True:
+            yield CHUNK
+            time.sleep(0.001)
+
+    body = Body(endless())
+    client = await connect(await host(answer(lambda: body)))
+    await client.raw(UPGRADE)
+    assert (await client.head()).status == 200
+    client.leave()
+    await until(lambda: len(body.closed) == 1)
+
+
+@pytest.mark.both_loops
+async def test_reading_on_while_the_response_is_sent(host, connect):
+    """The body and the disconnect come by one way; neither takes what is the other's."""
+
+    def app(environ, start_response):
+        start_response("200 OK", TEXT)
+        yield b"begun "
+        while data := environ["wsgi.input"].read(5):
+            yield data
+
+    server = await host(app)
+    client = await connect(server)
+    await client.raw(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
+    assert (await client.head()).status == 200
+    chunks = client.chunks()
+    assert await within(anext_(chunks)) == b"begun "
+    for part in (b"hello", b"world"):
+        await client.raw(part)
+        assert await within(anext_(chunks)) == part
+    assert [chunk async for chunk in chunks] == []
+
+
 @pytest.mark.app_fails
 async def test_an_error_in_place_of_a_websocket(host, connect, logs):
     def app(environ, start_response):
