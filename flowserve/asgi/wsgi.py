@@ -20,10 +20,10 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 from flowserve.asgi.environ import environ_of
-from flowserve.asgi.http import as_bytes
 from flowserve.asgi.request_body import Incoming
 from flowserve.asgi.threads import ThreadPool
 from flowserve.errors import ClientDisconnected
+from flowserve.http.messages import as_bytes
 from flowserve.http.responses import checked_fields
 from flowserve.logs import logger
 
@@ -253,7 +253,7 @@ class _Response:
         """Have a part of the body sent, and the head before the first one. `more` says that there will be others."""
         if self._head is None:
             raise RuntimeError("the response has no head: start_response() was not called (PEP 3333)")
-        data, room = as_bytes(data, "body"), self._left
+        data, room = as_bytes(data, "a part of the body"), self._left
         if self._bodiless and (more or self._begun):
             data = b""  # or the server would take its length for that of the whole body
         self._begun = True
