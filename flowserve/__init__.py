@@ -7,6 +7,7 @@ from flowserve import speed
 speed.choose()
 
 from flowserve.config import Config  # noqa: E402  (after the choice of speed)
+from flowserve.context import draining  # noqa: E402
 from flowserve.errors import (  # noqa: E402
     AlreadyClosed,
     ASGIMisuse,
@@ -77,6 +78,7 @@ __all__ = [
     "accept",
     "broadcast",
     "connect",
+    "draining",
     "run",
     "serve",
     "start_server",

@@ -3,7 +3,7 @@ cimport cython
 from flowserve.timers cimport Timers
 
 cdef class Context:
-    cdef readonly object app, config, loop, outbox, draining
+    cdef readonly object app, config, loop, outbox, draining, variables
     cdef readonly Timers timers
     cdef public object gate, metrics, on_enough, root_path
     cdef public dict refusals, state
@@ -12,9 +12,9 @@ cdef class Context:
     cdef readonly unsigned long thread
     cdef readonly dict tasks
     cdef public Py_ssize_t active, enough, served, websockets
+    cdef readonly bint cutting
     cdef public bint late_websockets, shutting_down
     cdef public double timeout_keep_alive
-    cdef object _variables
     cdef bytes _defaults
     cdef double _defaults_at
     cdef Py_ssize_t _limit
@@ -22,12 +22,7 @@ cdef class Context:
     cpdef bint is_full(self)
     cpdef refused(self, str reason)
     cpdef call_app(self, call, scope)
-    cpdef call_app_for_long(self, call, scope)
-    cpdef returned(self, call, task)
     cpdef cancel_call(self, call)
-    cdef _start(self, call, coroutine)
-    cdef _ended(self, call, bint failed)
+    cpdef ended(self, call, bint failed)
     @cython.locals(now=double)
     cpdef bytes default_headers(self)
-
-cdef _report(error)

@@ -14,6 +14,10 @@ class ConfigError(FlowserveError):
     """An option, or the application named by it, is wrong; the message says which one and what to do."""
 
 
+class SyncApplication(ConfigError):
+    """The application is a plain function where an asynchronous one is wanted; the message says what it gave."""
+
+
 class StartupFailed(FlowserveError):
     """The application's lifespan startup failed; the message carries what it said."""
 
@@ -106,6 +110,8 @@ class ConnectionClosed(FlowserveError):
     `rcvd` and `sent` are the peer's close frame and this end's, None where there was none; `rcvd_then_sent` says which
     came first, None without both. `code` and `reason` are the peer's, or 1006 if it sent none.
     """
+
+    _origin = 0  # the id() of the connection that has ended: of several in one program each has its own errors
 
     def __init__(self, rcvd: Close | None, sent: Close | None, rcvd_then_sent: bool | None = None) -> None:
         if rcvd is None and sent is None:

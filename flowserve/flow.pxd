@@ -8,6 +8,7 @@ cdef class Flow:
     cdef bint _reading
     cdef long long _unsent
     cdef list _waiters
+    cdef object _variables
 
     cpdef write(self, data)
     cpdef writelines(self, data)

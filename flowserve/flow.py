@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
+from contextvars import Context as Variables
 from socket import SO_ERROR, SOL_SOCKET
 from struct import unpack
 from typing import TYPE_CHECKING, Any
@@ -34,10 +35,13 @@ class Flow:
     `connection_lost()`.
     """
 
-    __slots__ = ("_reading", "_unsent", "_waiters", "half_open", "transport", "write_paused")
+    __slots__ = ("_reading", "_unsent", "_variables", "_waiters", "half_open", "transport", "write_paused")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, variables: Variables) -> None:
+        """`variables` are those of whoever owns the connection: what comes in does not belong to whichever application
+        lets it come."""
         self.transport = transport
+        self._variables = variables
         self.half_open: bool = transport.can_write_eof()  # TLS can not
         self.write_paused = False
         self._unsent = 0
@@ -103,7 +107,7 @@ class Flow:
     def resume_reading(self) -> None:
         if not self._reading:
             self._reading = True
-            self.transport.resume_reading()
+            self._variables.copy().run(self.transport.resume_reading)  # asyncio will read in the context of this call
 
     def read_into(self, target: Target) -> None:
         protocol = self.transport.get_protocol()

@@ -6,7 +6,7 @@ cdef class Outgoing:
     cpdef flush(self)
 
 cdef class Outbox:
-    cdef object _loop
+    cdef object _loop, _variables
     cdef list _all
 
     cpdef add(self, Outgoing outgoing)

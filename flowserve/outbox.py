@@ -8,6 +8,7 @@ the next one is written to.
 from __future__ import annotations
 
 import asyncio
+from contextvars import copy_context
 
 
 class Outgoing:
@@ -24,11 +25,12 @@ class Outgoing:
 class Outbox:
     """Those of a worker that have something to write: one callback a turn of the event loop for all of them."""
 
-    __slots__ = ("_all", "_loop")
+    __slots__ = ("_all", "_loop", "_variables")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._all: list[Outgoing] = []
+        self._variables = copy_context()  # not those of whoever writes first
 
     def add(self, outgoing: Outgoing) -> None:
         """Have `outgoing.flush()` called at the end of this turn, unless that is so already."""
@@ -36,7 +38,7 @@ class Outbox:
             return
         outgoing._listed = True
         if not self._all:
-            self._loop.call_soon(self.flush)
+            self._loop.call_soon(self.flush, context=self._variables)
         self._all.append(outgoing)
 
     def flush(self) -> None:

@@ -15,6 +15,7 @@ from types import ModuleType
 
 HOT = (
     "flowserve.timers",
+    "flowserve.application",
     "flowserve.context",
     "flowserve.websocket.mask",
     "flowserve.websocket.frames",

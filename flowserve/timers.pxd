@@ -3,7 +3,7 @@ cimport cython
 cdef double _RESOLUTION
 
 cdef class Timers:
-    cdef object _loop, _handle
+    cdef object _loop, _handle, _variables
     cdef dict _buckets
     cdef list _ticks
     cdef long long _fired

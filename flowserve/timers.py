@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from contextvars import copy_context
 from typing import Protocol
 
 _RESOLUTION = 0.05
@@ -31,7 +32,7 @@ class Timers:
     do: the connection is looked at when its old place comes up, and then put where its deadline is now.
     """
 
-    __slots__ = ("_buckets", "_fired", "_handle", "_loop", "_ticks")
+    __slots__ = ("_buckets", "_fired", "_handle", "_loop", "_ticks", "_variables")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -39,6 +40,7 @@ class Timers:
         self._ticks: list[int] = []  # a heap
         self._fired = 0  # the last tick that was looked at: nothing is put there any more
         self._handle: asyncio.TimerHandle | None = None
+        self._variables = copy_context()  # not those of whoever sets a deadline
 
     def set(self, item: Timed, deadline: float) -> None:
         """Have `item.on_deadline(now)` called at `deadline` (the event loop's time), or up to a tick later."""
@@ -85,7 +87,7 @@ class Timers:
     def _arm(self) -> None:
         if self._handle is not None:
             self._handle.cancel()
-        self._handle = self._loop.call_at(self._ticks[0] * _RESOLUTION, self._fire)
+        self._handle = self._loop.call_at(self._ticks[0] * _RESOLUTION, self._fire, context=self._variables)
 
     def _call(self, item: Timed, now: float) -> None:
         try:

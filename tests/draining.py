@@ -18,6 +18,8 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+import flowserve
+
 TESTS = Path(__file__).parent
 
 
@@ -48,7 +50,7 @@ async def hoarder(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def goodbye(websocket: WebSocket) -> None:
-    await websocket.scope["state"]["flowserve.draining"].wait()
+    await flowserve.draining().wait()
     with contextlib.suppress(WebSocketDisconnect):
         await websocket.send_text("restarting")
 

@@ -13,6 +13,7 @@ import socket
 import ssl as tls
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextvars import copy_context
 from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -369,6 +370,7 @@ class Act:
     """One call of the application, played by the test."""
 
     def __init__(self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Any) -> None:
+        self.variables = copy_context()  # as the application has them
         self.scope = scope
         self.raw_receive = receive
         self.raw_send = send

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import sys
 from collections.abc import AsyncIterator
+from contextvars import copy_context
 from typing import Any, cast
 
 import pytest
@@ -34,7 +35,7 @@ class Transport:
 
 
 def flow_over(transport: Transport) -> Flow:
-    flow = Flow(transport)  # type: ignore[arg-type]
+    flow = Flow(transport, copy_context())  # type: ignore[arg-type]
     assert transport.calls == []
     return flow
 
@@ -181,7 +182,7 @@ class Passing(asyncio.Protocol):
         self.ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.flow = Flow(cast(asyncio.Transport, transport))
+        self.flow = Flow(cast(asyncio.Transport, transport), copy_context())
 
     def data_received(self, data: bytes) -> None:
         self.got += data

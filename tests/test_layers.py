@@ -12,6 +12,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "flowserve"
 
 LEAVES = {
+    "app_errors",
+    "application",
     "config",
     "compression",
     "context",
@@ -35,6 +37,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "_build": set(),
     "__init__": {
         "config",
+        "context",
         "errors",
         "http",
         "server",
@@ -65,10 +68,12 @@ MAY_KNOW: dict[str, set[str]] = {
     "places": {"options"},
     "slowsends": {"errors"},
     "logs": {"accesslog", "config", "errors"},
-    "loops": {"errors"},
+    "loops": {"app_errors", "errors", "logs"},
     "configfile": {"config", "errors", "options"},
     "loader": {"asgi", "config", "errors"},
-    "context": {"compact", "config", "errors", "logs", "metrics", "timers"},
+    "app_errors": {"errors", "logs"},
+    "application": {"app_errors", "errors"},
+    "context": {"application", "config", "metrics", "timers"},
     # The wire: values and state machines, no asyncio and not each other.
     "websocket": {"errors"},
     "http": {"errors"},
@@ -81,7 +86,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "metered": {"context", "metrics", "session", "stream", "websocket"},
     "asgi": {
         *("compact", "config", "context", "errors", "http", "logs", "metrics", "outbox", "session", "stream", "timers"),
-        *("waiters", "websocket"),
+        *("app_errors", "application", "waiters", "websocket"),
     },
     "server": {"asgi", "http", "metered", "outbox", "session", "websocket", *LEAVES},
     "library": {"http", "outbox", "session", "websocket", *LEAVES} - {"loader"},

@@ -17,7 +17,7 @@ class Loop:
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         self.errors.append(context)
 
-    def call_soon(self, callback: Any) -> None:
+    def call_soon(self, callback: Any, context: Any) -> None:
         self.called.append(callback)
 
     def end_turn(self) -> None:

@@ -17,7 +17,7 @@ cdef class HTTPCycle(Outgoing):
     cdef int _status, _turns
     cdef unsigned long long _parts, _parts_seen
     cdef Context _context
-    cdef object _stream
+    cdef object _stream, _variables
     cdef Request _request
     cdef double _quiet_since, _started_at
     cdef list _waiters
@@ -42,4 +42,5 @@ cdef class HTTPCycle(Outgoing):
     @cython.locals(body=bytes, more=bint)
     cdef bint _send_body(self, dict message) except -1
     cdef _finish(self)
-    cdef _log(self)
+    cpdef _log(self)
+    cpdef bint has_ended(self) except -1

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context as Variables
 from time import perf_counter
 from typing import Any
 
@@ -64,6 +65,7 @@ class HTTPCycle(Outgoing):
         "_stream",
         "_told",
         "_turns",
+        "_variables",
         "_waiters",
         "deadline",
         "tick",
@@ -93,13 +95,14 @@ class HTTPCycle(Outgoing):
         self._status = 0
         self._started_at = perf_counter()
         self._waiters: list[asyncio.Future[None]] | None = None
+        self._variables: Variables | None = None  # of the application, until the access line is written
         self.deadline = 0.0
         self.tick = 0
 
     def run(self) -> None:
         """Call the application."""
         scope = http_scope(self._request, self._stream.peer, self._context)
-        self._context.call_app(self, scope)
+        self._variables = self._context.call_app(self, scope)
 
     # What the stream tells
 
@@ -133,7 +136,7 @@ class HTTPCycle(Outgoing):
         """The connection is gone."""
         if not self._complete and not self._disconnected:
             self._status = self._status or _CLIENT_CLOSED_REQUEST
-            self._log()
+            self._variables.copy().run(self._log)  # type: ignore[union-attr]
             timeout = self._context.config.timeout_disconnect
             if self._begun and timeout is not None:
                 self._context.timers.set(self, self._context.loop.time() + timeout)
@@ -274,6 +277,7 @@ class HTTPCycle(Outgoing):
         self._stream.finished()
 
     def _log(self) -> None:
+        self._variables = None  # they may hold whatever refers to this
         if self._context.metrics is not None:
             self._context.metrics.request(self._request.method, self._status, perf_counter() - self._started_at)
         if self._context.access_log:
@@ -282,6 +286,10 @@ class HTTPCycle(Outgoing):
             seconds = perf_counter() - self._started_at
             peer = str(self._stream.peer)
             logs.access_http(peer, request.method, target, request.http_version, self._status, seconds)
+
+    def has_ended(self) -> bool:
+        """Whether receive() gives the disconnect, once the body is taken."""
+        return self._disconnected or self._complete or self._left
 
     def app_done(self, failed: bool) -> None:
         """The application has returned, or raised (`failed`)."""

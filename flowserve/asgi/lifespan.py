@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from flowserve.app_errors import ends_program
+from flowserve.application import awaited
 from flowserve.context import DRAINING, Context
-from flowserve.errors import ASGIMisuse, StartupFailed
+from flowserve.errors import ASGIMisuse, FlowserveError, StartupFailed, SyncApplication
 from flowserve.logs import logger
+
+
+class _Exit(FlowserveError):
+    """In the place of SystemExit, which asyncio would pass on to whoever runs the event loop."""
 
 
 class Lifespan:
     """Tells the application of the worker's start and end. `context.state` is what it may fill at startup.
 
-    The event in it under 'flowserve.draining', which the scope's extension of that name announces, is set when the
-    worker begins to shut down; lifespan.shutdown comes when all connections have ended.
+    The event that `flowserve.draining()` gives, which the scope's extension 'flowserve.draining' announces, is set when
+    the worker begins to shut down; lifespan.shutdown comes when all connections have ended.
     """
 
     def __init__(self, context: Context) -> None:
@@ -27,9 +33,10 @@ class Lifespan:
         self._supported = False
 
     async def startup(self) -> None:
-        """Send lifespan.startup and wait for the answer. Raises StartupFailed.
+        """Send lifespan.startup and wait for the answer. Raises StartupFailed, and SyncApplication.
 
-        With lifespan 'auto', an application that raises before it answers is taken not to support the protocol.
+        With lifespan 'auto', an application that raises before it answers is taken not to support the protocol; but
+        when it says sys.exit() it means it.
         """
         if self._mode == "off":
             return
@@ -39,10 +46,16 @@ class Lifespan:
             "state": self._context.state,
             "extensions": {DRAINING: {}},
         }
-        self._task = asyncio.get_running_loop().create_task(self._run(scope))
+        create_task = asyncio.get_running_loop().create_task
+        self._task = self._context.variables.copy().run(create_task, self._run(scope))
         self._task.add_done_callback(self._ended)
         reply = await self._exchange("startup")
         if reply is None:
+            error = self._error()
+            if isinstance(error, SyncApplication):
+                raise error
+            if isinstance(error, _Exit):
+                raise StartupFailed(f"the application ended its startup with {error}")
             if self._mode == "on":
                 self._log_error()
                 raise StartupFailed("the application ended its lifespan before startup was complete")
@@ -67,7 +80,13 @@ class Lifespan:
             self._task.cancel()
 
     async def _run(self, scope: dict[str, Any]) -> None:
-        await self._context.app(scope, self._inbox.get, self._send)
+        await asyncio.sleep(0)  # with asyncio.eager_task_factory the first event is not there before
+        try:
+            await awaited(self._context.app(scope, self._inbox.get, self._send))
+        except (SystemExit, KeyboardInterrupt) as error:
+            if ends_program(error):
+                raise
+            raise _Exit(repr(error)) from error
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         error = self._error()  # looked at in any case, so that asyncio does not complain of it

@@ -69,8 +69,8 @@ def websocket_scope(request: Request, subprotocols: list[str], peer: Peer, conte
 
     Its extensions: 'websocket.http.response' (Denial Response), and with permessage-deflate on 'flowserve.compress': a
     websocket.send may have the key 'compress', True or False, to have that message compressed or not whatever its
-    length; 'flowserve.draining': `scope["state"]["flowserve.draining"]` is an asyncio.Event that is set when the server
-    begins to shut down; over TLS 'tls' (ASGI TLS extension, version 0.2).
+    length; 'flowserve.draining': there is `flowserve.draining()`, an event that is set when the server begins to shut
+    down; over TLS 'tls' (ASGI TLS extension, version 0.2).
     """
     scope = build_scope(_WEBSOCKET, "wss" if peer.secure else "ws", request, peer, context)
     scope["asgi"] = _ASGI.copy()

@@ -6,7 +6,7 @@ from flowserve.http.messages cimport as_bytes
 from flowserve.session cimport Session
 from flowserve.waiters cimport joined, wake
 
-cdef int _CONNECTING, _ACCEPTED, _DENYING, _DONE
+cdef int _OPEN, _CONNECTING, _ACCEPTED, _DENYING, _DONE
 cdef dict _TEXT, _BYTES
 
 cdef object _NOTHING, DONE
@@ -16,7 +16,7 @@ cdef class Done:
 
 cdef class WebSocketCycle:
     cdef Context _context
-    cdef object _client, _raw_target, _request, _stream
+    cdef object _client, _raw_target, _request, _stream, _variables
     cdef list _waiters
     cdef Session _session
     cdef int _state, _deny_status
@@ -37,8 +37,12 @@ cdef class WebSocketCycle:
     cdef bint _handshake(self, kind, message) except -1
     cdef _accept(self, message)
     cdef bint _deny(self, message) except -1
-    cdef _refuse(self, int status, str detail)
-    cdef _end(self, int status)
+    cpdef _refuse(self, int status, str detail)
+    cpdef _end(self, int status)
+    cpdef _time_out(self)
+    @cython.locals(session=Session)
+    cpdef bint has_ended(self) except -1
+    cpdef _log_close(self, Session session)
     cdef _wait(self)
     cdef _wake(self)
     cdef str _name(self)

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Callable, Generator
+from contextvars import Context as Variables
 from threading import get_ident
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
@@ -16,7 +17,7 @@ from flowserve.http.messages import as_bytes
 from flowserve.session import Session
 from flowserve.stream import Peer
 from flowserve.waiters import joined, wake
-from flowserve.websocket.constants import is_sendable
+from flowserve.websocket.constants import State, is_sendable
 
 if TYPE_CHECKING:
     from flowserve.context import Context
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 TAKE_SESSION = "flowserve.take_session"
 """A key of websocket.accept: called with the Session, which the application then uses itself."""
 
+_OPEN = int(State.OPEN)
 _CONNECTING = 0  # the application has not said yet what it wants
 _ACCEPTED = 1
 _DENYING = 2  # its own HTTP response is on the way
@@ -80,6 +82,7 @@ class WebSocketCycle:
         "_state",
         "_stream",
         "_told",
+        "_variables",
         "_waiters",
         "deadline",
         "tick",
@@ -100,6 +103,7 @@ class WebSocketCycle:
         self._denied = False  # the head of its own response is on its way
         self._started_at = perf_counter()
         self._waiters: list[asyncio.Future[None]] | None = None
+        self._variables: Variables | None = None  # of the application, until the last access line is written
         self.deadline = 0.0
         self.tick = 0
 
@@ -110,7 +114,7 @@ class WebSocketCycle:
         scope = websocket_scope(request, subprotocols, self._stream.peer, context)
         context.timers.set(self, context.loop.time() + context.config.timeout_handshake)
         context.websockets += 1
-        context.call_app_for_long(self, scope)
+        self._variables = context.call_app(self, scope)
 
     # What the application calls
 
@@ -271,24 +275,33 @@ class WebSocketCycle:
             context.metrics.request(request.method, status, seconds)
         if context.config.access_log:
             logs.access_http(self._name(), request.method, self._target(), request.http_version, status, seconds)
+        self._variables = None  # they may hold whatever refers to this
 
     # While the application decides
 
     def disconnected(self) -> None:
         """The client has left before the WebSocket was accepted."""
         if self._state in (_CONNECTING, _DENYING):
-            self._end(self._deny_status or 499)
+            self._in_context(self._end, self._deny_status or 499)
 
     def shutdown(self) -> None:
         """The server stops before the application has decided."""
         if self._state == _CONNECTING:
-            self._refuse(503, "The server is shutting down")
+            self._in_context(self._refuse, 503, "The server is shutting down")
 
     def on_deadline(self, now: float) -> None:
         """The application took too long to accept or deny."""
         if self._state == _CONNECTING:
-            logs.logger.error("The application neither accepted nor denied a WebSocket in time (--timeout-handshake)")
-            self._refuse(504, "The application did not answer in time")
+            self._in_context(self._time_out)
+
+    def _time_out(self) -> None:
+        logs.logger.error("The application neither accepted nor denied a WebSocket in time (--timeout-handshake)")
+        self._refuse(504, "The application did not answer in time")
+
+    def _in_context(self, function: Callable[..., None], *args: Any) -> None:
+        """Call `function` in the context of the application's call, for the sake of what it logs; a copy, as the
+        application may be running in it."""
+        self._variables.copy().run(function, *args)  # type: ignore[union-attr]
 
     def _wait(self) -> asyncio.Future[None]:
         waiter: asyncio.Future[None] = self._context.loop.create_future()
@@ -301,9 +314,12 @@ class WebSocketCycle:
 
     # The end
 
-    def returned(self, task: asyncio.Task[None]) -> None:
-        """The application's task has ended."""
-        self._context.returned(self, task)
+    def has_ended(self) -> bool:
+        """Whether receive() gives the disconnect, when all messages are taken."""
+        session = self._session
+        if session is None:
+            return self._state == _DONE
+        return session.lost or session.connection.state != _OPEN
 
     def app_done(self, failed: bool) -> None:
         """The application has returned, or raised (`failed`)."""
@@ -321,18 +337,22 @@ class WebSocketCycle:
         """The connection is gone."""
         self._context.websockets -= 1
         if self._context.config.access_log:
-            connection = session.connection
-            logs.access_websocket_close(
-                self._name(),
-                self._target(),
-                session.close_code,
-                perf_counter() - self._started_at,
-                connection.messages_in,
-                connection.bytes_in,
-                connection.messages_out,
-                connection.bytes_out,
-                session.dropped,
-            )
+            self._in_context(self._log_close, session)
+        self._variables = None
+
+    def _log_close(self, session: Session) -> None:
+        connection = session.connection
+        logs.access_websocket_close(
+            self._name(),
+            self._target(),
+            session.close_code,
+            perf_counter() - self._started_at,
+            connection.messages_in,
+            connection.bytes_in,
+            connection.messages_out,
+            connection.bytes_out,
+            session.dropped,
+        )
 
     def _name(self) -> str:
         return str(Peer(self._client, None, False))

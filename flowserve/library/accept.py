@@ -7,6 +7,7 @@ import socket
 import ssl as tls
 import sys
 from collections.abc import Generator, Iterable, Sequence
+from contextvars import Context as Variables
 from email.utils import formatdate
 from typing import Any, cast
 
@@ -157,12 +158,12 @@ class accept:  # noqa: N801  (used like a function)
         offers = head.values(b"sec-websocket-extensions")
         codec, extensions = negotiation.agree(deflate_settings(config, Role.SERVER), offers)
         own = response_fields(key, subprotocol, extensions, self._extra)
-        flow = Flow(transport)
+        flow = Flow(transport, home.variables)
         flow.write(encode_switching(own, self._extra, _date()))
         connection = Connection(Role.SERVER, config.ws_max_size, config.ws_max_frames_per_message, codec)
         session = Session(connection, flow, home)
         ws = WebSocket(session, subprotocol, request=request)
-        reception.hand_over(session)
+        reception.hand_over(session, home.variables)
         return ws
 
 
@@ -198,14 +199,15 @@ class _Reception(asyncio.Protocol):
         if ended and not self.eof_received():
             transport.close()
 
-    def hand_over(self, session: Session) -> None:
-        """Make `session` the transport's protocol, and give it what came behind the request."""
+    def hand_over(self, session: Session, variables: Variables) -> None:
+        """Make `session` the transport's protocol, and give it what came behind the request. It is called with
+        `variables` from now on."""
         replaced, self.replaced = self.replaced, None
         if replaced is not None:
             session.on_lost = lambda _: replaced[1].connection_lost(None)
         self.transport.set_protocol(cast(asyncio.Protocol, session))
         if not self.transport.is_closing():
-            self.transport.resume_reading()
+            variables.copy().run(self.transport.resume_reading)
         if self._rest:
             session.data_received(self._rest)
         if self._eof and not session.eof_received():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context as Variables
 
 from flowserve.config import Config
 from flowserve.errors import HandshakeError
@@ -45,12 +46,12 @@ class Exchange(asyncio.Protocol):
             if self._timer is not None:
                 self._timer.cancel()
 
-    def hand_over(self, protocol: asyncio.Protocol) -> None:
-        """Make `protocol` the transport's, and give it what has come behind the response. Not if the connection is
-        `lost`."""
+    def hand_over(self, protocol: asyncio.Protocol, variables: Variables) -> None:
+        """Make `protocol` the transport's, and give it what has come behind the response; it is called with `variables`
+        from now on. Not if the connection is `lost`."""
         self._successor = protocol
         self._transport.set_protocol(protocol)
-        self._transport.resume_reading()
+        variables.copy().run(self._transport.resume_reading)
         if self.rest:
             protocol.data_received(self.rest)
 

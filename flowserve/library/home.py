@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Hashable, Mapping
+from contextvars import Context as Variables
 from typing import Any
 
 from flowserve.config import COMPRESSION, OPTIONS, WEBSOCKET, Config
@@ -17,13 +18,13 @@ _UNLIMITED = {"max_size": 1 << 62, "max_queue": 1 << 30, "close_timeout": 1e9}
 _NOT_ONE_BY_ONE = ("per_message_deflate", "max_connections")
 """Options with another name here, or which mean nothing for a single WebSocket."""
 
-_shared: dict[asyncio.AbstractEventLoop, tuple[Outbox, Timers]] = {}
+_shared: dict[asyncio.AbstractEventLoop, tuple[Variables, Outbox, Timers]] = {}
 
 
 class Home:
     """The `context.Household` of the WebSockets that a program opens with the same options, in one event loop."""
 
-    __slots__ = ("config", "live", "loop", "outbox", "timers")
+    __slots__ = ("config", "live", "loop", "outbox", "timers", "variables")
 
     def __init__(self, config: Config, loop: asyncio.AbstractEventLoop) -> None:
         self.config = config
@@ -32,9 +33,15 @@ class Home:
             for each in list(_shared):
                 if each.is_closed():
                     _shared.pop(each, None)
-            _shared[loop] = Outbox(loop), Timers(loop)
-        self.outbox, self.timers = _shared[loop]
+            _shared[loop] = _make_shared(loop)
+        self.variables, self.outbox, self.timers = _shared[loop]
         self.live: set[Any] = set()
+
+
+def _make_shared(loop: asyncio.AbstractEventLoop) -> tuple[Variables, Outbox, Timers]:
+    """What they share; the context variables are none: those of whoever opens a WebSocket are not for its callbacks."""
+    variables = Variables()
+    return variables, variables.run(Outbox, loop), variables.run(Timers, loop)
 
 
 def read_options(options: Mapping[str, Any]) -> Config:

@@ -59,13 +59,13 @@ async def open_websocket(transport: asyncio.Transport, uri: URI, wish: Wish, hom
         raise HandshakeError(response.status, error.detail, response.headers, response.body) from None
     config = home.config
     connection = Connection(Role.CLIENT, config.ws_max_size, config.ws_max_frames_per_message, codec)
-    session = Session(connection, Flow(transport), home)
+    session = Session(connection, Flow(transport, home.variables), home)
     ws = WebSocket(session, subprotocol, response=_shown(response))
     if exchange.lost:
         connection.feed(exchange.rest)  # which may be all that the server had to say
         session.connection_lost(None)
     else:
-        exchange.hand_over(cast(asyncio.Protocol, session))
+        exchange.hand_over(cast(asyncio.Protocol, session), home.variables)
     return ws
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Sequence
+from contextvars import Context as Variables
 from typing import NamedTuple, Protocol, cast
 
 from flowserve.context import Context
@@ -123,7 +124,8 @@ class Gate:
     def flow(self, transport: asyncio.BaseTransport, key: bytes | None) -> Flow:
         """Return the flow for a connection that has entered; it leaves when the transport is lost."""
         carrier = cast(asyncio.Transport, transport)
-        return Flow(carrier) if key is None else _CountedFlow(carrier, self, key)
+        variables = self._context.variables
+        return Flow(carrier, variables) if key is None else _CountedFlow(carrier, variables, self, key)
 
     def turn_away(self, peer: Peer, why: str, unexpected: bool = False) -> None:
         """Log and count a connection that did not begin with a PROXY header as it should.
@@ -197,8 +199,8 @@ class _CountedFlow(Flow):
 
     __slots__ = ("_gate", "_key")
 
-    def __init__(self, transport: asyncio.Transport, gate: Gate, key: bytes) -> None:
-        super().__init__(transport)
+    def __init__(self, transport: asyncio.Transport, variables: Variables, gate: Gate, key: bytes) -> None:
+        super().__init__(transport, variables)
         self._gate = gate
         self._key: bytes | None = key
 

@@ -28,7 +28,7 @@ cdef class H1Connection:
     cpdef begin(self, Flow flow, peer, bint trusted)
     cpdef data_received(self, bytes data)
     @cython.locals(idle=bint)
-    cdef _parse(self, bytes data)
+    cpdef _parse(self, bytes data)
     cdef bint _is_free(self) except -1
     @cython.locals(context=Context, cycle=HTTPCycle)
     cpdef on_request(self, Request request)

@@ -96,7 +96,7 @@ class H1Connection:
     def connection_made(self, transport: Any) -> None:
         gate = self._context.gate
         if gate is None:
-            self.begin(Flow(transport), peer_of(transport), False)
+            self.begin(Flow(transport, self._context.variables), peer_of(transport), False)
         else:
             gate.receive(self, transport, peer_of(transport))
 
@@ -365,7 +365,7 @@ class H1Connection:
             return
         if self._pending:
             data, self._pending = self._pending, b""
-            self._parse(data)
+            self._context.variables.copy().run(self._parse, data)  # here may run the application that has just finished
         self.resume_reading()
         if self._eof and self._cycle is None and not self._closing:
             self._close()

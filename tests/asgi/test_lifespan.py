@@ -66,7 +66,7 @@ async def test_the_state_is_the_applications_to_fill() -> None:
 
     life, context = lifespan(app)
     await within(life.startup())
-    assert context.state == {"pool": "a pool", "flowserve.draining": context.draining}
+    assert context.state == {"pool": "a pool"}
     await within(life.shutdown())
 
 

@@ -50,7 +50,7 @@ def test_http(loop: asyncio.AbstractEventLoop) -> None:
         "headers": [(b"host", b"a"), (b"x", b"1"), (b"x", b"2")],
         "client": ("192.0.2.1", 50000),
         "server": ("192.0.2.2", 8000),
-        "state": {"flowserve.draining": plain.draining},
+        "state": {},
     }
 
 
@@ -69,7 +69,7 @@ def test_websocket(loop: asyncio.AbstractEventLoop) -> None:
         "client": ("192.0.2.1", 50000),
         "server": ("192.0.2.2", 8000),
         "subprotocols": ["a", "b"],
-        "state": {"flowserve.draining": plain.draining},
+        "state": {},
         "extensions": {"websocket.http.response": {}, "flowserve.draining": {}},
     }
 
@@ -122,10 +122,10 @@ def test_what_an_application_writes_stays_in_its_scope(loop: asyncio.AbstractEve
         first["asgi"]["mine"] = 1
         first.get("extensions", {})["mine"] = 1
         second = make()
-        assert second["state"] == {"pool": pool, "flowserve.draining": shared.draining}
+        assert second["state"] == {"pool": pool}
         assert second["asgi"] == asgi
         assert "mine" not in second.get("extensions", {})
-    assert shared.state == {"pool": pool, "flowserve.draining": shared.draining}
+    assert shared.state == {"pool": pool}
 
 
 def test_types(loop: asyncio.AbstractEventLoop) -> None:

@@ -14,6 +14,7 @@ import pytest
 from draining import Traffic, launched
 from helpers import PATIENCE, UPGRADE, Client, echo, until, within
 
+import flowserve
 from flowserve import Config
 from flowserve.context import Context
 from flowserve.outbox import Outbox
@@ -198,9 +199,10 @@ def shutting_down(server) -> asyncio.Task:
     return asyncio.ensure_future(server.server.shutdown())
 
 
-def draining(scope) -> asyncio.Event:
-    assert scope["extensions"]["flowserve.draining"] == {}
-    event = scope["state"]["flowserve.draining"]
+def draining(act) -> asyncio.Event:
+    assert act.scope["extensions"]["flowserve.draining"] == {}
+    assert act.scope["state"] == {}
+    event = act.variables.run(flowserve.draining)
     assert isinstance(event, asyncio.Event)
     return event
 
@@ -210,7 +212,7 @@ async def test_closes_over_the_drain(serve, stage, open_ws):
     options = {"ws_shutdown_code": 1001, "ws_shutdown_reason": "moving on"}
     server = await serve(stage, timeout_drain=1.5, **options)
     acts, clients = await open_all(server, stage, open_ws, 40)
-    events = [draining(act.scope) for act in acts]
+    events = [draining(act) for act in acts]
     assert not any(event.is_set() for event in events)
     loop = asyncio.get_running_loop()
     moments: list[float] = []
@@ -245,7 +247,7 @@ async def test_the_application_says_goodbye(serve, connect, seconds):
     async def app(scope, receive, send):
         assert (await receive())["type"] == "websocket.connect"
         await send({"type": "websocket.accept"})
-        notice = asyncio.ensure_future(draining(scope).wait())
+        notice = asyncio.ensure_future(flowserve.draining().wait())
         incoming = asyncio.ensure_future(receive())
         await asyncio.wait({notice, incoming}, return_when=asyncio.FIRST_COMPLETED)
         await send({"type": "websocket.send", "text": "see you"})
@@ -272,7 +274,7 @@ async def test_lifespan_has_the_event_and_ends_last(serve, connect):
     events: list[asyncio.Event] = []
 
     async def app(scope, receive, send):
-        events.append(draining(scope))
+        events.append(flowserve.draining())
         if scope["type"] == "lifespan":
             await receive()
             await send({"type": "lifespan.startup.complete"})
@@ -302,7 +304,7 @@ async def test_cut_ends_the_drain(serve, stage, open_ws):
     server = await serve(stage, timeout_drain=60, timeout_graceful_shutdown=60, ws_close_timeout=60)
     acts, clients = await open_all(server, stage, open_ws, 3)
     task = shutting_down(server)
-    await within(draining(acts[0].scope).wait())
+    await within(draining(acts[0]).wait())
     server.server.cut()
     await within(task)
     for act, client in zip(acts, clients, strict=True):
@@ -322,7 +324,7 @@ async def busy(serve, stage, open_ws):
 
     async def begin() -> None:
         tasks.append(shutting_down(server))
-        await within(draining(act.scope).wait())
+        await within(draining(act).wait())
 
     server.begin, server.tasks = begin, tasks
     yield server
@@ -412,7 +414,7 @@ async def test_a_handshake_under_way_is_completed(serve, stage, connect, open_ws
         await client.raw(UPGRADE)
     acts = [await stage.next() for _ in range(3)]
     task = shutting_down(server)
-    await within(draining(acts[0].scope).wait())
+    await within(draining(acts[0]).wait())
     await clients[3].raw(UPGRADE)
     acts.append(await stage.next())
     for act in acts[1:]:
@@ -437,7 +439,7 @@ async def test_without_a_drain_handshakes_get_a_moment(serve, stage, connect):
     await client.raw(UPGRADE)
     act = await stage.next()
     task = shutting_down(server)
-    await within(draining(act.scope).wait())
+    await within(draining(act).wait())
     await fresh.raw(UPGRADE)
     late = await stage.next()
     await late.accept()

@@ -11,6 +11,7 @@ import pytest
 from draining import Traffic, launched
 from helpers import Client, echo, hello, until, within
 
+import flowserve
 from flowserve import Config, ConfigError, Server
 from flowserve.server.wear import memory
 
@@ -86,7 +87,7 @@ async def test_nothing_is_told_while_it_shuts_down(serve, stage, connect):
     await act.accept()
     await opening
     task = asyncio.ensure_future(server.server.shutdown())
-    await within(act.scope["state"]["flowserve.draining"].wait())
+    await within(act.variables.run(flowserve.draining).wait())
     await other.raw(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     await (await stage.next()).answer(b"ok")
     assert (await other.response()).status == 200
