@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import dis
 import functools
 import importlib
 import inspect
@@ -12,7 +13,6 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, cast
 
-from asgiref.compatibility import double_to_single_callable
 from asgiref.sync import iscoroutinefunction
 from asgiref.typing import ASGI3Application
 
@@ -36,13 +36,22 @@ def load(config: Config) -> ASGI3Application:
         raise ConfigError(f"{name} is {_described(app)}, not an ASGI application{_inside(app, name)}")
     interface = _detect(app, name) if config.interface == "auto" else config.interface
     if interface == "asgi2":
-        app = double_to_single_callable(app)  # type: ignore[no-untyped-call]
+        app = _from_asgi2(app)
     elif interface == "wsgi":
         from flowserve.asgi.wsgi import WSGIAdapter
 
         # A program that serves an object may be one of many, such as gunicorn's workers.
         app = WSGIAdapter(app, config.wsgi_threads, config.workers > 1 or not isinstance(config.app, str))
     return cast(ASGI3Application, app)
+
+
+def _from_asgi2(app: Callable[..., Any]) -> Any:
+    """An ASGI 3 application that calls `app` as ASGI 2 wants it: with the scope, then what it returns with the rest."""
+
+    async def call(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await app({**scope, "asgi": {**scope["asgi"], "version": "2.0"}})(receive, send)
+
+    return call
 
 
 def _import(name: str, app_dir: str) -> Any:
@@ -127,6 +136,10 @@ def _detect(app: Callable[..., Any], name: str) -> str:
     if _needs_nothing(signature):
         raise ConfigError(f"{name} needs no arguments; if it makes the application, add --factory")
     if _takes(signature, 3):
+        if _never_awaitable(app):
+            raise ConfigError(
+                f"{name} is no asynchronous function; an ASGI application is: async def {_name_of(app)}{signature}"
+            )
         return "asgi3"
     if not _is_async(app):
         if _takes(signature, 1):
@@ -157,6 +170,28 @@ def _is_async(app: Any) -> bool:
     while isinstance(app, functools.partial):
         app = app.func
     return iscoroutinefunction(app) or iscoroutinefunction(getattr(app, "__call__", None))  # noqa: B004
+
+
+def _never_awaitable(app: Any) -> bool:
+    """Whether `app` is a function whose calls give nothing to await, by its code: a generator, or one without a value
+    to return."""
+    if inspect.isgeneratorfunction(app) or inspect.isasyncgenfunction(app):
+        return True
+    if not inspect.isfunction(app) or _is_async(app):
+        return False
+    steps = [step for step in dis.get_instructions(app) if step.opname != "EXTENDED_ARG"]
+    ends = [index for index, step in enumerate(steps) if step.opname.startswith("RETURN_")]
+    return bool(ends) and all(None is _returned(steps, index) for index in ends)
+
+
+def _returned(steps: list[dis.Instruction], index: int) -> Any:
+    """The constant that the instruction at `index` returns; anything else if it may not be one."""
+    step = steps[index] if steps[index].opname == "RETURN_CONST" else steps[index - 1]
+    return step.argval if step.opname in ("RETURN_CONST", "LOAD_CONST") else step
+
+
+def _name_of(app: Any) -> str:
+    return str(getattr(app, "__name__", "app"))
 
 
 def _signature(app: Any) -> inspect.Signature | None:

@@ -291,9 +291,10 @@ class Asgi2Instance:
 @pytest.mark.parametrize("interface", ["auto", "asgi2"])
 @pytest.mark.parametrize("app", [Asgi2, asgi2_function, Asgi2Instance(), functools.partial(asgi2_function)])
 async def test_asgi2_is_adapted(app, interface):
-    assert await call(load(Config(app, interface=interface)), {"type": "http"}) == [
-        {"type": "done", "scope": {"type": "http"}}
-    ]
+    scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.5"}}
+    told = {"type": "http", "asgi": {"version": "2.0", "spec_version": "2.5"}}
+    assert await call(load(Config(app, interface=interface)), scope) == [{"type": "done", "scope": told}]
+    assert scope["asgi"]["version"] == "3.0"
 
 
 def wsgi(environ, start_response):
