@@ -7,17 +7,21 @@ import dataclasses
 import socket
 import ssl as tls
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from flowserve.app_errors import holds_only
 from flowserve.asgi.websocket import TAKE_SESSION
 from flowserve.config import HTTP, LIMITS, OPTIONS, PROTECTION, PROXIES, SIGHT, TLS, Config
 from flowserve.errors import ConfigError, HandshakeError
 from flowserve.http.headers import Headers
+from flowserve.library.endings import tells_end_of
 from flowserve.library.events import EventStream
 from flowserve.library.heads import Request
 from flowserve.library.home import read_options
 from flowserve.library.terms import Handshake, Origins, ProcessRequest, SelectSubprotocol, Terms, answer_of
 from flowserve.library.websocket import WebSocket
+from flowserve.logs import logger
 from flowserve.places import Bind
 from flowserve.server.worker import Server
 
@@ -52,7 +56,7 @@ def serve(
     """Serve WebSockets: `async with serve(handler, "localhost", 8765) as server`, or `server = await serve(...)`.
 
     `handler(ws)` is called for each. When it returns, the WebSocket is closed with 1000, and with 1011 when it raises,
-    which the log tells of; ConnectionClosed is no error.
+    which the log tells of; ConnectionClosed of this WebSocket is no error.
 
     It listens at `host`, several hosts or None for every interface, and `port`, 0 or None for a free one; or at the
     UNIX domain socket `uds`; or at `sock`, bound already. `ssl` is a server's context, for wss.
@@ -247,6 +251,10 @@ class _Host:
         self.idle.clear()
         try:
             await self._handler(ws)
+        except BaseException as error:
+            if not holds_only(error, partial(tells_end_of, ws.session.connection)):
+                raise
+            logger.debug("The handler ended with %r, as its WebSocket had", error)
         finally:
             self.connections.discard(ws)
             if not self.connections:

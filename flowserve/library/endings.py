@@ -39,11 +39,17 @@ def closed_error(connection: Connection, told: bool = False, lost_by: Exception 
     else:
         kind = _AlreadyClosedError if told else ConnectionClosedError
     error = kind(rcvd, sent, connection.answered if rcvd is not None and sent is not None else None)
+    error._origin = id(connection)
     if connection.failed and connection.close_code in _CAUSES:
         error.__cause__ = _CAUSES[connection.close_code](connection.close_reason)
     elif rcvd is None:
         error.__cause__ = lost_by
     return error
+
+
+def tells_end_of(connection: Connection, error: BaseException) -> bool:
+    """Whether `error` says that `connection` has ended, rather than another one or something else."""
+    return isinstance(error, ConnectionClosed) and error._origin == id(connection)
 
 
 def _read_close(payload: bytes | None) -> Close | None:
