@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
+from flowserve.app_errors import ends_program
 from flowserve.errors import ConfigError
+from flowserve.logs import logger
 
 T = TypeVar("T")
 
@@ -34,15 +36,31 @@ def run_in_loop(name: str, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     factory = loop_factory(name)
     if sys.version_info >= (3, 11):
         with asyncio.Runner(loop_factory=factory) as runner:
-            return runner.run(main())
+            return _run_on(runner.get_loop().create_task(main()), lambda task: runner.run(_result_of(task)))
     else:
         loop = factory()
         asyncio.set_event_loop(loop)
         try:
-            return loop.run_until_complete(main())
+            return _run_on(loop.create_task(main()), loop.run_until_complete)
         finally:
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
+
+
+async def _result_of(task: asyncio.Task[T]) -> T:
+    return await task
+
+
+def _run_on(task: asyncio.Task[T], run: Callable[[asyncio.Task[T]], T]) -> T:
+    """Run `task` to its end, also when another one says sys.exit(): asyncio stops the event loop then, but loses
+    nothing by it."""
+    while True:
+        try:
+            return run(task)
+        except (SystemExit, KeyboardInterrupt) as error:
+            if task.done() or ends_program(error):
+                raise
+            logger.warning("A task of the application's ended with %r; the server goes on", error)
 
 
 def takers(loop: asyncio.AbstractEventLoop) -> int:
