@@ -83,10 +83,11 @@ class Invocation:
             return variables.run(partial(make, self, loop=loop, name=_NAME))
         self._waits = True  # asyncio.eager_task_factory would begin at once, inside the parser of the request
         create_task: Any = loop.create_task
+        inside = variables.copy().run  # for factories that take a context and forget it
         try:
-            return cast("Task[None]", create_task(self, context=variables))
+            return cast("Task[None]", inside(partial(create_task, self, context=variables)))
         except TypeError:
-            return cast("Task[None]", variables.run(create_task, self))
+            return cast("Task[None]", inside(create_task, self))
 
     # As a coroutine
 
@@ -156,8 +157,12 @@ class Invocation:
     def _begin(self) -> None:
         call, scope = self._call, self._scope
         self._scope = None
-        self._coroutine = awaited(self._caller.app(scope, call.receive, call.send))
-        self._steps = self._coroutine.__await__()
+        self._coroutine = self._caller.app(scope, call.receive, call.send)
+        try:
+            self._steps = self._coroutine.__await__()
+        except AttributeError:
+            awaited(self._coroutine)
+            raise
 
     def _failed(self, error: BaseException) -> bool:
         """Deal with what the application has raised. Returns whether the task is to raise it too."""
