@@ -10,6 +10,8 @@ from threading import get_ident
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
+from asgiref.sync import markcoroutinefunction
+
 from flowserve import logs
 from flowserve.asgi.scope import websocket_scope
 from flowserve.errors import ASGIMisuse, ClientDisconnected
@@ -359,6 +361,10 @@ class WebSocketCycle:
 
     def _target(self) -> str:
         return self._context.root_path + self._raw_target.decode("latin-1")
+
+
+# Of all connections' methods at once: a mark on each would take memory. asgiref's async_to_sync() warns without it.
+markcoroutinefunction(WebSocketCycle.send)
 
 
 async def _failed(error: Exception) -> None:

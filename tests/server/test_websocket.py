@@ -7,6 +7,7 @@ import struct
 from collections import OrderedDict
 
 import pytest
+from asgiref.sync import async_to_sync, sync_to_async
 from helpers import (
     BINARY,
     CLOSE,
@@ -173,6 +174,16 @@ async def test_send_from_another_thread(pair):
 
     await loop.run_in_executor(None, send)
     assert await client.message() == "from a thread"
+
+
+async def test_asgirefs_async_to_sync_takes_send_and_receive(pair):
+    """Without its warning, which pytest makes an error, of a callable that is not marked as asynchronous."""
+    act, client = await pair()
+    send, receive = act.raw_send, act.raw_receive
+    await sync_to_async(lambda: async_to_sync(send)({"type": "websocket.send", "text": "from a view"}))()
+    assert await client.message() == "from a view"
+    await client.send_text("to a view")
+    assert (await sync_to_async(lambda: async_to_sync(receive)())())["text"] == "to a view"
 
 
 async def test_send_takes_any_mapping_that_is_a_dict(pair):
