@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
@@ -221,18 +222,27 @@ async def _spawn(channel: int, descriptors: Iterable[int]) -> asyncio.subprocess
     signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
     try:
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, *_flags(), "-m", "flowserve.supervisor.child", str(channel)),
+            *(sys.executable, *interpreter_flags(), "-m", "flowserve.supervisor.child", str(channel)),
             pass_fds=(channel, *descriptors),
         )
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINAL_SIGNALS)
 
 
-def _flags() -> tuple[str, ...]:
-    """Keep the current folder out of a worker's imports until it loads the application, where this process does so."""
+def interpreter_flags() -> list[str]:
+    """Return the options of this process' interpreter for that of another: `-X dev`, `-W error`, `-O`, `-u` and so on.
+
+    Beside them -P, where this process has not got the current folder in its imports: a worker loads nothing from there
+    before its application.
+    """
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
+    for name, value in sys._xoptions.items():  # those that it knows by name are only some
+        flags += ["-X", name if value is True else f"{name}={value}"]
+    if getattr(sys.__stdout__, "write_through", False):
+        flags.append("-u")
     if sys.version_info >= (3, 11) and os.getcwd() not in map(os.path.abspath, sys.path):
-        return ("-P",)
-    return ()
+        flags.append("-P")
+    return flags
 
 
 def _signal_name(number: int) -> str:

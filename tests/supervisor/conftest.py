@@ -193,6 +193,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         *options: str,
         app: str = "application:app",
         script: str | None = None,
+        interpreter: Sequence[str] = (),
         files: Mapping[str, str] | None = None,
         folders: Sequence[str] = (),
         bytecode: bool = False,
@@ -210,7 +211,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             environment["PYTHONDONTWRITEBYTECODE"] = "1"  # it would hide a change of the same length and second
         command = ("-m", "flowserve", app, "--no-access-log", *place, *options)
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, *([script] if script else command)),
+            *(sys.executable, *interpreter, *([script] if script else command)),
             cwd=tmp_path,
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -81,6 +81,29 @@ async def test_an_app_that_cannot_start(start, kind):
     assert sum(line.startswith("flowserve: error") for line in program.lines) == 1
 
 
+FLAGS = """
+import sys, warnings
+seen = [sys.flags.dev_mode, sys.flags.optimize, sys._xoptions, "error::ImportWarning" in sys.warnoptions,
+        bool(sys.flags.dont_write_bytecode), sys.stdout.write_through]
+
+async def app(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": repr(seen).encode()})
+"""
+
+
+@pytest.mark.parametrize("option", [("--workers", "2"), ("--reload",)], ids=["workers", "reload"])
+async def test_workers_keep_the_interpreters_options(start, option):
+    given = ("-X", "dev", "-X", "frozen_modules=off", "-W", "error::ImportWarning", "-u", "-O", "-B")
+    program = await start(*option, "--lifespan", "off", interpreter=given, files={"application.py": FLAGS})
+    assert (await program.get()).body == b"[True, 1, {'dev': True, 'frozen_modules': 'off'}, True, True, True]"
+
+
+async def test_without_options_there_are_none(start):
+    program = await start("--workers", "2", "--lifespan", "off", files={"application.py": FLAGS})
+    assert (await program.get()).body.startswith(b"[False, 0, {}, False, ")  # the rest may come from the environment
+
+
 async def test_a_port_in_use(start):
     first = await start("--workers", "2")
     second = await start("--workers", "2", serving=False, place=("--port", str(first.address[1])))
