@@ -11,6 +11,9 @@ from flowserve.context import DRAINING, Context
 from flowserve.errors import ASGIMisuse, FlowserveError, StartupFailed, SyncApplication
 from flowserve.logs import logger
 
+_MOMENT = 0.5
+"""Seconds for an application that is cancelled."""
+
 
 class _Exit(FlowserveError):
     """In the place of SystemExit, which asyncio would pass on to whoever runs the event loop."""
@@ -31,12 +34,16 @@ class Lifespan:
         self._phase = ""  # startup or shutdown, while its answer is awaited
         self._reply: asyncio.Future[dict[str, Any]] | None = None
         self._supported = False
+        self._received = False  # the application has asked for an event
+        self._cancelled = False
+        self._told = False  # of its failure, in its own words
 
     async def startup(self) -> None:
         """Send lifespan.startup and wait for the answer. Raises StartupFailed, and SyncApplication.
 
-        With lifespan 'auto', an application that raises before it answers is taken not to support the protocol; but
-        when it says sys.exit() it means it.
+        With lifespan 'auto' an application that ends without an answer is served without these events, as the
+        specification has it. That is said, where it raised; and it is an error in the log where it raised after it had
+        received lifespan.startup: what should have been there then may not be. When it says sys.exit() it means it.
         """
         if self._mode == "off":
             return
@@ -51,20 +58,29 @@ class Lifespan:
         self._task.add_done_callback(self._ended)
         reply = await self._exchange("startup")
         if reply is None:
-            error = self._error()
-            if isinstance(error, SyncApplication):
-                raise error
-            if isinstance(error, _Exit):
-                raise StartupFailed(f"the application ended its startup with {error}")
-            if self._mode == "on":
-                self._log_error()
-                raise StartupFailed("the application ended its lifespan before startup was complete")
-            logger.debug("The application does not support lifespan events: %r", self._error())
+            self._unanswered()
         elif reply["type"] == "lifespan.startup.failed":
             message = reply.get("message", "")
             raise StartupFailed("application startup failed" + (f": {message}" if message else ""))
         else:
             self._supported = True
+
+    def _unanswered(self) -> None:
+        error = self._error()
+        if isinstance(error, SyncApplication):
+            raise error
+        if isinstance(error, _Exit):
+            raise StartupFailed(f"the application ended its startup with {error}")
+        if self._mode == "on":
+            self._log_error()
+            raise StartupFailed("the application ended its lifespan before startup was complete")
+        if error is None:
+            logger.debug("The application does not support lifespan events")
+        elif self._received and not isinstance(error, ASGIMisuse):  # which is for one that answers as if to a request
+            logger.error("The application's startup raised; it is served without lifespan events", exc_info=error)
+        else:
+            why = str(error).partition("\n")[0]
+            logger.info("The application does not support lifespan events: %s: %s", type(error).__name__, why)
 
     async def shutdown(self) -> None:
         """Send lifespan.shutdown and wait for the answer; a failure is logged."""
@@ -76,13 +92,20 @@ class Lifespan:
 
     def cancel(self) -> None:
         """Give up on an application that does not come to an end."""
+        self._cancelled = True
         if self._task is not None:
             self._task.cancel()
+
+    async def close(self) -> None:
+        """Cancel it, and wait a moment for its end."""
+        self.cancel()
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=_MOMENT)
 
     async def _run(self, scope: dict[str, Any]) -> None:
         await asyncio.sleep(0)  # with asyncio.eager_task_factory the first event is not there before
         try:
-            await awaited(self._context.app(scope, self._inbox.get, self._send))
+            await awaited(self._context.app(scope, self._receive, self._send))
         except (SystemExit, KeyboardInterrupt) as error:
             if ends_program(error):
                 raise
@@ -90,7 +113,7 @@ class Lifespan:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         error = self._error()  # looked at in any case, so that asyncio does not complain of it
-        if error is not None and self._supported:
+        if error is not None and self._supported and not self._told:
             self._log_error()
 
     def _error(self) -> BaseException | None:
@@ -111,11 +134,25 @@ class Lifespan:
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         return self._reply.result() if self._reply.done() else None
 
+    async def _receive(self) -> dict[str, Any]:
+        event = await self._inbox.get()
+        self._received = True
+        return event
+
     async def _send(self, message: dict[str, Any]) -> None:
         kind = message["type"]
-        if self._reply is None or self._reply.done() or kind not in (
-            f"lifespan.{self._phase}.complete",
-            f"lifespan.{self._phase}.failed",
-        ):  # fmt: skip
+        failed = kind in ("lifespan.startup.failed", "lifespan.shutdown.failed")
+        if failed and self._cancelled:
+            logger.debug("The application's lifespan was cancelled: %s", message.get("message", ""))
+        elif self._is_awaited(kind):
+            self._told = failed and bool(message.get("message"))
+            self._reply.set_result(message)  # type: ignore[union-attr]
+        elif self._supported and self._phase == "startup" and kind == "lifespan.shutdown.failed":
+            self._told = True
+            logger.error("The application's lifespan failed while it is served: %s", message.get("message", ""))
+        else:
             raise ASGIMisuse(f"unexpected {kind!r} in the lifespan")
-        self._reply.set_result(message)
+
+    def _is_awaited(self, kind: str) -> bool:
+        answers = (f"lifespan.{self._phase}.complete", f"lifespan.{self._phase}.failed")
+        return self._reply is not None and not self._reply.done() and kind in answers

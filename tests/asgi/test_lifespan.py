@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 from helpers import until, within
+from starlette.applications import Starlette
 
 from flowserve import Config
 from flowserve.asgi.lifespan import Lifespan
@@ -136,7 +138,14 @@ async def returns_in_startup(scope: Any, receive: Any, send: Any) -> None:
     await receive()
 
 
-silent = pytest.mark.parametrize("app", [no_lifespan, raises_in_startup, returns, returns_in_startup])
+async def answers_a_request(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "http.response.start", "status": 200})
+
+
+silent = pytest.mark.parametrize(
+    "app", [no_lifespan, raises_in_startup, answers_a_request, returns, returns_in_startup]
+)
 
 
 @silent
@@ -146,7 +155,24 @@ async def test_auto_goes_on_without(logs: Any, app: App) -> None:
     life, _ = lifespan(app, "auto")
     await within(life.startup())
     await within(life.shutdown())
-    assert logs.errors == []
+    said = [(record.levelname, record.getMessage(), record.exc_info is not None) for record in logs.records]
+    assert said == SAID.get(app, [])
+
+
+SAID = {
+    no_lifespan: [
+        ("INFO", "The application does not support lifespan events: AssertionError: only http here", False),
+    ],
+    raises_in_startup: [("ERROR", "The application's startup raised; it is served without lifespan events", True)],
+    answers_a_request: [
+        (
+            "INFO",
+            "The application does not support lifespan events:"
+            " ASGIMisuse: unexpected 'http.response.start' in the lifespan",
+            False,
+        )
+    ],
+}
 
 
 @silent
@@ -154,7 +180,7 @@ async def test_on_insists(logs: Any, app: App) -> None:
     life, _ = lifespan(app, "on")
     with pytest.raises(StartupFailed):
         await within(life.startup())
-    raised = app in (no_lifespan, raises_in_startup)
+    raised = app in (no_lifespan, raises_in_startup, answers_a_request)
     assert logs.errors == (["flowserve: Exception in the application's lifespan"] if raised else [])
     if raised:
         (record,) = [record for record in logs.records if record.levelname == "ERROR"]
@@ -306,6 +332,79 @@ async def test_cancel_gives_up_on_an_application_that_does_not_end(logs: Any) ->
     await within(stopping)
     assert ended == ["cancelled"]
     assert logs.errors == []
+
+
+def starlette_with(enter: Callable[[], None], leave: Callable[[], Awaitable[None]]) -> App:
+    @contextlib.asynccontextmanager
+    async def whole_life(_app: Starlette) -> AsyncIterator[None]:
+        enter()
+        try:
+            yield
+        finally:
+            await leave()
+
+    return Starlette(lifespan=whole_life)
+
+
+async def for_ever() -> None:
+    await asyncio.Event().wait()
+
+
+def no_database() -> None:
+    raise ZeroDivisionError("no database")
+
+
+async def raises() -> None:
+    no_database()
+
+
+async def test_starlette_tells_of_a_failed_startup() -> None:
+    life, _ = lifespan(starlette_with(no_database, raises))
+    with pytest.raises(StartupFailed, match="ZeroDivisionError: no database"):
+        await within(life.startup())
+    await within(life.close())
+
+
+async def test_starlettes_shutdown_that_is_cancelled_is_no_misuse(logs: Any) -> None:
+    """It answers lifespan.shutdown.failed whatever ends it."""
+    life, _ = lifespan(starlette_with(lambda: None, for_ever))
+    await within(life.startup())
+    stopping = asyncio.ensure_future(life.shutdown())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    await within(life.close())
+    await within(stopping)
+    assert logs.errors == []
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_starlettes_failed_shutdown_is_told_once(logs: Any) -> None:
+    life, _ = lifespan(starlette_with(lambda: None, raises))
+    await within(life.startup())
+    await within(life.shutdown())
+    await within(life.close())
+    (error,) = logs.errors
+    assert error.startswith("flowserve: Application shutdown failed: Traceback")
+    assert error.count("ZeroDivisionError: no database") == 1
+
+
+async def test_a_lifespan_that_fails_while_it_is_served_is_told_once(logs: Any) -> None:
+    """Starlette answers lifespan.shutdown.failed, though nobody asked for a shutdown."""
+    fail = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send(COMPLETE)
+        await fail.wait()
+        await send({"type": "lifespan.shutdown.failed", "message": "Traceback: no database"})
+        raise ZeroDivisionError("no database")
+
+    life, _ = lifespan(app)
+    await within(life.startup())
+    fail.set()
+    await until(lambda: logs.errors != [])
+    await within(life.shutdown())
+    assert logs.errors == ["flowserve: The application's lifespan failed while it is served: Traceback: no database"]
 
 
 async def test_startup_can_be_cancelled() -> None:
