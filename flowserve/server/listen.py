@@ -7,17 +7,25 @@ import os
 import socket
 import stat
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from flowserve.config import OPTIONS, Config
 from flowserve.errors import ConfigError
 from flowserve.places import Bind
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 _UNIX: int | None = getattr(socket, "AF_UNIX", None)
 _SPREADS = sys.platform.startswith("linux") and hasattr(socket, "SO_REUSEPORT")
 """Whether SO_REUSEPORT spreads connections; elsewhere it exists, but the last socket that was bound gets them all."""
+_TRIES, _TRY_AGAIN = 100, 0.01
+"""How often, and after how many seconds, a lock is asked for that another server has while it makes its socket."""
 _FIRST_PASSED = 3
 _PASSED = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
@@ -31,7 +39,8 @@ class _Address(NamedTuple):
 
 
 class Listeners:
-    """The sockets that the configuration names: bound, not yet listening (inherited ones stay as they are).
+    """The sockets that the configuration names: bound, and listening only at a UNIX path (see _unix()); inherited ones
+    stay as they are.
 
     With `many`, several workers can have sockets of their own at the same address and port, where the kernel spreads
     connections over them (SO_REUSEPORT on Linux). Without it, or elsewhere, all slots share slot 0's sockets.
@@ -87,7 +96,7 @@ class Listeners:
         self._slots.clear()
         for path, identity in self._paths:
             if os.getpid() == self._owner:
-                with suppress(OSError):
+                with suppress(OSError), _alone_in(os.path.dirname(path)):
                     if _identity(path) == identity:  # another server may have put its own there
                         os.unlink(path)
         self._paths.clear()
@@ -108,7 +117,7 @@ class Listeners:
         if place.host is not None:
             self._open_tcp(place)
         elif place.path is not None:
-            sock = _unix(place.path, place.mode)
+            sock = _unix(place.path, place.mode, self._config.backlog)
             self._share(sock)
             self._paths.append((os.path.abspath(place.path), _identity(place.path)))
         elif place.fd is not None:
@@ -226,16 +235,22 @@ def _why_not(name: Any, error: OSError) -> str:
 # UNIX domain
 
 
-def _unix(path: str, mode: int) -> socket.socket:
-    """A UNIX domain socket at `path`; one that a dead server left there is replaced, a live one is not."""
+def _unix(path: str, mode: int, backlog: int) -> socket.socket:
+    """A UNIX domain socket at `path`; one that a dead server left there is replaced, a live one is not.
+
+    It listens at once, as only that shows to others that it is no dead server's. Clients wait in it until the
+    application has started.
+    """
     if _UNIX is None:
         raise ConfigError(f"can't listen on {path!r}: this system has no UNIX domain sockets")
     sock = socket.socket(_UNIX, socket.SOCK_STREAM)
     try:
-        if os.path.lexists(path):
-            _remove_stale(path)
-        sock.bind(path)
-        os.chmod(path, mode)
+        with _alone_in(os.path.dirname(path) or "."):
+            if os.path.lexists(path):
+                _remove_stale(path)
+            sock.bind(path)
+            os.chmod(path, mode)
+            sock.listen(backlog)
     except OSError as error:
         sock.close()
         raise ConfigError(f"can't listen on {path!r}: {error.strerror or error}") from None
@@ -244,6 +259,35 @@ def _unix(path: str, mode: int) -> socket.socket:
         raise
     sock.setblocking(False)
     return sock
+
+
+@contextmanager
+def _alone_in(folder: str) -> Iterator[None]:
+    """Hold a lock on a folder, so that of two servers that start or end at once one sees what the other has made there.
+
+    Where it can't be had the risk is taken: the folder may not be read, its file system may know no locks, or
+    somebody else may hold it for longer.
+    """
+    descriptor = -1
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        _lock(descriptor)
+    try:
+        yield
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    for _ in range(_TRIES):
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            time.sleep(_TRY_AGAIN)
 
 
 def _remove_stale(path: str) -> None:

@@ -206,6 +206,46 @@ def test_path_of_a_live_server(listeners, tmp_path):
             assert "another server listens there" in refusal(uds=path)
 
 
+def test_path_of_a_server_that_starts(listeners, tmp_path):
+    """It listens from the beginning: to connect is refused by a socket that is only bound, as by a dead server's."""
+    path = str(tmp_path / "s")
+    listeners(f"unix:{path}")
+    assert "another server listens there" in refusal(uds=path)
+
+
+RACE = """
+import sys, time
+from flowserve import Config, ConfigError
+from flowserve.server.listen import Listeners
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    listeners = Listeners(Config("a:b", uds=sys.argv[1]))
+except ConfigError:
+    print("refused", flush=True)
+else:
+    print("listens", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_of_those_that_start_at_once_one_gets_the_path(tmp_path):
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(path)
+    command = (sys.executable, "-c", RACE, path)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+    with contextlib.ExitStack() as stack:
+        racers = [stack.enter_context(subprocess.Popen(command, **pipes)) for _ in range(4)]
+        for each in racers:
+            assert each.stdout.readline() == "ready\n"
+        for each in racers:
+            each.stdin.write("go\n")
+        assert sorted(each.stdout.readline() for each in racers) == ["listens\n"] + ["refused\n"] * 3
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
+
+
 def test_only_an_own_path_is_removed(listeners, tmp_path):
     path = tmp_path / "s"
     made = listeners(f"unix:{path}")
