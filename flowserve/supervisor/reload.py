@@ -154,7 +154,8 @@ class Changes:
 
     async def __aiter__(self) -> AsyncIterator[list[str]]:
         try:
-            async for changes in self._awatch(*self.folders, watch_filter=self.is_watched, debounce=_DEBOUNCE):
+            options = {"watch_filter": self.is_watched, "debounce": _DEBOUNCE, "ignore_permission_denied": True}
+            async for changes in self._awatch(*self.folders, **options):
                 yield sorted({path for _, path in changes})
         except (OSError, RuntimeError) as error:
             raise ConfigError(f"--reload: can't watch for changes ({error}); name others by --reload-dir") from None

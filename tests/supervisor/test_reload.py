@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 import time
@@ -172,6 +173,32 @@ def test_folders(tmp_path, monkeypatch):
     assert Changes(Config("a:app", reload_dirs=[".", "within", "../src"])).folders == [f"{real}/here", f"{real}/src"]
     with pytest.raises(ConfigError, match="--reload-dir: 'nowhere' is not there"):
         Changes(Config("a:app", reload_dirs=["nowhere"]))
+
+
+RESTRICTED = """
+import os, sys
+command = [sys.executable, "-m", "flowserve", "application:app", "--reload", "--port", "0", "--no-access-log"]
+if not os.geteuid():  # else root reads everything
+    command = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", *command]
+os.execvp(command[0], command)
+"""
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed")
+async def test_a_folder_that_may_not_be_read(start, tmp_path):
+    """It is not watched; the rest is."""
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    if os.geteuid():
+        private.chmod(0)
+    else:
+        os.chown(private, 65534, 65534)
+    program = await start(script="restricted.py", files={"restricted.py": RESTRICTED})
+    await program.logged("Watching")
+    rewrite(program, '"old"', '"new"')
+    await version(program, "new")
+    private.chmod(0o700)
+    await program.stop()
 
 
 async def test_without_watchfiles(start):
