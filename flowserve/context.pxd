@@ -12,8 +12,7 @@ cdef class Context:
     cdef readonly unsigned long thread
     cdef readonly dict tasks
     cdef public Py_ssize_t active, enough, served, websockets
-    cdef readonly bint cutting
-    cdef public bint late_websockets, shutting_down
+    cdef public bint cutting, late_websockets, shutting_down
     cdef public double timeout_keep_alive
     cdef bytes _defaults
     cdef double _defaults_at

@@ -124,6 +124,7 @@ class Context:
         self.refusals: dict[str, int] = {}
         self.websockets = 0
         self.shutting_down = False
+        self.cutting = False  # the time for a graceful end is over: calls that are cancelled now are so by the server
         self.late_websockets = False  # while shutting down: whether those that are on the way may still open
         self.timeout_keep_alive = config.timeout_keep_alive  # seconds; fewer while shutting down
         self._limit = config.limit_concurrency or 0  # 0 for none

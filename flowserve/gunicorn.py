@@ -24,7 +24,9 @@ from flowserve import configfile, logs
 from flowserve.config import OPTIONS, Config
 from flowserve.errors import ConfigError, FlowserveError
 from flowserve.failures import explain
-from flowserve.loops import run_in_loop
+from flowserve.loops import handling
+from flowserve.server.process import owning_process
+from flowserve.server.shutdown import graceful_part
 from flowserve.server.worker import Server
 
 _SETTINGS = {
@@ -134,7 +136,9 @@ class Worker(base.Worker):  # type: ignore[misc]
         try:
             config = self._config()
             self._set_up_logs(config)
-            run_in_loop(config.loop, lambda: self._serve(config))
+            server = Server(config)
+            with owning_process(server) as loop:
+                loop.run_until_complete(self._serve(server))
         except FlowserveError as error:
             failure = explain(error, "the application")
             if failure.details:
@@ -192,7 +196,7 @@ class Worker(base.Worker):  # type: ignore[misc]
                 f"FLOWSERVE_TIMEOUT_DRAIN: gunicorn kills workers {limit:g}s after it told them to end;"
                 " make it shorter than that, or raise gunicorn's --graceful-timeout"
             )
-        return {"timeout_graceful_shutdown": left}
+        return {"timeout_graceful_shutdown": graceful_part(left)}
 
     def _set_up_logs(self, config: Config) -> None:
         """Log where gunicorn logs, unless flowserve's own options say how."""
@@ -211,49 +215,47 @@ class Worker(base.Worker):  # type: ignore[misc]
 
     # The life of a worker
 
-    async def _serve(self, config: Config) -> None:
+    async def _serve(self, server: Server) -> None:
         loop = asyncio.get_running_loop()
-        server = Server(config)
-        server.owns_process = True
         stopping = asyncio.Event()
 
         def stop(quick: bool = False) -> None:
             self.alive = False
+            server.should_exit = True
             stopping.set()
             if quick:
                 loop.call_later(_HASTE, server.cut)
 
-        def interrupted() -> None:
-            if self.alive:
+        def signalled(number: int) -> None:
+            # gunicorn may send SIGTERM again and again while a worker drains: that must not hurry it.
+            if number != signal.SIGTERM and self.alive:
                 self.cfg.worker_int(self)
-            stop(quick=True)
+            stop(quick=number != signal.SIGTERM)
 
         def worn(reason: str) -> None:
             self.log.info("Worker restarting after %s (pid:%s)", reason, self.pid)
             stop()
 
-        # gunicorn may send SIGTERM again and again while a worker drains: that must not hurry it.
-        handlers: dict[int, Callable[[], object]] = {signal.SIGTERM: stop}
-        handlers |= {signal.SIGINT: interrupted, signal.SIGQUIT: interrupted, signal.SIGUSR1: self.log.reopen_files}
-        for number, handler in handlers.items():
-            loop.add_signal_handler(number, handler)
-        server.worn = worn
+        server.worn, server.signalled = worn, signalled
+        starting = loop.create_task(server.startup([getattr(sock, "sock", sock) for sock in self.sockets]))
+        await asyncio.sleep(0)  # until it has begun gunicorn's own handlers note a signal, which _beat() sees
         beating = loop.create_task(self._beat(stop))
         stopped = loop.create_task(stopping.wait())
-        starting = loop.create_task(server.startup([getattr(sock, "sock", sock) for sock in self.sockets]))
-        try:
-            await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if starting.done():  # else it is slow, and not waited for
-                await starting
-                self.booted = True
-                await stopped
-                await server.shutdown()
-            # The loop takes its handlers along. A further signal must not kill what is ending by itself.
-            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT))
-        finally:
-            for task in (starting, stopped, beating):
-                task.cancel()
-            await asyncio.wait({starting, stopped, beating}, timeout=_HASTE)
+        ends = dict.fromkeys((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT), server.handle_exit)
+        with handling({signal.SIGUSR1: lambda _: self.log.reopen_files()}, ends):
+            try:
+                await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                if starting.done():  # else it is slow, and not waited for
+                    await starting
+                    self.booted = True
+                    await stopped
+                    await server.shutdown()
+                # A further signal must not kill what is ending by itself.
+                signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT))
+            finally:
+                for task in (starting, stopped, beating):
+                    task.cancel()
+                await asyncio.wait({starting, stopped, beating}, timeout=_HASTE)
 
     async def _beat(self, stop: Callable[..., None]) -> None:
         """Show gunicorn that the event loop turns, and see whether gunicorn, or its reloader, want an end."""

@@ -119,6 +119,14 @@ class JSONFormatter(logging.Formatter):
         return json.dumps(entry, default=str)
 
 
+class StreamHandler(logging.StreamHandler):  # type: ignore[type-arg]  # no class takes one in Python 3.10
+    """Leaves out what can't be written, as on a full disk: logging would show a traceback for each line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
+        if not isinstance(sys.exc_info()[1], OSError) and not self.stream.closed:
+            super().handleError(record)
+
+
 def setup(config: Config) -> None:
     """Configure both loggers: level, stderr for `flowserve`, stdout for the access lines, their format and colours;
     or as the file of --log-config says.
@@ -144,7 +152,7 @@ def setup(config: Config) -> None:
 
 
 def _set_up(each: logging.Logger, config: Config) -> None:
-    stream = sys.stdout if each is access else sys.stderr
+    stream: TextIO | None = sys.stdout if each is access else sys.stderr  # None without a console, as in pythonw
     formatter: logging.Formatter
     if config.log_format == "json":
         formatter = JSONFormatter(config.access_log_format)
@@ -152,7 +160,7 @@ def _set_up(each: logging.Logger, config: Config) -> None:
         formatter = AccessFormatter(config.access_log_format)
     else:
         formatter = HumanFormatter(_want_colours(stream, config.use_colors))
-    handler = logging.StreamHandler(stream)
+    handler = StreamHandler(stream) if stream is not None else logging.NullHandler()
     handler.setFormatter(formatter)
     each.addHandler(handler)
     each.setLevel(config.log_level.upper())
@@ -207,6 +215,11 @@ def _reason(error: Exception) -> str:
             reasons.append(f"no {said}" if isinstance(inner, KeyError) else said)
         inner = inner.__cause__
     return ": ".join(reasons)
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a number with its noun: '1 request', '2 requests'."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def access_http(peer: str, method: str, target: str, http_version: str, status: int, seconds: float) -> None:
@@ -271,10 +284,10 @@ def _time(record: logging.LogRecord) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _want_colours(stream: TextIO, wanted: bool | None) -> bool:
+def _want_colours(stream: TextIO | None, wanted: bool | None) -> bool:
     if wanted is not None:
         return wanted
-    return stream.isatty() and not os.environ.get("NO_COLOR")
+    return stream is not None and stream.isatty() and not os.environ.get("NO_COLOR")
 
 
 def _summary(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from types import FrameType
 from typing import Any, TypeVar
 
 from flowserve.app_errors import ends_program
@@ -16,6 +17,11 @@ from flowserve.errors import ConfigError
 from flowserve.logs import logger
 
 T = TypeVar("T")
+
+_GRACE = 1.0
+"""Seconds for tasks that are cancelled at the end."""
+_left_behind: list[asyncio.Task[Any]] = []
+"""Tasks that did not end then. They stay until the process ends, as Python would close them in the midst."""
 
 
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
@@ -33,34 +39,66 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
 
 def run_in_loop(name: str, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run `main()` to its end in a new event loop, the one called `name` (see loop_factory); return what it returns."""
-    factory = loop_factory(name)
-    if sys.version_info >= (3, 11):
-        with asyncio.Runner(loop_factory=factory) as runner:
-            return _run_on(runner.get_loop().create_task(main()), lambda task: runner.run(_result_of(task)))
-    else:
-        loop = factory()
-        asyncio.set_event_loop(loop)
-        try:
-            return _run_on(loop.create_task(main()), loop.run_until_complete)
-        finally:
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.close()
+    with event_loop(name) as loop:
+        return run_until_done(loop, main())
 
 
-async def _result_of(task: asyncio.Task[T]) -> T:
-    return await task
-
-
-def _run_on(task: asyncio.Task[T], run: Callable[[asyncio.Task[T]], T]) -> T:
-    """Run `task` to its end, also when another one says sys.exit(): asyncio stops the event loop then, but loses
-    nothing by it."""
+def run_until_done(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T]) -> T:
+    """Run `main` to its end in `loop`, also when another task says sys.exit(): asyncio stops the event loop then, but
+    loses nothing by it."""
+    task = loop.create_task(main)
     while True:
         try:
-            return run(task)
+            return loop.run_until_complete(task)
         except (SystemExit, KeyboardInterrupt) as error:
             if task.done() or ends_program(error):
                 raise
             logger.warning("A task of the application's ended with %r; the server goes on", error)
+
+
+@contextmanager
+def event_loop(name: str) -> Iterator[asyncio.AbstractEventLoop]:
+    """Make the event loop called `name` (see loop_factory), and close it afterwards; it does not run yet, but is what
+    asyncio.get_event_loop() returns.
+
+    What still runs in it at its end is cancelled, and waited for no longer than a second or two: not for tasks that
+    swallow their cancellation, and not for threads.
+    """
+    loop = loop_factory(name)()
+    threads = ThreadPoolExecutor(thread_name_prefix="asyncio")
+    loop.set_default_executor(threads)
+    asyncio.set_event_loop(loop)
+    try:
+        yield loop
+    finally:
+        try:
+            loop.run_until_complete(_cancel_all(loop))
+            loop.run_until_complete(_bounded(loop.shutdown_asyncgens()))
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+            asyncio.set_event_loop(None)
+            loop.close()
+
+
+async def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel all tasks; report what they raise, as asyncio.run() does."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    done, stubborn = await asyncio.wait(tasks, timeout=_GRACE) if tasks else (set(), set())
+    for task in done:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            message = "unhandled exception in a task that was cancelled at the end"
+            loop.call_exception_handler({"message": message, "exception": error, "task": task})
+    for task in stubborn:
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio would complain of each
+    _left_behind.extend(stubborn)
+
+
+async def _bounded(work: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.ensure_future(work)
+    _, late = await asyncio.wait({task}, timeout=_GRACE)
+    _left_behind.extend(late)
 
 
 def takers(loop: asyncio.AbstractEventLoop) -> int:
@@ -75,29 +113,38 @@ def takers(loop: asyncio.AbstractEventLoop) -> int:
 
 
 @contextmanager
-def handling(handlers: Mapping[signal.Signals, Callable[[signal.Signals], None]]) -> Iterator[None]:
+def handling(
+    handlers: Mapping[signal.Signals, Callable[[signal.Signals], None]],
+    at_once: Mapping[signal.Signals, Callable[[int, FrameType | None], object]] | None = None,
+) -> Iterator[None]:
     """Have the handlers called with their signal in the running event loop; afterwards all is as it was.
 
-    Only the main thread can: in another one nothing is changed.
+    Those in `at_once` are called as Python's own signal handlers are, also while the event loop is blocked; with at
+    least one of the others, asyncio's loop wakes for them too. Only the main thread can: in another one nothing is
+    changed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in handlers}
+    immediate = dict(at_once or {})
+    before = {number: signal.getsignal(number) for number in (*handlers, *immediate)}
     for number, handler in handlers.items():
         try:
             loop.add_signal_handler(number, handler, number)
         except NotImplementedError:  # Windows
             signal.signal(number, partial(_hand_over, loop, handler))
+    for number, function in immediate.items():
+        signal.signal(number, function)
     try:
         yield
     finally:
-        for number, former in before.items():
+        for number in handlers:
             try:
                 loop.remove_signal_handler(number)
             except NotImplementedError:
                 pass
+        for number, former in before.items():
             signal.signal(number, former)
 
 
@@ -105,3 +152,29 @@ def _hand_over(
     loop: asyncio.AbstractEventLoop, handler: Callable[[signal.Signals], None], number: int, _frame: object
 ) -> None:
     loop.call_soon_threadsafe(handler, signal.Signals(number))
+
+
+async def first_of(work: asyncio.Future[None], event: asyncio.Event, seconds: float | None = None) -> None:
+    """Wait until the one is done or the other set, or the time is over."""
+    waiting = asyncio.ensure_future(event.wait())
+    try:
+        waited: set[asyncio.Future[Any]] = {work, waiting}
+        await asyncio.wait(waited, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+
+
+async def uncancelled(ending: asyncio.Future[None]) -> None:
+    """Wait for it to the end, though this task is cancelled meanwhile; that is raised then.
+
+    How often is no sign of haste: AnyIO cancels again in each iteration of the event loop.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    while not ending.done():
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    ending.result()

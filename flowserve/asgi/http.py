@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextvars import Context as Variables
 from time import perf_counter
 from typing import Any
@@ -301,11 +302,13 @@ class HTTPCycle(Outgoing):
             self._stream.abort()  # it was told that the client has left, and took that for the end
             return
         if not failed:
-            logs.logger.error("The application returned without completing its response")
+            level = logging.INFO if self._context.shutting_down else logging.ERROR  # streams may end themselves then
+            logs.logger.log(level, "The application returned without completing its response")
         if self._started:
             self._stream.abort()
         else:
             self._complete = True
-            self._status = 500
+            cut = self._context.cutting
+            self._status = 503 if cut else 500
             self._log()
-            self._stream.send_error(500, "Internal Server Error")
+            self._stream.send_error(self._status, "The server is shutting down" if cut else "Internal Server Error")

@@ -21,6 +21,9 @@ _TICK = 0.01
 """Seconds; closes that are due within one go out together."""
 _LOOK = 0.05
 """Seconds between looks at whether to go on."""
+_ANSWER = 3.0
+"""Most seconds in which clients may answer their close; --ws-close-timeout, where that is less. One that still takes
+what was sent before gets longer."""
 _TURNS = 5
 """Turns of the event loop between the notice and the first close: time for a word from an application that waits."""
 
@@ -51,6 +54,15 @@ async def drain(context: Context, seconds: float, cut_short: Callable[[], bool])
     context.late_websockets = False
     for connection in filter(_is_websocket, list(context.live)):
         connection.shutdown()
+    _hasten(context)
+
+
+def _hasten(context: Context) -> None:
+    """Wait no longer than _ANSWER for clients that have everything and only owe the answer to their close."""
+    end = context.loop.time() + _ANSWER
+    for connection in list(context.live):
+        if isinstance(connection, Session) and not _is_open(connection) and connection.deadline > end:
+            context.timers.set(connection, end)
 
 
 async def _last_call(context: Context, cut_short: Callable[[], bool]) -> None:

@@ -4,49 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
-import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
+from types import FrameType
 from typing import Any
 
 from asgiref.typing import ASGI3Application
 
 from flowserve import logs, metered
 from flowserve.asgi.lifespan import Lifespan
-from flowserve.compression import deflate_settings
 from flowserve.config import Config
 from flowserve.context import Context
 from flowserve.errors import ConfigError
+from flowserve.exits import guard
 from flowserve.loader import load
 from flowserve.logs import logger
-from flowserve.loops import handling, run_in_loop, takers
+from flowserve.loops import first_of, handling, takers, uncancelled
 from flowserve.metrics import WORKER_MEMORY, Metrics
 from flowserve.outbox import Outbox
 from flowserve.server import scrape
-from flowserve.server.drain import drain
+from flowserve.server.accept import accept_on
 from flowserve.server.garbage import settle
 from flowserve.server.gate import gate_of
-from flowserve.server.h1 import H1Connection
 from flowserve.server.listen import Listeners, url_of
 from flowserve.server.notify import READY, STOPPING, notify
-from flowserve.server.proxy_protocol import ProxiedConnection
 from flowserve.server.quiesce import refuse_newcomers
+from flowserve.server.shutdown import Shutdown, longest
 from flowserve.server.tls import Certificates
 from flowserve.server.wear import Wear, memory
-from flowserve.websocket.constants import Role
 
-_POLL = 0.02
-"""Seconds between looks at what is still open during shutdown."""
 _SETTLE = 0.05
 """Seconds for connections whose TCP handshake is under way."""
 _TURNS = 3
 """Turns of the event loop in which it accepts what waits at its sockets, and makes connections of it."""
-_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-_LIFESPAN_SHARE = 0.2
-"""Of the time for a graceful shutdown: kept for the application's own shutdown when connections use up the rest."""
+_HANGUP = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
+_STARTING = 1.0
+"""Seconds after which it is said that the application's startup is waited for."""
+_HASTE = 4.0
+"""Seconds for the end, from a second signal on."""
 
 
 class Server:
@@ -57,7 +56,8 @@ class Server:
     tells the port.
 
     `worn`, if set, is called once with the reason when a --limit-max-requests or --workers-max limit is reached; left
-    at None the server then ends by itself, as if `should_exit` were set.
+    at None the server then ends by itself, as if `should_exit` were set. `signalled`, if set, is called in the event
+    loop with each signal that `handle_exit()` gets, and decides what it means.
 
     With --metrics the server counts; set `serves_metrics` to False if another process serves the page, from what
     `snapshot()` returns. Set `announces` to False if it says itself in the log where the server listens, and when it
@@ -68,6 +68,7 @@ class Server:
         self.config = config
         self.started = False
         self.worn: Callable[[str], None] | None = None
+        self.signalled: Callable[[int], None] | None = None
         self.serves_metrics = True
         self.announces = True
         self.owns_process = False
@@ -82,8 +83,13 @@ class Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._should_exit = False
         self._exit = asyncio.Event()
-        self._forced = False
-        self._signalled = False
+        self._app: ASGI3Application | None = None
+        self._served = False
+        self._ending: Shutdown | None = None
+        self._cut = asyncio.Event()
+        self._is_cut = False
+        self._leave_by: float | None = None
+        self._signal: int | None = None  # that ends it
 
     @property
     def should_exit(self) -> bool:
@@ -93,31 +99,76 @@ class Server:
     @should_exit.setter
     def should_exit(self, value: bool) -> None:
         self._should_exit = value
-        if value and self._loop is not None:
-            self._loop.call_soon_threadsafe(self._exit.set)
+        if value:
+            self.call_soon(self._exit.set)
+
+    def call_soon(self, function: Callable[..., object], *args: Any) -> None:
+        """Call it soon, from any thread or signal handler; not at all without a loop."""
+        with suppress(RuntimeError):  # a loop that is closed
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(function, *args)
+
+    def load(self) -> None:
+        """Import the application, and make it (--factory), before the event loop runs: Django's ORM, asyncio.run() and
+        async_to_sync() work at import then, as they do in other programs.
+
+        `serve()` and `startup()` do it inside the loop if it was not done before. Raises as `startup()` does. An
+        application that needs the running loop at import is left to them.
+        """
+        try:
+            self._app = load(self.config)
+        except RuntimeError as error:
+            if str(error) != "no running event loop":
+                raise
+            logger.info("The application needs a running event loop at import: importing it again, inside of one")
 
     async def serve(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Start, serve until SIGINT, SIGTERM or `should_exit`, and shut down.
 
         Signals are handled in the main thread only. A second one cuts the shutdown short. SIGHUP loads certificates
-        anew. A service manager (NOTIFY_SOCKET) is told when it serves and when it stops. Raises what `startup()`
-        raises.
+        anew. A service manager (NOTIFY_SOCKET) is told when it serves and when it stops. If it is cancelled it shuts
+        down all the same, and is cut short by a second cancellation. Raises what `startup()` raises.
         """
-        app = load(self.config)  # before signals are handled, so that they can end a slow import
-        with handling(dict.fromkeys(_SIGNALS, self._on_signal)):
-            await self._start(app, sockets)
-            notify(READY)
-            if not self._should_exit:
+        if self._app is None:
+            self._app = load(self.config)  # before signals are handled, so that they can end a slow import
+        at_once = {signal.SIGINT: self.handle_exit, signal.SIGTERM: self.handle_exit}
+        with handling(dict.fromkeys(_HANGUP, self._on_hangup), at_once):
+            await self._serve(sockets)
+
+    async def _serve(self, sockets: Sequence[socket.socket] | None) -> None:
+        self._loop = asyncio.get_running_loop()
+        if self._should_exit:
+            self._exit.set()
+        try:
+            if await self._started_by(asyncio.ensure_future(self.startup(sockets))):
+                notify(READY)
                 await self._exit.wait()
+        finally:
             notify(STOPPING)
-            await self.shutdown()
+            await uncancelled(asyncio.ensure_future(self.shutdown()))
+
+    async def _started_by(self, starting: asyncio.Future[None]) -> bool:
+        """Wait for the startup, once an end is wanted no longer than for a request. Returns whether it took place."""
+        try:
+            await first_of(starting, self._exit)
+            if not starting.done():
+                if self._signal is not None:
+                    logger.info("Waiting for the application's startup%s", self._hint())
+                await first_of(starting, self._cut, self.config.timeout_graceful_shutdown)
+        finally:
+            starting.cancel()
+            await asyncio.wait({starting})
+        if not starting.cancelled():
+            starting.result()
+        return self.started
 
     async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Load the application, run its lifespan startup, and listen, on `sockets` (bound already) if given.
 
         Raises ConfigError for an application, address or certificate that does not work, and StartupFailed.
         """
-        await self._start(load(self.config), sockets)
+        app = load(self.config) if self._app is None else self._app
+        await self._start(app, sockets)
 
     @property
     def _notice(self) -> int:
@@ -136,88 +187,101 @@ class Server:
             self.context.gate = gate_of(self.context)
             self._wear = Wear(self.context, self._on_worn)
             await self._measure(self.context)
-            self._lifespan = Lifespan(self.context)
-            await self._lifespan.startup()
+            await self._start_lifespan(self.context)
             for sock in self.sockets:
                 for number in range(takers(loop)):
-                    self._servers.append(await self._listen(sock.dup() if number else sock))
+                    accepting = accept_on(sock.dup() if number else sock, self.context, self._certificates)
+                    self._servers.append(await accepting)
             if self._certificates is not None:
                 self._certificates.watch(loop)
             self._wear.start()
         except BaseException:
             self._close_sockets()
+            if self._lifespan is not None:
+                await self._lifespan.close()
             await self._stop_measuring()
             if self._wear is not None:
                 self._wear.stop()
             raise
-        self.started = True
+        self.started = self._served = True
         if self.owns_process:
             settle()
         for sock in self.sockets:
             logger.log(self._notice, "Listening on %s", url_of(sock, config))
 
-    async def _listen(self, sock: socket.socket) -> asyncio.AbstractServer:
-        config = self.config
-        assert self._loop is not None
-        assert self.context is not None
-        options: dict[str, Any] = {"sock": sock, "backlog": config.backlog}
-        tls = self._certificates.context if self._certificates is not None else None
-        factory: Callable[[], Any] = partial(H1Connection, self.context, deflate_settings(config, Role.SERVER))
-        if config.proxy_protocol:
-            factory = partial(ProxiedConnection, self.context, factory, tls)
-        elif tls is not None:
-            options["ssl"] = tls
-            options["ssl_handshake_timeout"] = config.ssl_handshake_timeout
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
-            # Accepted sockets inherit it; asyncio sets it only where it knows the protocol to be TCP.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        create: Callable[..., Any] = self._loop.create_server
-        if sock.family == getattr(socket, "AF_UNIX", None):
-            create = self._loop.create_unix_server
-            if sys.version_info >= (3, 13):
-                options["cleanup_socket"] = False  # whoever made the path removes it
+    async def _start_lifespan(self, context: Context) -> None:
+        self._lifespan = Lifespan(context)
+        late = context.loop.call_later(_STARTING, logger.info, "Waiting for the application's startup%s", self._where())
         try:
-            server: asyncio.AbstractServer = await create(factory, **options)
-            return server
-        except OSError as error:
-            raise ConfigError(f"can't listen on {url_of(sock, config)}: {error.strerror}") from None
+            await self._lifespan.startup()
+        finally:
+            late.cancel()
 
     async def shutdown(self) -> None:
         """Stop accepting, drain, let requests in progress complete, run the lifespan shutdown.
 
         The drain: the application is told by the event in its state, and WebSockets are closed with --ws-shutdown-code
         one after the other over --timeout-drain. All the rest must come to its end within --timeout-graceful-shutdown
-        from then on; what is left is cut. `cut()` ends the waiting.
+        from then on; what is left is cut. The lifespan's shutdown then gets a few seconds more, as many as the requests
+        had but five at most. `cut()` ends the waiting.
         """
         assert self._loop is not None
         if not self.started:
             return
         self.started = False
-        context, seconds = self.context, self.config.timeout_graceful_shutdown
+        context = self.context
         assert context is not None
         assert self._lifespan is not None
         assert self._wear is not None
         self._wear.stop()
         context.shutting_down = context.late_websockets = True  # connections that are kept alive end from now on
+        self._ending = Shutdown(context, self._where(), self._hint())
+        self._leave_by = time.monotonic() + self.config.timeout_drain + self.config.timeout_graceful_shutdown
+        self._expect_end()
         await self.stop_accepting()
-        await drain(context, self.config.timeout_drain, lambda: self._forced)
-        end = self._loop.time() + seconds
-        await self._wait(lambda: not context.live and not context.tasks, end - seconds * _LIFESPAN_SHARE)
-        await self._cut(context)
-        if not self._forced:
-            lifespan = asyncio.ensure_future(self._lifespan.shutdown())
-            await self._wait(lifespan.done, end)
-            if not lifespan.done():
-                logger.warning("The application's lifespan shutdown took too long; it is cut short")
-                lifespan.cancel()
-        self._lifespan.cancel()
+        self._should_exit = True
+        await self._ending.run(self._lifespan)
         context.timers.close()
         await self._stop_measuring()
         logger.log(self._notice, "Stopped")
 
     def cut(self) -> None:
-        """Cut the shutdown short: what is still open is ended now."""
-        self._forced = True
+        """Cut the shutdown short, from any thread: what is still open is ended now."""
+        self.call_soon(self._cut.set)
+        self._is_cut = True
+        if self._ending is not None:
+            self._ending.cut()
+        self._expect_end()
+
+    def _expect_end(self) -> None:
+        """Where nothing else runs, see to it that the process ends in time, though its loop may be blocked."""
+        if self._is_cut and self._ending is not None:
+            self._ending.cut()
+        if self.owns_process:
+            guard.end_within(_HASTE if self._is_cut else longest(self.config) + _HASTE)
+
+    def time_left(self) -> float:
+        """Return the seconds that the application's threads have when all else has ended."""
+        if self._is_cut:
+            return 0.0
+        if self._leave_by is None:
+            return self.config.timeout_graceful_shutdown
+        return max(0.0, self._leave_by - time.monotonic())
+
+    @property
+    def interrupted(self) -> signal.Signals | None:
+        """The signal that came before it had served anything."""
+        return None if self._served or self._signal is None else signal.Signals(self._signal)
+
+    def _where(self) -> str:
+        """What tells this process from others that log the same."""
+        return "" if self.announces else f" (worker {os.getpid()})"
+
+    def _hint(self) -> str:
+        if self._signal is None:
+            return self._where()
+        again = "press Ctrl-C" if self._signal == signal.SIGINT else f"send {signal.Signals(self._signal).name}"
+        return f"; {again} again to stop at once"
 
     def _on_worn(self, reason: str) -> None:
         if self.worn is not None:
@@ -263,27 +327,6 @@ class Server:
             self._page.close()
             await self._page.wait_closed()
 
-    async def _wait(self, done: Callable[[], bool], end: float) -> None:
-        assert self._loop is not None
-        while not done() and not self._forced and self._loop.time() < end:  # noqa: ASYNC110  (many things to wait for)
-            await asyncio.sleep(_POLL)
-
-    async def _cut(self, context: Context) -> None:
-        """End what did not end by itself."""
-        assert self._loop is not None
-        if context.live or context.tasks:
-            logger.warning(
-                "Cutting %d connections and %d application tasks that are still open",
-                len(context.live),
-                len(context.tasks),
-            )
-        for connection in list(context.live):
-            connection.abort()
-        context.cancel_calls()
-        self._forced, forced = False, self._forced
-        await self._wait(lambda: not context.live and not context.tasks, self._loop.time() + 1.0)
-        self._forced = forced
-
     async def stop_accepting(self) -> None:
         """Close the listening sockets, but lose no connection that is there already. A part of `shutdown()`, which may
         also be done before."""
@@ -314,30 +357,30 @@ class Server:
 
     # Signals
 
-    def _on_signal(self, number: signal.Signals) -> None:
-        if number.name == "SIGHUP":
-            self._on_hangup()
-        elif self._signalled:
-            logger.info("%s again: stopping at once", number.name)
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The handler of SIGINT and SIGTERM while `serve()` runs: shut down, and at once when it comes again.
+
+        Libraries find the server by this method, as they find uvicorn's: a stream of server-sent events may end when
+        `signal.getsignal(signal.SIGTERM).__self__.should_exit` is true.
+        """
+        if self.signalled is not None:
+            self.should_exit = True
+            self.call_soon(self.signalled, sig)
+            return
+        again = self._signal is not None
+        self._signal = sig
+        self.should_exit = True
+        self.call_soon(self._on_exit, sig, again)
+        if again:
             self.cut()
         else:
-            self._signalled = True
-            logger.info("%s: shutting down", number.name)
-            self.should_exit = True
+            self._expect_end()
 
-    def _on_hangup(self) -> None:
+    def _on_exit(self, sig: int, again: bool) -> None:
+        logger.info("%s%s", signal.Signals(sig).name, " again: stopping at once" if again else ": shutting down")
+
+    def _on_hangup(self, _number: signal.Signals) -> None:
         if self._certificates is None:
             logger.info("SIGHUP: nothing to do; it reloads certificates, and TLS is off")
         else:
             self._certificates.renew()
-
-
-def run_config(config: Config) -> None:
-    """Serve until a signal ends it, in an event loop of its own. Raises what `Server.startup()` raises."""
-
-    async def main() -> None:
-        server = Server(config)
-        server.owns_process = True
-        await server.serve()
-
-    run_in_loop(config.loop, main)

@@ -10,7 +10,8 @@ from typing import Any
 from flowserve import logs
 from flowserve.config import Config
 from flowserve.errors import ConfigError
-from flowserve.server import worker
+from flowserve.exits import interruptible
+from flowserve.server.process import serve_alone
 from flowserve.supervisor.pidfile import pid_file
 
 
@@ -18,7 +19,8 @@ def run(app: str | Callable[..., Any], **options: Any) -> None:
     """Serve `app` until a signal ends it, as the command does; `options` are those of `Config`.
 
     Raises ConfigError, StartupFailed, and with one process whatever the application's module raises when it is
-    imported. With several, or with reload, a worker process shows that itself, and ConfigError has its last line.
+    imported. With several, or with reload, a worker process shows that itself, and ConfigError has its last line. A
+    signal that comes before anything is served ends the process as it would without a server.
     """
     config = Config(app, **options)
     logs.setup(config)
@@ -27,9 +29,9 @@ def run(app: str | Callable[..., Any], **options: Any) -> None:
 
 def run_config(config: Config) -> None:
     """Serve until a signal ends it, in this process or with --workers or --reload in others. Raises as `run()` does."""
-    with pid_file(config.pid_file):
+    with interruptible() as interruption, pid_file(config.pid_file):
         if config.workers == 1 and not config.reload:
-            worker.run_config(config)
+            serve_alone(config, interruption)
             return
         if os.name != "posix":
             flag = "--reload" if config.reload else "--workers"
@@ -42,3 +44,4 @@ def run_config(config: Config) -> None:
             from flowserve.supervisor.manager import Supervisor
 
             asyncio.run(Supervisor(config).run())
+        interruption.over = True

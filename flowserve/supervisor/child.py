@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import select
 import signal
 import socket
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from flowserve import logs
 from flowserve.config import Config
+from flowserve.exits import guard
 from flowserve.failures import Failure, explain
-from flowserve.loops import run_in_loop
+from flowserve.loops import handling
+from flowserve.server.process import owning_process
 from flowserve.server.worker import Server
 from flowserve.supervisor.channel import Channel, Message, Order, receive_order, tell
 from flowserve.supervisor.process import TERMINAL_SIGNALS
@@ -20,6 +27,8 @@ _BEATS = 10
 """How often its heart beats in the time after which it counts as hung."""
 _SLOWEST_BEAT = 1.0
 """Seconds."""
+_LOOK = 0.2
+"""Seconds between looks at the supervisor while the application is imported."""
 
 
 class Worker:
@@ -28,9 +37,8 @@ class Worker:
     def __init__(self, config: Config, descriptors: tuple[int, ...]) -> None:
         self._config = config
         self._descriptors = descriptors
-        self._server = Server(config)
-        self._server.serves_metrics = self._server.announces = False
-        self._server.owns_process = True
+        self.server = Server(config)
+        self.server.serves_metrics = self.server.announces = False
         self._channel: Channel
         self._drain = asyncio.Event()
         self._beats = 0
@@ -39,18 +47,20 @@ class Worker:
         """Serve until the supervisor says otherwise, or is gone. Raises what `Server.startup()` raises."""
         self._loop = asyncio.get_running_loop()
         self._channel = await Channel.open(sock, self._on_message)
-        self._server.worn = lambda reason: self._channel.send(worn=reason)
-        await self._server.startup([_inherited(descriptor) for descriptor in self._descriptors])
-        self._loop.add_signal_handler(signal.SIGTERM, self._on_sigterm)
-        self._channel.send(ready=True)
-        self._beat()
-        watch = self._loop.create_task(self._wait_for_supervisor())
-        await self._drain.wait()
-        await self._server.shutdown()
-        watch.cancel()
-        if self._config.metrics is not None:
-            self._channel.send(snapshot=self._server.snapshot(), id=0)
-        self._channel.close()
+        self.server.worn = lambda reason: self._channel.send(worn=reason)
+        self.server.signalled = self._on_sigterm
+        await self.server.startup([_inherited(descriptor) for descriptor in self._descriptors])
+        with handling({signal.SIGHUP: _nothing}, {signal.SIGTERM: self.server.handle_exit}):
+            self._channel.send(ready=True)
+            self._beat()
+            watch = self._loop.create_task(self._wait_for_supervisor())
+            await self._drain.wait()
+            self.server.should_exit = True
+            await self.server.shutdown()
+            watch.cancel()
+            if self._config.metrics is not None:
+                self._channel.send(snapshot=self.server.snapshot(), id=0)
+            self._channel.close()
 
     async def _wait_for_supervisor(self) -> None:
         await self._channel.ended.wait()
@@ -62,12 +72,12 @@ class Worker:
             case {"drain": True}:
                 self._drain.set()
             case {"cut": True}:
-                self._server.cut()
+                self.server.cut()
                 self._drain.set()
             case {"snapshot": int(number)}:
-                self._channel.send(snapshot=self._server.snapshot(), id=number)
+                self._channel.send(snapshot=self.server.snapshot(), id=number)
 
-    def _on_sigterm(self) -> None:
+    def _on_sigterm(self, _number: int) -> None:
         self._channel.send(leaving="SIGTERM")
         self._drain.set()
 
@@ -90,17 +100,17 @@ def main(descriptor: int) -> int:
         # a handler, as programs that the application starts would inherit that a signal is ignored
         signal.signal(number, _nothing)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINAL_SIGNALS)
-    sock = _inherited(descriptor)
-    try:
-        order = receive_order(sock)
-    except EOFError:
-        return 0
-    except Exception as error:
-        return _fail(sock, Failure(f"a worker can't take over the configuration: {error}"))
-    return _serve(order, sock)
+    with _inherited(descriptor) as sock:
+        try:
+            order = receive_order(sock)
+        except EOFError:
+            return 0
+        except Exception as error:
+            return _fail(sock, Failure(f"a worker can't take over the configuration: {error}"))
+        return _serve(order, sock)
 
 
-def _nothing(_number: int, _frame: Any) -> None:
+def _nothing(*_: Any) -> None:
     pass
 
 
@@ -109,8 +119,12 @@ def _serve(order: Order, sock: socket.socket) -> int:
     sys.argv[:] = order.argv
     logs.setup(order.config)
     app = str(order.config.app)
+    worker = Worker(order.config, order.descriptors)
     try:
-        run_in_loop(order.config.loop, lambda: Worker(order.config, order.descriptors).run(sock.dup()))
+        with owning_process(worker.server) as loop:
+            with _ending_with(sock):
+                worker.server.load()
+            loop.run_until_complete(worker.run(sock.dup()))
     except SystemExit as error:
         return _fail(sock, Failure(f"{app!r} ended its process (exit status {error.code})"))
     except Exception as error:
@@ -118,11 +132,31 @@ def _serve(order: Order, sock: socket.socket) -> int:
     return 0
 
 
+@contextmanager
+def _ending_with(sock: socket.socket) -> Iterator[None]:
+    """End this process meanwhile when its supervisor is gone, or sends anything: all that it wants then is the end."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            if select.select([sock], [], [], _LOOK)[0] and not over.is_set():
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    watching = threading.Thread(target=watch, name="flowserve-supervisor", daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watching.join()
+
+
 def _fail(sock: socket.socket, failure: Failure) -> int:
     if failure.details:
         sys.stderr.write(failure.details + "\n")
         sys.stderr.flush()
     tell(sock, failed=failure.line, status=failure.status)
+    guard.status = failure.status
     return failure.status
 
 

@@ -16,6 +16,7 @@ from flowserve.loops import handling
 from flowserve.server.listen import Listeners
 from flowserve.server.notify import READY, STOPPING, notify
 from flowserve.server.quiesce import refuse_newcomers
+from flowserve.server.shutdown import longest
 from flowserve.supervisor.counts import Counts
 from flowserve.supervisor.process import WorkerProcess
 
@@ -25,7 +26,7 @@ _FIRST_DELAY = 0.25
 _LONGEST_DELAY = 10.0
 """Seconds between a worker's death and its replacement in a crash loop: the first death has none, then it doubles."""
 _OVERHEAD = 2.0
-"""Seconds that a worker may take to end beyond what the options give it."""
+"""Seconds that a worker may take to exit when its shutdown is done."""
 _SETTLE = 0.1
 """Seconds for what the kernel has accepted to be taken up, after nothing new can come."""
 
@@ -64,7 +65,7 @@ class Supervisor:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._patience = config.timeout_drain + config.timeout_graceful_shutdown + _OVERHEAD
+        self._patience = longest(config) + _OVERHEAD
         self._slots: list[Slot] = []
         self._next_key = 0
         self._workers: set[WorkerProcess] = set()

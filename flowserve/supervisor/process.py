@@ -132,9 +132,12 @@ class WorkerProcess:
 
     def cut(self) -> None:
         """Have it end without waiting for anybody."""
-        self.retired = True
-        self._channel.send(cut=True)
-        self._kill_after(_CUT)
+        if self.is_ready:
+            self.retired = True
+            self._channel.send(cut=True)
+            self._kill_after(_CUT)
+        else:
+            self.kill()
 
     def kill(self) -> None:
         """End it now."""

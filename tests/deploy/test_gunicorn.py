@@ -132,6 +132,35 @@ async def test_two_workers_serve_and_term_ends_them(gunicorn):
     assert log.count('"WebSocket /" closed 1012') == len(opened)
 
 
+STREAM = """
+import asyncio, signal
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+    while not signal.getsignal(signal.SIGTERM).__self__.should_exit:
+        await asyncio.sleep(0.01)
+    await send({"type": "http.response.body", "body": b"over"})
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_libraries_find_the_server_by_its_signal_handler(gunicorn, tmp_path, loop):
+    """As sse-starlette does, to end its streams."""
+    (tmp_path / "streams.py").write_text(STREAM)
+    running = await gunicorn("streams:app", cwd=tmp_path, FLOWSERVE_LOOP=loop)
+    client = await Client.connect(running.address)
+    await client.raw(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    await client.head()
+    await client.expect(b"5\r\nbegun\r\n")
+    running.program.signal(signal.SIGTERM)
+    assert b"".join([chunk async for chunk in client.chunks()]) == b"over"
+    await client.aclose()
+    await running.program.stop()
+
+
 async def test_repeated_term_does_not_hurry_a_worker(gunicorn):
     """gunicorn sends SIGTERM every second to a worker too many; a request in progress completes all the same."""
     running = await gunicorn("deployed:app")
@@ -382,8 +411,8 @@ def bare(monkeypatch):
     [
         ({}, "timeout_keep_alive", 2.0),
         ({"keepalive": 75}, "timeout_keep_alive", 75.0),
-        ({}, "timeout_graceful_shutdown", 29.0),
-        ({"graceful_timeout": 5}, "timeout_graceful_shutdown", 4.5),
+        ({}, "timeout_graceful_shutdown", 23.0),
+        ({"graceful_timeout": 5}, "timeout_graceful_shutdown", 2.5),
         ({}, "limit_max_requests", None),
         ({"max_requests": 10}, "limit_max_requests", 10),
         ({"forwarded_allow_ips": "127.0.0.1,::1"}, "forwarded_allow_ips", ("127.0.0.1", "::1", "unix")),
@@ -444,7 +473,7 @@ def test_sources_of_options(bare):
 def test_the_drain_is_part_of_the_graceful_timeout(bare):
     bare.setenv("FLOWSERVE_TIMEOUT_DRAIN", "20s")
     config = worker()._config()
-    assert (config.timeout_drain, config.timeout_graceful_shutdown) == (20, 9)
+    assert (config.timeout_drain, config.timeout_graceful_shutdown) == (20, 6.4)
     with pytest.raises(ConfigError, match="FLOWSERVE_TIMEOUT_DRAIN: gunicorn kills workers 15s after"):
         worker(graceful_timeout=15)._config()
 

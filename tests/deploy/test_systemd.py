@@ -22,6 +22,7 @@ from conftest import DEPLOY, HERE, PATIENCE, listening
 from helpers import Client, within
 
 from flowserve import Config
+from flowserve.server.shutdown import longest
 
 FLOWSERVE = str(Path(sysconfig.get_path("scripts"), "flowserve"))
 
@@ -168,4 +169,4 @@ def test_there_is_time_for_the_end():
     words = shlex.split(unit("flowserve.service")["Service"]["ExecStart"])
     drain = float(words[words.index("--timeout-drain") + 1].removesuffix("s"))
     limit = float(unit("flowserve.service")["Service"]["TimeoutStopSec"])
-    assert limit > drain + Config("deployed:app").timeout_graceful_shutdown
+    assert limit > longest(Config("deployed:app", timeout_drain=drain))

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 import sys
+import threading
 import time
 
+import anyio
 import pytest
 from helpers import PING, TEXT, UPGRADE, Client, echo, frame, hello, until, within
+
+from flowserve import Config, Server
+from flowserve.context import Context
+from flowserve.server.shutdown import longest, open_work
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals")
@@ -212,8 +219,179 @@ async def test_stuck_apps_are_bounded(serve, stage, connect, logs):
     for act in (http, ws):
         await within(act.ended.wait())
         assert act.cancelled
-    assert any("2" in line or "cancel" in line.lower() for line in logs.lines())
+    assert logs.lines(level=logging.WARNING) == ["Cutting 1 request and 1 WebSocket"]
     await client.rest()
+
+
+async def test_requests_get_all_the_time_and_the_lifespan_its_own(stage, connect):
+    """The lifespan ends behind a request that uses up the time, and one that does not end is bounded too."""
+    order = []
+
+    async def app(scope, receive, send):
+        if scope["type"] != "lifespan":
+            await stage(scope, receive, send)
+            return
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        order.append("shutdown")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            order.append("cancelled")
+
+    server = Server(Config(app, port=0, timeout_graceful_shutdown=0.5))
+    await within(server.startup())
+    client = await Client.connect(server.sockets[0].getsockname())
+    await client.raw(GET)
+    act = await stage.next()
+    begin = time.monotonic()
+    task = asyncio.ensure_future(server.shutdown())
+    await within(act.ended.wait())
+    assert act.cancelled
+    assert time.monotonic() - begin >= 0.5
+    assert (await client.response()).status == 503
+    await within(task)
+    assert order == ["shutdown", "cancelled"]
+    assert time.monotonic() - begin < longest(server.config) + 1
+    await client.aclose()
+
+
+@pytest.mark.both_loops
+async def test_clients_that_owe_the_answer_to_their_close_do_not_hold_it_up(serve, stage, connect, monkeypatch):
+    """Whatever --ws-close-timeout says, as long as they have got all that was sent."""
+    monkeypatch.setattr("flowserve.server.drain._ANSWER", 0.2)
+    server = await serve(stage, ws_close_timeout=60, timeout_graceful_shutdown=60)
+    act, client = await open_pair(server, stage, connect)
+    early, other = await open_pair(server, stage, connect)
+    await early.close(1000)
+    early.leave()
+    assert (await other.close_frame())[0] == 1000
+    task = shutting_down(server)
+    assert (await act.disconnected())["code"] == 1012
+    act.leave()
+    assert (await client.close_frame())[0] == 1012
+    await client.closed()
+    await other.closed()
+    await within(task, 5)
+
+
+@pytest.mark.both_loops
+async def test_what_it_waits_for_is_said(serve, stage, connect, logs, monkeypatch):
+    monkeypatch.setattr("flowserve.server.shutdown._SAY", 0.0)
+    server = await serve(stage, timeout_graceful_shutdown=60)
+    clients = [await connect(server) for _ in range(2)]
+    for client in clients:
+        await client.raw(GET)
+    requests = [await stage.next() for _ in clients]
+    act, client = await open_pair(server, stage, connect)
+    task = shutting_down(server)
+    await until(lambda: "Waiting for 2 requests and 1 WebSocket" in logs.lines())
+    assert (await act.disconnected())["code"] == 1012
+    act.leave()
+    await client.send_close(1012)
+    for request in requests:
+        await request.answer()
+    await within(task)
+    assert [line for line in logs.lines() if "Cutting" in line] == []
+
+
+def test_open_work():
+    loop = asyncio.new_event_loop()
+    context = Context(echo, Config(echo), loop, None)
+    assert open_work(context) == ""
+    context.live.update(range(2))
+    assert open_work(context) == "2 connections"
+    context.tasks["request"] = None
+    assert open_work(context) == "1 request and 1 connection"
+    loop.close()
+
+
+@pytest.mark.both_loops
+@pytest.mark.parametrize("how", ["cancel", "timeout", "anyio"])
+async def test_serve_that_is_cancelled_shuts_down(how, monkeypatch):
+    """Its port is free then, its WebSockets are told, and the application's lifespan has ended."""
+    monkeypatch.setattr("flowserve.server.drain._ANSWER", 0.1)
+    said = []
+
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            said.append((await receive())["type"])
+            await send({"type": "lifespan.shutdown.complete"})
+        else:
+            await echo(scope, receive, send)
+
+    server = Server(Config(app, port=0))
+    cancel = asyncio.Event()
+
+    async def serve_until_cancelled():
+        if how == "cancel":
+            task = asyncio.ensure_future(server.serve())
+            await cancel.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        elif how == "timeout":
+            await cancel.wait()
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(server.serve(), 0.5)
+        else:
+            async with anyio.create_task_group() as group:
+                group.start_soon(server.serve)
+                await cancel.wait()
+                group.cancel_scope.cancel()
+
+    before = asyncio.all_tasks()
+    running = asyncio.ensure_future(serve_until_cancelled())
+    if how == "timeout":
+        cancel.set()
+    await until(lambda: server.started)
+    address = server.sockets[0].getsockname()
+    client = await Client.connect(address)
+    await client.upgrade()
+    cancel.set()
+    assert (await client.close_frame())[0] == 1012
+    await within(running)
+    assert said == ["lifespan.shutdown"]
+    assert await refuses(address)
+    await client.aclose()
+    await until(lambda: asyncio.all_tasks() <= before)
+
+
+async def test_serve_that_is_cancelled_while_it_starts():
+    async def app(scope, receive, send):
+        await receive()
+        starting.set()
+        await asyncio.Event().wait()
+
+    starting, before = asyncio.Event(), asyncio.all_tasks()
+    task = asyncio.ensure_future(Server(Config(app, port=0)).serve())
+    await within(starting.wait())
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await within(task)
+    assert asyncio.all_tasks() <= before
+
+
+async def test_should_exit_before_and_while_it_starts():
+    """The startup completes, and the shutdown follows."""
+    server = Server(Config(hello, port=0, lifespan="off"))
+    server.should_exit = True
+    await within(server.serve())
+    assert not server.started
+
+
+async def test_should_exit_after_the_loop_has_closed():
+    server = Server(Config(hello, port=0, lifespan="off"))
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
+    thread.start()
+    await until(lambda: server.started)
+    server.should_exit = True
+    await asyncio.get_running_loop().run_in_executor(None, thread.join)
+    server.should_exit = True
+    server.cut()
 
 
 async def test_the_lifespan_ends_last(serve, stage, connect):

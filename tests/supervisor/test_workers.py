@@ -123,6 +123,46 @@ async def test_ctrl_c_while_starting(start):
     assert "KeyboardInterrupt" not in program.log
 
 
+RUNS_A_LOOP = """
+import asyncio
+
+async def question():
+    return b"42"
+
+result = asyncio.run(question())
+
+async def app(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": result})
+"""
+
+
+@pytest.mark.parametrize("option", [("--workers", "2"), ("--reload",)], ids=["workers", "reload"])
+async def test_the_application_is_imported_before_the_loop_runs(start, option):
+    program = await start(*option, "--lifespan", "off", files={"application.py": RUNS_A_LOOP})
+    assert (await program.get()).body == b"42"
+    await program.stop()
+
+
+SLOW_IMPORT = """
+import os, time
+with open("importing", "w"):
+    pass
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["it stops", "it is gone"])
+async def test_a_worker_that_imports_ends_with_its_supervisor(start, number):
+    program = await start("--workers", "2", serving=False, files={"application.py": SLOW_IMPORT})
+    await until((program.folder / "importing").exists, LONG)
+    (worker,) = children(program.process.pid)
+    program.signal(number)
+    assert await program.wait() == (0 if number == signal.SIGTERM else -number)
+    await until(lambda: not is_alive(worker), LONG)
+    assert "Traceback" not in program.log
+
+
 def children(pid: int) -> list[int]:
     """The processes that a process has started."""
     try:
