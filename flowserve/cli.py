@@ -7,9 +7,12 @@ lifespan startup failed, 130 if interrupted before there was anything to shut do
 from __future__ import annotations
 
 import importlib
+import os
 import platform
+import signal
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import metadata
 from typing import Any, NoReturn
 
@@ -20,10 +23,12 @@ from flowserve import configfile, logs
 from flowserve.config import OPTIONS, Config
 from flowserve.configfile import APP, ConfigFile, Given
 from flowserve.errors import ConfigError, FlowserveError
+from flowserve.exits import guard
 from flowserve.failures import STARTUP_FAILED, explain
 from flowserve.options import Option
 
 _INTERRUPTED = 130
+_STDOUT = 1
 
 _COMMANDS = {
     "connect": ("flowserve.talk.command", "talk", "Talk to a WebSocket server."),
@@ -66,7 +71,8 @@ class CannotStart(click.ClickException):
     exit_code = 1
 
     def show(self, file: Any = None) -> None:
-        click.echo(f"flowserve: error: {self.format_message()}", file=file, err=file is None)
+        with suppress(OSError):  # the exit status tells it, too
+            click.echo(f"flowserve: error: {self.format_message()}", file=file, err=file is None)
 
 
 class WrongUsage(CannotStart):
@@ -79,6 +85,17 @@ class FailedStartup(CannotStart):
 
 class FlowserveCommand(click.Command):
     """A click command whose --help shows `OPTIONS` in their groups, and whose errors are one line."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run the command; what can't be printed ends it with one line, as all its errors do."""
+        _open_standard_streams()
+        try:
+            return super().main(*args, **options)
+        except OSError as error:
+            failure = CannotStart(f"the output can't be written: {error.strerror or error}")
+            failure.show()
+            os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)  # Python writes again at its exit what is left
+            sys.exit(failure.exit_code)
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
@@ -108,6 +125,20 @@ class FlowserveCommand(click.Command):
         for title, rows in groups.items():
             with formatter.section(title):
                 formatter.write_dl([(left.ljust(width), right) for left, right in rows], widest)
+
+
+def _open_standard_streams() -> None:
+    """Open the null device in place of standard streams that are closed: their numbers would go to sockets."""
+    for number, name, mode in ((0, "stdin", "r"), (_STDOUT, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, mode))
 
 
 def _other_command(name: str, args: list[str]) -> NoReturn:
@@ -242,10 +273,13 @@ def _run(ctx: click.Context, config: Config) -> None:
         from flowserve.supervisor import run_config
 
         run_config(config)
+        if guard.waits:  # from here on a signal ends the process without a word
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
     except KeyboardInterrupt:
         ctx.exit(_INTERRUPTED)
     except Exception as error:
         failure = explain(error, str(config.app))
+        guard.status = failure.status
         if failure.details:
             click.echo(failure.details, err=True)
         raise (FailedStartup if failure.status == STARTUP_FAILED else CannotStart)(failure.line) from None
