@@ -41,8 +41,9 @@ def _explain_startup(message: str) -> Failure:
     lines = message.strip().splitlines()
     if len(lines) < 2:
         return Failure(message, STARTUP_FAILED)
-    # a traceback, as Starlette sends it
-    return Failure(f"application startup failed: {lines[-1].strip()}", STARTUP_FAILED, "\n".join(lines))
+    # a traceback, as Starlette sends it; that of a group, as Litestar does, is framed
+    last = next((text for line in reversed(lines) if (text := line.strip(" |+-"))), "")
+    return Failure(f"application startup failed: {last}", STARTUP_FAILED, "\n".join(lines))
 
 
 def _show(error: BaseException, trace: TracebackType | None) -> str:
