@@ -24,7 +24,7 @@ from flowserve import configfile, logs
 from flowserve.config import OPTIONS, Config
 from flowserve.errors import ConfigError, FlowserveError
 from flowserve.failures import explain
-from flowserve.loops import handling
+from flowserve.loops import handling, run_until_done
 from flowserve.server.process import owning_process
 from flowserve.server.shutdown import graceful_part
 from flowserve.server.worker import Server
@@ -138,7 +138,7 @@ class Worker(base.Worker):  # type: ignore[misc]
             self._set_up_logs(config)
             server = Server(config)
             with owning_process(server) as loop:
-                loop.run_until_complete(self._serve(server))
+                run_until_done(loop, self._serve(server))
         except FlowserveError as error:
             failure = explain(error, "the application")
             if failure.details:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from flowserve.config import Config
 from flowserve.exits import Interruption, guard
-from flowserve.loops import event_loop
+from flowserve.loops import event_loop, run_until_done
 from flowserve.server.worker import Server
 
 
@@ -19,7 +19,7 @@ def serve_alone(config: Config, interruption: Interruption) -> None:
     with owning_process(server) as loop:
         server.load()
         interruption.check()
-        loop.run_until_complete(server.serve())
+        run_until_done(loop, server.serve())
         interruption.over = True
     interruption.number = server.interrupted
     interruption.check()

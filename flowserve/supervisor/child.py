@@ -17,7 +17,7 @@ from flowserve import logs
 from flowserve.config import Config
 from flowserve.exits import guard
 from flowserve.failures import Failure, explain
-from flowserve.loops import handling
+from flowserve.loops import handling, run_until_done
 from flowserve.server.process import owning_process
 from flowserve.server.worker import Server
 from flowserve.supervisor.channel import Channel, Message, Order, receive_order, tell
@@ -124,7 +124,7 @@ def _serve(order: Order, sock: socket.socket) -> int:
         with owning_process(worker.server) as loop:
             with _ending_with(sock):
                 worker.server.load()
-            loop.run_until_complete(worker.run(sock.dup()))
+            run_until_done(loop, worker.run(sock.dup()))
     except SystemExit as error:
         return _fail(sock, Failure(f"{app!r} ended its process (exit status {error.code})"))
     except Exception as error:
