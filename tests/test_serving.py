@@ -104,7 +104,7 @@ async def test_it_serves(call):
         assert await client.message() == b"\0\1"
         assert len(server.connections) == 1
         await client.send_close(4001, "bye")
-        assert await client.close_frame() == (4001, "")
+        assert await client.close_frame() == (4001, "bye")
     assert not server.is_serving()
     assert server.sockets == ()
 

@@ -504,7 +504,7 @@ async def test_the_answer_to_a_close_stands_behind_what_is_compressed(live: Any,
     await client.send_close(4001, "bye")
     assert await act.receive() == {"type": "websocket.disconnect", "code": 4001, "reason": "bye"}
     gate.open.set()
-    assert await the_end_of(client, Codec(False)) == (4001, "")
+    assert await the_end_of(client, Codec(False)) == (4001, "bye")
     await within(
         asyncio.gather(*sending, return_exceptions=True)
     )  # whether the client was still there for their drain is all the same
