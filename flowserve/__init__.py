@@ -30,9 +30,11 @@ from flowserve.errors import (  # noqa: E402
 )
 from flowserve.http.headers import Headers  # noqa: E402
 from flowserve.library.accept import accept  # noqa: E402
+from flowserve.library.basic_auth import basic_auth  # noqa: E402
 from flowserve.library.broadcast import broadcast  # noqa: E402
 from flowserve.library.connect import connect, unix_connect  # noqa: E402
 from flowserve.library.events import Disconnect, Error, EventStream, NewClient, NewMessage  # noqa: E402
+from flowserve.library.handshake import Handshake  # noqa: E402
 from flowserve.library.heads import Request, Response  # noqa: E402
 from flowserve.library.split import Reader, Writer  # noqa: E402
 from flowserve.library.websocket import WebSocket  # noqa: E402
@@ -55,6 +57,7 @@ __all__ = [
     "Error",
     "EventStream",
     "FlowserveError",
+    "Handshake",
     "HandshakeError",
     "Headers",
     "InvalidProxy",
@@ -76,6 +79,7 @@ __all__ = [
     "Writer",
     "__version__",
     "accept",
+    "basic_auth",
     "broadcast",
     "connect",
     "draining",

@@ -14,12 +14,12 @@ from flowserve.app_errors import holds_only
 from flowserve.asgi.websocket import TAKE_SESSION
 from flowserve.config import HTTP, LIMITS, OPTIONS, PROTECTION, PROXIES, SIGHT, TLS, Config
 from flowserve.errors import ConfigError, HandshakeError
-from flowserve.http.headers import Headers
 from flowserve.library.endings import tells_end_of
 from flowserve.library.events import EventStream
-from flowserve.library.heads import Request
+from flowserve.library.handshake import Handshake
+from flowserve.library.heads import pack
 from flowserve.library.home import read_options
-from flowserve.library.terms import Handshake, Origins, ProcessRequest, SelectSubprotocol, Terms, answer_of
+from flowserve.library.terms import Origins, ProcessRequest, ProcessResponse, SelectSubprotocol, Terms, answer_of
 from flowserve.library.websocket import WebSocket
 from flowserve.logs import logger
 from flowserve.places import Bind
@@ -49,6 +49,7 @@ def serve(
     select_subprotocol: SelectSubprotocol | None = None,
     origins: Origins | None = None,
     process_request: ProcessRequest | None = None,
+    process_response: ProcessResponse | None = None,
     server_header: str | bool | None = True,
     open_timeout: float | None = 10.0,
     **options: Any,
@@ -62,9 +63,11 @@ def serve(
     UNIX domain socket `uds`; or at `sock`, bound already. `ssl` is a server's context, for wss.
 
     `process_request(handshake, request)` may answer with a Response, `handshake.respond(200, "OK")`, also to a GET that
-    asks for no WebSocket; otherwise that gets a 426. `subprotocols` are what is spoken here: a client that offers none
-    of them is refused, unless `select_subprotocol(handshake, offered)` chooses. `origins` are those allowed, with None
-    for clients that send no Origin. See `library.terms.Terms`. `server_header` is its value, or None for none.
+    asks for no WebSocket; otherwise that gets a 426. Attributes that it sets, `handshake.user = ...`, are the
+    WebSocket's in the handler. `process_response(handshake, request, response)` may change the answer's fields, or
+    return another answer. `subprotocols` are what is spoken here: a client that offers none of them is refused, unless
+    `select_subprotocol(handshake, offered)` chooses. `origins` are those allowed, with None for clients that send no
+    Origin. See `library.terms.Terms`. `server_header` is its value, or None for none.
 
     A client has `open_timeout` seconds (None: no limit) for its request, and for its TLS handshake; the callbacks have
     as long. The other options are those of a WebSocket, such as `max_size`, and these of the server by their own names:
@@ -73,7 +76,7 @@ def serve(
 
     Raises ConfigError, here or when it is awaited, for what can't be served; TypeError for an unknown option.
     """
-    host_app = _Host(handler, Terms(subprotocols, select_subprotocol, origins, process_request))
+    host_app = _Host(handler, Terms(subprotocols, select_subprotocol, origins, process_request, process_response))
     given = {name: each for name, each in options.items() if _is_servers(name)}
     config = read_options({name: each for name, each in options.items() if name not in given})
     changes = {**_DEFAULTS, **{name: OPTIONS[name].convert(each, name) for name, each in given.items()}}
@@ -230,21 +233,23 @@ class _Host:
         self._terms = terms
 
     async def __call__(self, scope: dict[str, Any], receive: Callable[[], Any], send: _Send) -> None:
-        handshake = _handshake(scope)
-        if scope["type"] == "http":
-            refusal = await self._terms.turn_away(handshake, scope["method"])
-            await _respond(send, "http.response", refusal)
-            return
+        handshake = Handshake(_request(scope), scope["client"], scope["server"])
         try:
+            if scope["type"] == "http":
+                raise await self._terms.turn_away(handshake, scope["method"])
             subprotocol = await self._terms.agree(handshake, scope["subprotocols"])
+            headers = await self._terms.accepted(handshake, subprotocol, ())
             if self.closing:
                 raise HandshakeError(503, "The server is shutting down")
         except HandshakeError as error:
-            await _respond(send, "websocket.http.response", error)
+            kind = "http.response" if scope["type"] == "http" else "websocket.http.response"
+            await _respond(send, kind, await self._terms.refused(handshake, error))
             return
         taken: list[Any] = []
-        await send({"type": "websocket.accept", "subprotocol": subprotocol, TAKE_SESSION: taken.append})
-        await self._handle(WebSocket(taken[0], subprotocol, request=handshake.request))
+        accept = {"type": "websocket.accept", "subprotocol": subprotocol, "headers": headers}
+        await send({**accept, TAKE_SESSION: lambda *given: taken.extend(given)})
+        session, head = taken
+        await self._handle(handshake.hand_over(WebSocket(session, subprotocol, handshake._request, head)))
 
     async def _handle(self, ws: WebSocket) -> None:
         self.connections.add(ws)
@@ -261,9 +266,10 @@ class _Host:
                 self.idle.set()
 
 
-def _handshake(scope: Mapping[str, Any]) -> Handshake:
+def _request(scope: Mapping[str, Any]) -> bytes:
+    """The request's head; who needs more than bytes of it unpacks it."""
     target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
-    return Handshake(Request(target.decode("latin-1"), Headers(scope["headers"])), scope["client"], scope["server"])
+    return pack(b"%b %b HTTP/1.1" % (scope.get("method", "GET").encode(), target), scope["headers"])
 
 
 async def _respond(send: _Send, kind: str, error: HandshakeError) -> None:

@@ -111,7 +111,7 @@ class Doorman:
             return
         await receive()
         taken: list[Any] = []
-        await send({"type": "websocket.accept", TAKE_SESSION: taken.append})
+        await send({"type": "websocket.accept", TAKE_SESSION: lambda *given: taken.append(given[0])})
         ws = WebSocket(taken[0], None)
         self.opened.put_nowait(ws)
         await ws.wait_closed()

@@ -11,7 +11,7 @@ import uuid
 
 import pytest
 import trustme
-from helpers import BINARY, CONTINUATION, PING, PONG, TEXT, UPGRADE, Client, Frame, frame, until, within
+from helpers import ACCEPT, BINARY, CONTINUATION, PING, PONG, TEXT, UPGRADE, Client, Frame, frame, until, within
 
 from flowserve.errors import ConfigError, ConnectionClosedError, HandshakeError
 from flowserve.http.headers import Headers
@@ -130,7 +130,9 @@ async def test_what_a_websocket_says_of_itself(start, opened):
     ws = await held.next()
     assert ws.request.path == "/chat/%7Eme?room=1&x="
     assert ws.request.headers.get_all("x-one") == ["1", "2"]
-    assert ws.response is None
+    assert ws.response.status_code == 101
+    assert ws.response.headers["Sec-WebSocket-Accept"] == ACCEPT
+    assert ws.response.headers["Server"] == "flowserve"
     assert ws.subprotocol is None
     assert isinstance(ws.id, uuid.UUID)
     assert ws.remote_address == client.address

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from flowserve.http.messages import Request
 
 TAKE_SESSION = "flowserve.take_session"
-"""A key of websocket.accept: called with the Session, which the application then uses itself."""
+"""A key of websocket.accept: called with the Session, which the application then uses itself, and with the head that
+has answered."""
 
 _OPEN = int(State.OPEN)
 _CONNECTING = 0  # the application has not said yet what it wants
@@ -91,7 +92,8 @@ class WebSocketCycle:
     )
 
     def __init__(self, request: Request, stream: Any, context: Context) -> None:
-        """`stream` is a ResponseStream that also has `accept(subprotocol, headers) -> Session`."""
+        """`stream` is a ResponseStream that also has `accept(subprotocol, headers) -> Session`, and then `switching`,
+        the head that it sent."""
         self._request: Request | None = request
         self._raw_target = request.target
         self._stream = stream
@@ -236,7 +238,8 @@ class WebSocketCycle:
         if subprotocol is not None and not isinstance(subprotocol, str):
             raise ASGIMisuse(f"'subprotocol' must be str, not {type(subprotocol).__name__}")
         subprotocol = None if subprotocol is None else str.__str__(subprotocol)
-        session = self._stream.accept(subprotocol, _fields(message.get("headers") or ()))
+        stream = self._stream
+        session = stream.accept(subprotocol, _fields(message.get("headers") or ()))
         session.on_lost = self._lost
         self._stream = self._request = None  # the session has taken over
         self._context.timers.cancel(self)
@@ -245,7 +248,7 @@ class WebSocketCycle:
         self._wake()
         take = message.get(TAKE_SESSION)
         if take is not None:
-            take(session)
+            take(session, stream.switching)
         if self._context.config.access_log:
             logs.access_websocket_open(self._name(), self._target(), subprotocol)
 

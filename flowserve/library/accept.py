@@ -20,9 +20,10 @@ from flowserve.http.headers import Headers
 from flowserve.http.messages import Request as Head
 from flowserve.http.responses import ResponseEncoder, encode_switching
 from flowserve.library.deadline import Deadline
-from flowserve.library.heads import Request
+from flowserve.library.handshake import Handshake
+from flowserve.library.heads import Request, pack
 from flowserve.library.home import Home, read_options
-from flowserve.library.terms import Handshake, Origins, ProcessRequest, SelectSubprotocol, Terms, answer_of
+from flowserve.library.terms import Origins, ProcessRequest, ProcessResponse, SelectSubprotocol, Terms, answer_of
 from flowserve.library.websocket import WebSocket
 from flowserve.session import Session
 from flowserve.websocket import negotiation
@@ -49,9 +50,9 @@ class accept:  # noqa: N801  (used like a function)
     Somebody else may have parsed the request already: it is given as `request`, or its header fields as
     `request_headers`. Only the answer is sent then, and the stream's next bytes are frames.
 
-    `subprotocols`, `select_subprotocol`, `origins` and `process_request` are as for `serve()`; `headers` are added
-    to the answer. The client has `open_timeout` seconds (None: no limit) for its part. The other options are those of a
-    WebSocket, such as `max_size`.
+    `subprotocols`, `select_subprotocol`, `origins`, `process_request` and `process_response` are as for `serve()`;
+    `headers` are added to the answer. The client has `open_timeout` seconds (None: no limit) for its part. The other
+    options are those of a WebSocket, such as `max_size`.
 
     Raises HandshakeError when the client is refused, with the answer that it got, or has left (status 0); TimeoutError;
     OSError when TLS fails; and what the callbacks raise, which the client sees as a 500.
@@ -67,6 +68,7 @@ class accept:  # noqa: N801  (used like a function)
         select_subprotocol: SelectSubprotocol | None = None,
         origins: Origins | None = None,
         process_request: ProcessRequest | None = None,
+        process_response: ProcessResponse | None = None,
         headers: Iterable[tuple[str, str]] = (),
         ssl: tls.SSLContext | None = None,
         open_timeout: float | None = 10.0,
@@ -83,7 +85,7 @@ class accept:  # noqa: N801  (used like a function)
             request = Request("/", Headers(_as_bytes(field) for field in request_headers))
         self._stream = stream
         self._request = request
-        self._terms = Terms(subprotocols, select_subprotocol, origins, process_request)
+        self._terms = Terms(subprotocols, select_subprotocol, origins, process_request, process_response)
         self._extra = [_as_bytes(field) for field in headers]
         self._ssl = ssl
         self._timeout = open_timeout
@@ -145,24 +147,33 @@ class accept:  # noqa: N801  (used like a function)
         head = await reception.head
         deadline.doing = "deciding on the client's request"
         transport = reception.transport
-        request = self._request or Request(head.target.decode("latin-1"), Headers(head.headers))
-        handshake = Handshake(request, transport.get_extra_info("peername"), transport.get_extra_info("sockname"))
+        addresses = [transport.get_extra_info(name) for name in ("peername", "sockname")]
+        handshake = Handshake(self._request or _packed(head), *addresses)
+        try:
+            return await self._answer(reception, head, handshake)
+        except HandshakeError as error:
+            if not error.status:
+                raise
+            raise await self._terms.refused(handshake, error) from None
+
+    async def _answer(self, reception: _Reception, head: Head, handshake: Handshake) -> WebSocket:
         if self._request is None and not head.is_websocket():
             raise await self._terms.turn_away(handshake, head.method)
         key, offered = check_request(head.method, head.http_version, head.headers)
         subprotocol = await self._terms.agree(handshake, offered)
+        extra = await self._terms.accepted(handshake, subprotocol, self._extra)
         if reception.lost:
             raise HandshakeError(0, "the client left before it was answered")
         home = Home(self._config, asyncio.get_running_loop())
         config = home.config
         offers = head.values(b"sec-websocket-extensions")
         codec, extensions = negotiation.agree(deflate_settings(config, Role.SERVER), offers)
-        own = response_fields(key, subprotocol, extensions, self._extra)
-        flow = Flow(transport, home.variables)
-        flow.write(encode_switching(own, self._extra, _date()))
+        answer = encode_switching(response_fields(key, subprotocol, extensions, extra), extra, _date())
+        flow = Flow(reception.transport, home.variables)
+        flow.write(answer)
         connection = Connection(Role.SERVER, config.ws_max_size, config.ws_max_frames_per_message, codec)
         session = Session(connection, flow, home)
-        ws = WebSocket(session, subprotocol, request=request)
+        ws = handshake.hand_over(WebSocket(session, subprotocol, handshake._request, answer))
         reception.hand_over(session, home.variables)
         return ws
 
@@ -287,6 +298,10 @@ class _Reception(asyncio.Protocol):
 def _as_bytes(field: Field) -> tuple[bytes, bytes]:
     name, value = (each if isinstance(each, bytes) else each.encode("latin-1") for each in field)
     return name, value
+
+
+def _packed(head: Head) -> bytes:
+    return pack(b"%b %b HTTP/%b" % (head.method.encode(), head.target, head.http_version.encode()), head.headers)
 
 
 def _head_of(request: Request) -> Head:

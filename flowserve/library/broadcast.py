@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from flowserve.errors import ClientDisconnected, ConnectionClosed
-from flowserve.library.fragments import Data
-from flowserve.library.websocket import WebSocket, as_payload
+from flowserve.library.payload import Data, message_payload
+from flowserve.library.websocket import WebSocket
 from flowserve.logs import logger
 from flowserve.session import Session
 from flowserve.websocket.constants import Opcode
@@ -45,7 +45,7 @@ def broadcast(
     """
     if raise_exceptions and sys.version_info < (3, 11):
         raise TypeError("raise_exceptions needs Python 3.11, which has ExceptionGroup")
-    parcel = _Parcel(as_payload(message, text), compress)
+    parcel = _Parcel(message_payload(message, text), compress)
     errors: list[Exception] = []
     for ws in websockets:
         if ws.closed:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from flowserve.errors import (
     AlreadyClosed,
     Close,
@@ -13,7 +15,11 @@ from flowserve.errors import (
     ProtocolError,
 )
 from flowserve.websocket.connection import Connection
-from flowserve.websocket.constants import CloseCode, is_sendable
+from flowserve.websocket.constants import CloseCode, State, is_sendable
+
+if TYPE_CHECKING:
+    from flowserve.library.websocket import WebSocket
+    from flowserve.session import Session
 
 _OK = (CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.NO_STATUS)
 _CAUSES = {1002: ProtocolError, 1007: InvalidText, 1009: PayloadTooBig}
@@ -50,6 +56,25 @@ def closed_error(connection: Connection, told: bool = False, lost_by: Exception 
 def tells_end_of(connection: Connection, error: BaseException) -> bool:
     """Whether `error` says that `connection` has ended, rather than another one or something else."""
     return isinstance(error, ConnectionClosed) and error._origin == id(connection)
+
+
+def end_of(session: Session) -> ConnectionClosed | None:
+    """Return why it has ended, None before that is known."""
+    connection = session.connection
+    over = session.lost or (connection.state != State.OPEN and connection.peer_close is not None)
+    return closed_error(connection) if over else None
+
+
+def describe(ws: WebSocket) -> str:
+    """Return its repr: role, peer, state, and the close code."""
+    try:
+        session = ws.session
+    except RuntimeError as error:  # of a subclass without one
+        return f"<{error}>"
+    role = "client" if session.connection.is_client else "server"
+    end = end_of(session)
+    state = ws.state.name if end is None else f"{ws.state.name} {end.code}"
+    return f"<{type(ws).__name__} {role}, peer {ws.remote_address!r}, {state}>"
 
 
 def _read_close(payload: bytes | None) -> Close | None:

@@ -7,13 +7,13 @@ import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from flowserve.library.payload import Data, encoded
 from flowserve.websocket.constants import CloseCode
 
 if TYPE_CHECKING:
     from flowserve.library.websocket import WebSocket
     from flowserve.session import Session
 
-Data = str | bytes | bytearray | memoryview
 Fragments = Iterable[Data] | AsyncIterable[Data]
 
 
@@ -113,11 +113,12 @@ async def send_fragments(
 
     It waits for a slow peer whatever the policy: what is to come can wait, and half a message can't be dropped.
     """
+    await session.settle()
     kind: type | None = None  # of the first piece
     as_text = False
     try:
         async for piece in fragments:
-            payload = _payload(piece)
+            payload = encoded(piece, "a fragment")
             first = kind is None
             if first:
                 kind = str if isinstance(piece, str) else bytes
@@ -131,11 +132,3 @@ async def send_fragments(
     finally:
         if session.connection.fragmenting:
             session.close(CloseCode.INTERNAL_ERROR, "a message was not finished")
-
-
-def _payload(piece: Data) -> bytes:
-    if isinstance(piece, str):
-        return piece.encode()
-    if isinstance(piece, (bytes, bytearray, memoryview)):
-        return bytes(piece)
-    raise TypeError(f"a fragment is str or bytes, not {type(piece).__name__}")

@@ -10,10 +10,9 @@ from typing import cast
 from flowserve.compression import deflate_settings
 from flowserve.errors import HandshakeError
 from flowserve.flow import Flow
-from flowserve.http.headers import Headers
 from flowserve.http.response import Response, encode_request
-from flowserve.library import heads
 from flowserve.library.exchange import Exchange
+from flowserve.library.heads import pack
 from flowserve.library.home import Home
 from flowserve.library.uri import URI
 from flowserve.library.websocket import WebSocket
@@ -60,7 +59,7 @@ async def open_websocket(transport: asyncio.Transport, uri: URI, wish: Wish, hom
     config = home.config
     connection = Connection(Role.CLIENT, config.ws_max_size, config.ws_max_frames_per_message, codec)
     session = Session(connection, Flow(transport, home.variables), home)
-    ws = WebSocket(session, subprotocol, response=_shown(response))
+    ws = WebSocket(session, subprotocol, request, _shown(response))
     if exchange.lost:
         connection.feed(exchange.rest)  # which may be all that the server had to say
         session.connection_lost(None)
@@ -69,9 +68,8 @@ async def open_websocket(transport: asyncio.Transport, uri: URI, wish: Wish, hom
     return ws
 
 
-def _shown(response: Response) -> heads.Response:
-    reason = response.reason.decode("latin-1")
-    return heads.Response(response.status, reason, Headers(response.headers), response.body)
+def _shown(response: Response) -> bytes:
+    return pack(b"HTTP/1.1 %d %b" % (response.status, response.reason), response.headers)
 
 
 def _codec(settings: DeflateSettings | None, response: Response) -> PerMessageDeflate | None:

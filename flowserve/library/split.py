@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flowserve.library.fragments import Data, Fragments, Pieces
+    from flowserve.library.fragments import Fragments, Pieces
+    from flowserve.library.payload import Data
+    from flowserve.library.pings import RoundTrip
     from flowserve.library.websocket import WebSocket
 
 
@@ -72,8 +74,11 @@ class Writer(_End):
     ) -> Coroutine[Any, Any, None]:
         return self._ws.send_fragmented(fragments, text=text, compress=compress)
 
-    def ping(self, data: Data | None = None) -> Coroutine[Any, Any, float]:
+    def ping(self, data: Data | None = None) -> Coroutine[Any, Any, RoundTrip]:
         return self._ws.ping(data)
+
+    def pong(self, data: Data = b"") -> Coroutine[Any, Any, None]:
+        return self._ws.pong(data)
 
     def close(self, code: int = 1000, reason: str = "") -> Coroutine[Any, Any, None]:
         return self._ws.close(code, reason)

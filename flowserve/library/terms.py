@@ -10,27 +10,17 @@ from typing import Any
 
 from flowserve.errors import ConfigError, HandshakeError
 from flowserve.http.headers import Headers
+from flowserve.library.handshake import Handshake
 from flowserve.library.heads import Request, Response
+from flowserve.library.payload import plain_bytes, plain_str
+from flowserve.websocket.handshake import response_fields
 
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
-
-@dataclass(frozen=True, slots=True)
-class Handshake:
-    """An opening handshake that waits for its answer; the addresses are what a socket's getpeername() and
-    getsockname() say, or what a trusted proxy does."""
-
-    request: Request
-    remote_address: Any
-    local_address: Any
-
-    def respond(self, status: int, text: str) -> Response:
-        """Return a plain-text response, to be returned by `process_request`."""
-        return Response.made_of(status, [_TEXT], text.encode())
-
-
 ProcessRequest = Callable[[Handshake, Request], Awaitable[Response | None] | Response | None]
+ProcessResponse = Callable[[Handshake, Request, Response], Awaitable[Response | None] | Response | None]
 SelectSubprotocol = Callable[[Handshake, Sequence[str]], str | None]
+Fields = Sequence[tuple[bytes, bytes]]
 Origins = Sequence[str | re.Pattern[str] | None]
 
 
@@ -41,14 +31,16 @@ class Terms:
     `process_request(handshake, request)`, a function or a coroutine function, returns None to go on, or the Response to
     answer with. `origins` are those allowed, as text or as pattern for the whole of it; None among them stands for
     no Origin. `subprotocols` are what the server speaks, in its order of preference: a client that offers none of them
-    is refused. `select_subprotocol(handshake, offered)` chooses instead, or returns None for none. All of them may
-    raise HandshakeError, which says the answer.
+    is refused. `select_subprotocol(handshake, offered)` chooses instead, or returns None for none.
+    `process_response(handshake, request, response)` sees the answer, a refusal too, before it is sent, and may change
+    its fields, or return another. All of them may raise HandshakeError, which says the answer.
     """
 
     subprotocols: Sequence[str] | None = None
     select_subprotocol: SelectSubprotocol | None = None
     origins: Origins | None = None
     process_request: ProcessRequest | None = None
+    process_response: ProcessResponse | None = None
 
     def __post_init__(self) -> None:
         for name in ("subprotocols", "origins"):
@@ -62,13 +54,14 @@ class Terms:
         """
         if (refusal := await self._processed(handshake)) is not None:
             raise refusal
-        self._check_origin(handshake.request.headers)
+        if self.origins is not None:
+            _check_origin(self.origins, handshake.request.headers)
         if self.select_subprotocol is None:
             return self._choose(offered)
         chosen = self.select_subprotocol(handshake, offered)
         if chosen is not None and chosen not in offered:
             raise ValueError(f"select_subprotocol: {chosen!r} is none of what the client offers: {list(offered)}")
-        return chosen
+        return None if chosen is None else plain_str(chosen)
 
     async def turn_away(self, handshake: Handshake, method: str) -> HandshakeError:
         """Return what to answer to a request that asks for no WebSocket: `process_request` may know, of a GET."""
@@ -83,29 +76,40 @@ class Terms:
     async def _processed(self, handshake: Handshake) -> HandshakeError | None:
         if self.process_request is None:
             return None
-        response = self.process_request(handshake, handshake.request)
-        if inspect.isawaitable(response):
-            response = await response
-        if response is None:
-            return None
-        if not isinstance(response, Response):
-            raise TypeError(f"process_request: a Response or None is wanted, not {type(response).__name__}")
-        fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers.raw_items()]
-        return _Answer(response.status_code, "process_request has answered", fields, response.body)
+        response = await _called("process_request", self.process_request, handshake, handshake.request)
+        return None if response is None else _refusal("process_request", response)
 
-    def _check_origin(self, headers: Headers) -> None:
-        if self.origins is None:
-            return
-        given: list[str | None] = [*headers.get_all("origin")] or [None]
-        for allowed in self.origins:
-            if isinstance(allowed, re.Pattern) and given[0] is not None and allowed.fullmatch(given[0]):
-                break
-            if allowed == given[0]:
-                break
-        else:
-            given = []
-        if len(given) != 1:  # a browser sends one (RFC 6454 section 7.3)
-            raise HandshakeError(403, "WebSockets from this origin are not allowed")
+    async def accepted(self, handshake: Handshake, subprotocol: str | None, extra: Fields) -> Fields:
+        """Show the answer that opens the WebSocket, with the `extra` fields, to `process_response`; return the extra
+        fields to send.
+
+        Raises HandshakeError for a refusal that it has returned instead, and ValueError if it has changed what is the
+        handshake's.
+        """
+        if self.process_response is None:
+            return extra
+        key = handshake.request.headers["sec-websocket-key"].encode("latin-1")
+        own = response_fields(key, subprotocol, None)
+        shown = await self._shown(handshake, Response.made_of(101, [*own, *extra]))
+        if shown.status_code != 101:
+            raise _refusal("process_response", shown)
+        kept, fields = dict(own), _fields_of(shown)
+        for name, value in fields:
+            if kept.get(name.lower(), value) != value:
+                raise ValueError(f"process_response: {name.decode()!r} is the handshake's, and can't be changed")
+        return [field for field in fields if field[0].lower() not in kept]
+
+    async def refused(self, handshake: Handshake, error: HandshakeError) -> HandshakeError:
+        """Show the answer that refuses the WebSocket to `process_response`; return what is to be answered."""
+        if self.process_response is None:
+            return error
+        status, fields, body = answer_of(error)
+        shown = await self._shown(handshake, Response.made_of(status, fields, body))
+        return _refusal("process_response", shown)
+
+    async def _shown(self, handshake: Handshake, response: Response) -> Response:
+        other = await _called("process_response", self.process_response, handshake, handshake.request, response)
+        return other or response
 
     def _choose(self, offered: Sequence[str]) -> str | None:
         if not self.subprotocols:
@@ -116,8 +120,42 @@ class Terms:
         raise HandshakeError(400, f"One of these subprotocols is wanted: {', '.join(self.subprotocols)}")
 
 
+def _check_origin(origins: Origins, headers: Headers) -> None:
+    given: list[str | None] = [*headers.get_all("origin")] or [None]
+    for allowed in origins:
+        if isinstance(allowed, re.Pattern) and given[0] is not None and allowed.fullmatch(given[0]):
+            break
+        if allowed == given[0]:
+            break
+    else:
+        given = []
+    if len(given) != 1:  # a browser sends one (RFC 6454 section 7.3)
+        raise HandshakeError(403, "WebSockets from this origin are not allowed")
+
+
+async def _called(name: str, callback: Any, *arguments: object) -> Response | None:
+    """Call a function or a coroutine function that may return a Response."""
+    response = callback(*arguments)
+    if inspect.isawaitable(response):
+        response = await response
+    if response is not None and not isinstance(response, Response):
+        raise TypeError(f"{name}: a Response or None is wanted, not {type(response).__name__}")
+    return response
+
+
+def _fields_of(response: Response) -> list[tuple[bytes, bytes]]:
+    return [(str.encode(name, "latin-1"), str.encode(value, "latin-1")) for name, value in response.headers.raw_items()]
+
+
+def _refusal(name: str, response: Response) -> HandshakeError:
+    status, body = int(response.status_code), plain_bytes(response.body)
+    if status < 200:
+        raise ValueError(f"{name}: a Response with {status} refuses nothing; return None to open the WebSocket")
+    return _Answer(status, f"{name} has answered", _fields_of(response), body)
+
+
 class _Answer(HandshakeError):
-    """What `process_request` has answered, whole."""
+    """What `process_request` or `process_response` has answered, whole."""
 
 
 def answer_of(error: HandshakeError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:

@@ -6,21 +6,23 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
 from flowserve.errors import ClientDisconnected, ConnectionClosed, ConnectionClosedOK
-from flowserve.library.endings import check_close, closed_error
-from flowserve.library.fragments import Data, Fragments, Pieces, each, send_fragments
+from flowserve.library.endings import check_close, closed_error, describe, end_of
+from flowserve.library.fragments import Fragments, Pieces, each, send_fragments
+from flowserve.library.heads import Request, Response, unpack_request, unpack_response
+from flowserve.library.payload import Data, control_payload, message_payload, plain_str
+from flowserve.library.pings import Pings, RoundTrip
 from flowserve.library.split import Reader, Writer
+from flowserve.logs import logger
 from flowserve.session import Session
-from flowserve.websocket.constants import MAX_CONTROL_PAYLOAD, State
+from flowserve.websocket.constants import State
 
 if TYPE_CHECKING:
     import weakref
 
     from flowserve.flow import Flow
-    from flowserve.library.heads import Request, Response
 
 _OPEN, _CLOSED = int(State.OPEN), int(State.CLOSED)
 # Characters or bytes of a message that is coming, and that nobody waits for: above them reading stops. The first for
@@ -36,48 +38,78 @@ class WebSocket:
     it raises ConnectionClosedError if that was not in order. Several tasks may use it at once, each message goes to
     one of them. Cancelling a call loses no message. `async with ws` closes it in the end, with 1011 after an exception.
 
-    `subprotocol` is the one agreed on, or None. `request` is the client's request as a server sees it, `response` the
-    server's answer as a client sees it; the other one is None.
+    `subprotocol` is the one agreed on, or None. `logger` is what this library writes to, or the one that was given.
+
+    It takes attributes of yours: `ws.user = ...`.
     """
 
     __slots__ = (
+        "__dict__",
         "__weakref__",
         "_id",
         "_lock",
         "_lost_by",
         "_part",
         "_pings",
+        "_request",
+        "_response",
         "_session",
         "_told",
         "_waiters",
-        "request",
-        "response",
         "subprotocol",
     )
+
+    logger = logger
 
     def __init__(
         self,
         session: Session,
         subprotocol: str | None,
-        request: Request | None = None,
-        response: Response | None = None,
+        request: Request | bytes | None = None,
+        response: Response | bytes | None = None,
     ) -> None:
-        """`session` is one that nobody else uses."""
+        """`session` is one that nobody else uses; the heads may be bytes, as of `heads.pack()`."""
         self._session = session
         self.subprotocol = subprotocol
-        self.request = request
-        self.response = response
+        self._request = request
+        self._response = response
         self._id: uuid.UUID | None = None
         self._told = False  # the user knows that it has ended
         self._lost_by: Exception | None = None
         self._part: weakref.ref[Pieces] | None = None  # who is receiving a message in fragments
         self._lock: asyncio.Lock | None = None  # held while a message is being sent in fragments
-        # In order; without a future those of the keepalive.
-        self._pings: dict[bytes, tuple[asyncio.Future[float | None] | None, float]] | None = None
+        self._pings: Pings | None = None  # None while no pong is waited for
         self._waiters: list[asyncio.Future[None]] | None = None  # for the transport's end
         session.monitor = self
 
+    def _own(self) -> Session:
+        """Its session. A subclass may have forgotten it, and compiled code would not ask."""
+        try:
+            session: Session | None = self._session
+        except AttributeError:
+            session = None
+        if session is None:
+            raise RuntimeError(f"{type(self).__name__}.__init__() did not call WebSocket.__init__()")
+        return session
+
     # What it says about itself
+
+    def __repr__(self) -> str:
+        return describe(self)
+
+    @property
+    def request(self) -> Request | None:
+        """The client's request, in either role; None where `accept()` was given none."""
+        if isinstance(self._request, bytes):
+            self._request = unpack_request(self._request)
+        return self._request
+
+    @property
+    def response(self) -> Response | None:
+        """The server's answer to it, in either role."""
+        if isinstance(self._response, bytes):
+            self._response = unpack_response(self._response)
+        return self._response
 
     @property
     def id(self) -> uuid.UUID:
@@ -89,37 +121,37 @@ class WebSocket:
     @property
     def session(self) -> Session:
         """What lies beneath."""
-        return self._session
+        return self._own()
 
     @property
     def latency(self) -> float:
         """Seconds that the last ping took to be answered, the keepalive's or one of `ping()`; 0.0 before that."""
-        return self._session.latency
+        return self._own().latency
 
     @property
     def closed(self) -> bool:
         """Whether the WebSocket has ended, or is ending; messages may still wait to be received."""
-        return self._session.lost or self._session.connection.state != _OPEN
+        session = self._own()
+        return session.lost or session.connection.state != _OPEN
 
     @property
     def state(self) -> State:
         """OPEN; CLOSING from this end's close frame on; CLOSED when the connection beneath is gone too."""
-        if self._session.lost:
+        if self._own().lost:
             return State.CLOSED
         return State.CLOSING if self.closed else State.OPEN
 
     @property
     def close_code(self) -> int | None:
         """The peer's close code, 1005 if it gave none, 1006 if it sent no close frame; None before the end."""
-        return closed_error(self._session.connection).code if self._is_over() else None
+        end = end_of(self._own())
+        return None if end is None else end.code
 
     @property
     def close_reason(self) -> str | None:
         """The reason that went with the code."""
-        return closed_error(self._session.connection).reason if self._is_over() else None
-
-    def _is_over(self) -> bool:
-        return self._session.lost or (self.closed and self._session.connection.peer_close is not None)
+        end = end_of(self._own())
+        return None if end is None else end.reason
 
     @property
     def local_address(self) -> Any:
@@ -134,7 +166,7 @@ class WebSocket:
     @property
     def transport(self) -> asyncio.Transport:
         """What carries it, for `get_extra_info()`; anything else is at your own risk."""
-        return cast("Flow", self._session.stream).transport
+        return cast("Flow", self._own().stream).transport
 
     # Receiving
 
@@ -143,7 +175,7 @@ class WebSocket:
 
         Raises ConnectionClosedOK or ConnectionClosedError when none will come.
         """
-        session = self._session
+        session = self._own()
         while (self._part is not None and self._is_anothers()) or not session.ready():
             await session.wait()
         if not session.waiting:
@@ -159,7 +191,7 @@ class WebSocket:
         return self
 
     async def __anext__(self) -> str | bytes:
-        session = self._session
+        session = self._own()
         while (self._part is not None and self._is_anothers()) or not session.ready():
             await session.wait()
         if session.waiting:
@@ -176,6 +208,7 @@ class WebSocket:
         Raises as `receive()` does, also when the end comes before the message's. Left early, the rest of the message is
         what is received next.
         """
+        self._own()
         return Pieces(self)
 
     recv_streaming = receive_fragments
@@ -192,8 +225,9 @@ class WebSocket:
         """Whoever was receiving a message in fragments has it whole, or has left: anybody may receive now."""
         if name is None or name is self._part:
             self._part = None
-            self._session.resume_reading()
-            self._session.wake()
+            session = self._own()
+            session.resume_reading()
+            session.wake()
 
     # Sending
 
@@ -210,12 +244,13 @@ class WebSocket:
         if not isinstance(message, (str, bytes, bytearray, memoryview)):
             await self.send_fragmented(message, text=text, compress=compress)
             return
-        payload = as_payload(message, text)
+        session = self._own()
+        payload = message_payload(message, text)
         if self._lock is not None and self._lock.locked():
             async with self._lock:  # a message in fragments must come to its end (RFC 6455 section 5.4)
                 pass
         try:
-            waiting = self._session.transmit(payload, compress)
+            waiting = session.transmit(payload, compress)
             if waiting is not None:
                 await waiting
         except ClientDisconnected:
@@ -233,45 +268,44 @@ class WebSocket:
         If `fragments` raises, or this is cancelled, what was sent can't be taken back: the WebSocket is closed with
         1011, and the error raised. Raises as `send()` does, and TypeError for pieces that are neither or of both kinds.
         """
-        pieces = each(fragments)
+        session, pieces = self._own(), each(fragments)
         if self._lock is None:
             self._lock = asyncio.Lock()
         try:
             async with self._lock:
-                await self._session.settle()
-                await send_fragments(self._session, pieces, text, compress)
+                await send_fragments(session, pieces, text, compress)
         except ClientDisconnected:
             pass
         else:
             return
         raise await self._ending()
 
-    async def ping(self, data: Data | None = None) -> float:
+    async def ping(self, data: Data | None = None) -> RoundTrip:
         """Send a ping and wait for its pong; return the seconds between. `data`, at most 125 bytes, is made up if None.
 
         Raises ConnectionClosedOK or ConnectionClosedError when the end comes before the pong, ValueError for `data`
         that is too long, or that another ping waits for.
         """
-        payload = uuid.uuid4().bytes if data is None else cast(bytes, as_payload(data, False))
-        if len(payload) > MAX_CONTROL_PAYLOAD:
-            raise ValueError(f"a ping holds {MAX_CONTROL_PAYLOAD} bytes at most, not {len(payload)}")
-        if self._pings is None:
-            self._pings = {}
-        elif payload in self._pings:
-            raise ValueError(f"a ping with {payload!r} is under way already")
-        pong: asyncio.Future[float | None] = self._session.context.loop.create_future()
-        self._pings[payload] = pong, perf_counter()
-        try:
-            self._session.ping(payload)
-            seconds = await pong
-        except ClientDisconnected:
-            seconds = None
-        finally:
-            if self._pings is not None and self._pings.get(payload, (None,))[0] is pong:
-                del self._pings[payload]
+        session = self._own()
+        payload = uuid.uuid4().bytes if data is None else control_payload(data, "ping")
+        pings = self._pings = self._pings or Pings()
+        seconds = await pings.ask(session, payload)
         if seconds is None:
             raise await self._ending()
-        return seconds
+        return RoundTrip(seconds)
+
+    async def pong(self, data: Data = b"") -> None:
+        """Send a pong that nobody asked for, a heartbeat in one direction (RFC 6455 section 5.5.3); those that answer
+        pings are sent without it. `data` has at most 125 bytes.
+
+        Raises ConnectionClosedOK or ConnectionClosedError once nothing can be sent, ValueError for too much `data`.
+        """
+        session = self._own()
+        payload = control_payload(data, "pong")
+        if self.closed:
+            raise await self._ending()
+        session.connection.send_pong(payload)
+        session.flush()
 
     def split(self) -> tuple[Reader, Writer]:
         """Return two ends of it, one for a task that receives and one for a task that sends."""
@@ -288,13 +322,14 @@ class WebSocket:
         """
         check_close(code, reason)
         self._told = True
-        self._session.close(code, str.__str__(reason))
+        self._own().close(int(code), plain_str(reason))
         await self.wait_closed()
 
     async def wait_closed(self) -> None:
         """Wait until the connection beneath is gone too."""
-        while not self._session.lost:
-            waiter: asyncio.Future[None] = self._session.context.loop.create_future()
+        session = self._own()
+        while not session.lost:
+            waiter: asyncio.Future[None] = session.context.loop.create_future()
             if self._waiters is None:
                 self._waiters = []
             self._waiters.append(waiter)
@@ -307,7 +342,7 @@ class WebSocket:
     def abort(self) -> None:
         """End it now, without a closing handshake: the peer sees 1006."""
         self._told = True
-        self._session.abort()
+        self._own().abort()
 
     async def __aenter__(self) -> WebSocket:
         return self
@@ -318,7 +353,7 @@ class WebSocket:
     async def _ending(self) -> ConnectionClosed:
         """Return why it has ended, once that is known: both ends have said so, or the connection is gone. From then on
         the user knows."""
-        session = self._session
+        session = self._own()
         while session.connection.state != _CLOSED and not session.lost:
             await session.wait()
         told, self._told = self._told, True
@@ -328,7 +363,7 @@ class WebSocket:
 
     def fed(self) -> None:
         """Bytes have come, but no message."""
-        session = self._session
+        session = self._own()
         connection = session.connection
         if connection.state != _OPEN:
             session.wake()  # somebody may wait for the peer's close frame
@@ -341,45 +376,26 @@ class WebSocket:
                 session.wake()
 
     def pinged(self, payload: bytes) -> None:
-        """The keepalive has sent a ping: its pong answers those before it, too."""
-        pings = {each_payload: ping for each_payload, ping in (self._pings or {}).items() if ping[0] is not None}
-        pings.setdefault(payload, (None, perf_counter()))
-        self._pings = pings
+        """The keepalive has sent a ping."""
+        self._pings = self._pings or Pings()
+        self._pings.add_keepalive(payload)
 
     def ponged(self, payload: bytes) -> None:
-        """A pong has come; it answers the pings before it, too (RFC 6455 section 5.5.3)."""
-        pings = self._pings
-        if pings is None or payload not in pings:
-            return
-        now = perf_counter()
-        self._session.latency = now - pings[payload][1]  # event loops' own clocks can be coarse
-        for each_payload, (pong, sent_at) in list(pings.items()):
-            del pings[each_payload]
-            if pong is not None and not pong.done():
-                pong.set_result(now - sent_at)
-            if each_payload == payload:
-                break
-        if not pings:
+        """A pong has come."""
+        seconds = None if self._pings is None else self._pings.answer(payload)
+        if seconds is not None:
+            self._own().latency = seconds
+        if not self._pings:
             self._pings = None
 
     def lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         self._lost_by = exc
-        self._session.stream.close()  # for Python 3.10, whose TLS transports complain when nobody has
+        self._own().stream.close()  # for Python 3.10, whose TLS transports complain when nobody has
         pings, self._pings = self._pings, None
-        for pong, _ in (pings or {}).values():
-            if pong is not None and not pong.done():
-                pong.set_result(None)
+        if pings is not None:
+            pings.end()
         waiters, self._waiters = self._waiters, None
         for waiter in waiters or ():
             if not waiter.done():
                 waiter.set_result(None)
-
-
-def as_payload(message: Data, text: bool | None) -> str | bytes:
-    """Return what a session sends as text or as binary: exactly a str, or exactly bytes. `text` as for `send()`."""
-    if isinstance(message, str):
-        return str.__str__(message) if text is None or text else message.encode()
-    if isinstance(message, (bytes, bytearray, memoryview)):
-        return bytes(message).decode() if text else bytes(message)
-    raise TypeError(f"a message is str or bytes, not {type(message).__name__}")

@@ -20,6 +20,7 @@ cdef class H1Connection:
     cdef ResponseEncoder _encoder
     cdef Request _request
     cdef bytes _pending
+    cdef readonly bytes switching
     cdef bint _closing, _eof, _receiving
     cdef Py_ssize_t _unyielded
     cdef public double deadline

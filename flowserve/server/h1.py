@@ -68,6 +68,7 @@ class H1Connection:
         "_unyielded",
         "deadline",
         "peer",
+        "switching",
         "tick",
     )
 
@@ -88,6 +89,7 @@ class H1Connection:
         self._closing = False  # what comes in from now on is thrown away
         self._eof = False  # the client has stopped writing
         self._unyielded = 0
+        self.switching = b""  # the head of the 101, once it is sent
         self.deadline = 0.0
         self.tick = 0
 
@@ -400,7 +402,7 @@ class H1Connection:
         offers = [] if self._request is None else self._request.values(b"sec-websocket-extensions")
         codec, extensions = negotiation.agree(self._deflate, offers)
         own = response_fields(key, subprotocol, extensions, headers)
-        head = encode_switching(own, headers, context.default_headers())
+        head = self.switching = encode_switching(own, headers, context.default_headers())
         limits = config.ws_max_size, config.ws_max_frames_per_message
         session: Session
         if context.metrics is None:

@@ -23,6 +23,7 @@ cdef class Output:
     @cython.locals(rsv1=bint)
     cpdef send_fragment(self, bint text, bytes payload, bint first, bint last, bint compress=*)
     cpdef ping(self, bytes payload)
+    cpdef send_pong(self, bytes payload)
     cpdef pong(self, bytes payload)
     cpdef list take_output(self)
     @cython.locals(outbox=list, pieces=list, size=Py_ssize_t, count=Py_ssize_t)

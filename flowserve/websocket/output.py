@@ -107,6 +107,10 @@ class Output:
         """Send a ping of at most 125 bytes."""
         self._put(encode_frame(_PING, payload, self._mask()))
 
+    def send_pong(self, payload: bytes) -> None:
+        """Send a pong of at most 125 bytes that answers none."""
+        self._put(encode_frame(_PONG, payload, self._mask()))
+
     def pong(self, payload: bytes) -> None:
         """Answer a ping; while much waits to be written, in the place of an older answer."""
         if self.output_size < _PONG_MARK:

@@ -103,7 +103,7 @@ async def test_a_socket(pair):
     assert await within(ws.receive()) == "early"
     assert ws.request.path == "/chat?x=1"
     assert ws.request.headers["sec-websocket-version"] == "13"
-    assert ws.response is None
+    assert ws.response.headers["Sec-WebSocket-Accept"] == ACCEPT
     assert ws.subprotocol is None
     assert ws.remote_address == client.address
     assert ws.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -61,7 +61,10 @@ async def test_what_is_asked_for_and_the_answer(serve):
             b"",
         )
         assert ws.response.headers["Upgrade"] == "websocket"
-        assert (ws.close_code, ws.request) == (1000, None)
+        assert ws.close_code == 1000
+        assert ws.request.path == "/a%20b?c=d"
+        assert ws.request.headers["Host"] == f"{server.host}:{server.port}"
+        assert (ws.request.headers["X-Token"], ws.request.headers["User-Agent"]) == ("é", "me/1")
 
 
 async def test_await_leaves_closing_to_the_caller(serve):

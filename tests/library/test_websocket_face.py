@@ -599,7 +599,8 @@ async def test_what_it_says_about_itself():
         assert (ws.closed, ws.close_code, ws.close_reason, ws.state) == (False, None, None, State.OPEN)
         assert ws.response is not None
         assert ws.response.status_code == 101
-        assert ws.request is None
+        assert ws.request is not None
+        assert ws.request.path == "/"
 
 
 async def test_fragments_of_an_unknown_kind_send_nothing():
