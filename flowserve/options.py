@@ -82,7 +82,7 @@ def text(*, empty: bool = False, metavar: str = "TEXT") -> Kind:
             raise ValueError(f"text is wanted, not {type(value).__name__}")
         if not value and not empty:
             raise ValueError("an empty value means nothing here; leave the option out or give a value")
-        return value
+        return str.__str__(value)  # of a subclass of str the text alone
 
     return Kind(parse, str, metavar)
 
@@ -232,7 +232,7 @@ def header_list() -> Kind:
             raise ValueError(f"{name!r} can't be the name of a header (RFC 9110 section 5.6.2)")
         if not _FIELD_VALUE.fullmatch(value):
             raise ValueError(f"{value!r} can't be the value of a header: a control character, or not Latin-1")
-        return name, value
+        return str.__str__(name), str.__str__(value)
 
     def parse(value: Any) -> tuple[tuple[str, str], ...]:
         if isinstance(value, str):

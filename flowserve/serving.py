@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
+import os
 import socket
 import ssl as tls
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
@@ -16,6 +18,7 @@ from flowserve.config import HTTP, LIMITS, OPTIONS, PROTECTION, PROXIES, SIGHT, 
 from flowserve.errors import ConfigError, HandshakeError
 from flowserve.library.endings import tells_end_of
 from flowserve.library.events import EventStream
+from flowserve.library.extras import Extras
 from flowserve.library.handshake import Handshake
 from flowserve.library.heads import pack
 from flowserve.library.home import read_options
@@ -23,8 +26,11 @@ from flowserve.library.terms import Origins, ProcessRequest, ProcessResponse, Se
 from flowserve.library.websocket import WebSocket
 from flowserve.logs import logger
 from flowserve.places import Bind
+from flowserve.server.listen import open_sockets
 from flowserve.server.worker import Server
+from flowserve.websocket.constants import CloseCode
 
+_Sockets = Callable[[], Sequence[socket.socket]]
 Handler = Callable[[WebSocket], Awaitable[None]]
 _Send = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -42,7 +48,7 @@ def serve(
     host: str | Sequence[str] | None = None,
     port: int | None = None,
     *,
-    uds: str | None = None,
+    uds: str | os.PathLike[str] | None = None,
     sock: socket.socket | None = None,
     ssl: tls.SSLContext | None = None,
     subprotocols: Sequence[str] | None = None,
@@ -52,6 +58,11 @@ def serve(
     process_response: ProcessResponse | None = None,
     server_header: str | bool | None = True,
     open_timeout: float | None = 10.0,
+    family: int = 0,
+    reuse_port: bool = False,
+    start_serving: bool = True,
+    write_limit: int | tuple[int, int | None] | None = None,
+    logger: logging.Logger | logging.LoggerAdapter[Any] | None = None,
     **options: Any,
 ) -> WebSocketServer:
     """Serve WebSockets: `async with serve(handler, "localhost", 8765) as server`, or `server = await serve(...)`.
@@ -60,7 +71,9 @@ def serve(
     which the log tells of; ConnectionClosed of this WebSocket is no error.
 
     It listens at `host`, several hosts or None for every interface, and `port`, 0 or None for a free one; or at the
-    UNIX domain socket `uds`; or at `sock`, bound already. `ssl` is a server's context, for wss.
+    UNIX domain socket `uds`; or at `sock`, bound already. `ssl` is a server's context, for wss. `family` chooses among
+    the host's addresses; with `reuse_port` several processes may listen there (SO_REUSEPORT). Without `start_serving`
+    it listens when `start_serving()` or `serve_forever()` is called.
 
     `process_request(handshake, request)` may answer with a Response, `handshake.respond(200, "OK")`, also to a GET that
     asks for no WebSocket; otherwise that gets a 426. Attributes that it sets, `handshake.user = ...`, are the
@@ -69,14 +82,18 @@ def serve(
     `select_subprotocol(handshake, offered)` chooses. `origins` are those allowed, with None for clients that send no
     Origin. See `library.terms.Terms`. `server_header` is its value, or None for none.
 
-    A client has `open_timeout` seconds (None: no limit) for its request, and for its TLS handshake; the callbacks have
-    as long. The other options are those of a WebSocket, such as `max_size`, and these of the server by their own names:
-    headers, access_log, backlog, timeout_graceful_shutdown, and the groups HTTP, limits, protection, proxies, metrics
-    and TLS. By default nothing is written to the access log, and no proxy is believed.
+    `logger` is told of handlers that raise, and is the WebSockets' `logger`; `write_limit` is as for `connect()`.
+
+    A client has `open_timeout` seconds (None or 0: no limit) for its request, and for its TLS handshake; the callbacks
+    have as long. The other options are those of a WebSocket, such as `max_size`, and these of the server by their own
+    names: headers, access_log, backlog, timeout_graceful_shutdown, and the groups HTTP, limits, protection, proxies,
+    metrics and TLS. By default nothing is written to the access log, and no proxy is believed.
 
     Raises ConfigError, here or when it is awaited, for what can't be served; TypeError for an unknown option.
     """
-    host_app = _Host(handler, Terms(subprotocols, select_subprotocol, origins, process_request, process_response))
+    terms = Terms(subprotocols, select_subprotocol, origins, process_request, process_response)
+    host_app = _Host(handler, terms, Extras(logger, write_limit))
+    options.pop("reuse_address", None)  # which is always so
     given = {name: each for name, each in options.items() if _is_servers(name)}
     config = read_options({name: each for name, each in options.items() if name not in given})
     changes = {**_DEFAULTS, **{name: OPTIONS[name].convert(each, name) for name, each in given.items()}}
@@ -84,7 +101,7 @@ def serve(
     changes.update(_timeouts(open_timeout, ssl is not None))
     if ssl is not None:
         changes["ssl_context_factory"] = lambda config, make: ssl
-    changes["bind"] = _places(host, port, uds, sock)
+    changes["bind"] = bind = _places(host, port, uds, sock)
     config = dataclasses.replace(
         config,
         app=host_app,
@@ -94,10 +111,15 @@ def serve(
         ws_shutdown_reason="",
         **changes,
     )
-    return WebSocketServer(host_app, config, sock)
+    sockets: _Sockets | None = None
+    if sock is not None:
+        sockets = partial(list, [sock])
+    elif uds is None and (family or reuse_port):
+        sockets = partial(open_sockets, bind, family, reuse_port)
+    return WebSocketServer(host_app, config, sockets, start_serving)
 
 
-def unix_serve(handler: Handler, path: str | None = None, **options: Any) -> WebSocketServer:
+def unix_serve(handler: Handler, path: str | os.PathLike[str] | None = None, **options: Any) -> WebSocketServer:
     """Serve WebSockets at the UNIX domain socket `path`, or at `sock=`; everything else is as in `serve()`."""
     return serve(handler, uds=path, **options)
 
@@ -105,10 +127,13 @@ def unix_serve(handler: Handler, path: str | None = None, **options: Any) -> Web
 class WebSocketServer:
     """What `serve()` returns: used with `async with`, or awaited; its methods are those of an asyncio.Server."""
 
-    def __init__(self, host: _Host, config: Config, sock: socket.socket | None) -> None:
+    def __init__(self, host: _Host, config: Config, sockets: _Sockets | None, at_once: bool = True) -> None:
+        """`sockets()` gives those to listen on, if not the server itself makes them; `at_once` is whether it listens
+        as soon as it is awaited."""
         self._host = host
         self._config = config
-        self._sock = sock
+        self._sockets = sockets
+        self._at_once = at_once
         self._server: Server | None = None
         self._closing: asyncio.Task[None] | None = None
         self._closed = asyncio.Event()
@@ -135,7 +160,9 @@ class WebSocketServer:
         Handlers that are not done within timeout_graceful_shutdown (30 seconds by default) are cancelled.
         """
         code = OPTIONS["ws_shutdown_code"].kind.parse(code)
-        if self._server is not None and self._closing is None:
+        if self._server is None:
+            self._closed.set()
+        elif self._closing is None:
             self._host.closing = True
             reason = reason.encode()[:_MAX_REASON].decode(errors="ignore")
             farewell = (code, reason) if close_connections else None
@@ -159,7 +186,7 @@ class WebSocketServer:
 
     async def serve_forever(self) -> None:
         """Wait until it is closed; when this is cancelled, close it."""
-        await self
+        await self.start_serving()
         try:
             await self.wait_closed()
         except asyncio.CancelledError:
@@ -167,12 +194,22 @@ class WebSocketServer:
             await self.wait_closed()
             raise
 
-    async def _start(self) -> WebSocketServer:
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that it serves in: the running one."""
+        return asyncio.get_running_loop()
+
+    async def start_serving(self) -> None:
+        """Listen, if it does not yet."""
         if self._server is None:
             server = Server(self._config)
             server.announces = False
-            await server.startup(None if self._sock is None else [self._sock])
+            await server.startup(None if self._sockets is None else self._sockets())
             self._server = server
+            self._closed.clear()
+
+    async def _start(self) -> WebSocketServer:
+        if self._at_once:
+            await self.start_serving()
         return self
 
     def __await__(self) -> Generator[Any, None, WebSocketServer]:
@@ -224,16 +261,19 @@ class start_server(EventStream):  # noqa: N801  (used like a function)
 class _Host:
     """The ASGI application that opens WebSockets and gives them to a handler."""
 
-    def __init__(self, handler: Handler, terms: Terms) -> None:
+    def __init__(self, handler: Handler, terms: Terms, extras: Extras) -> None:
         self.connections: set[WebSocket] = set()  # whose handler is running
         self.idle = asyncio.Event()  # none is
         self.idle.set()
         self.closing = False
         self._handler = handler
         self._terms = terms
+        self._extras = extras
 
     async def __call__(self, scope: dict[str, Any], receive: Callable[[], Any], send: _Send) -> None:
         handshake = Handshake(_request(scope), scope["client"], scope["server"])
+        if self._extras.logger is not None:
+            handshake.logger = self._extras.logger
         try:
             if scope["type"] == "http":
                 raise await self._terms.turn_away(handshake, scope["method"])
@@ -249,7 +289,8 @@ class _Host:
         accept = {"type": "websocket.accept", "subprotocol": subprotocol, "headers": headers}
         await send({**accept, TAKE_SESSION: lambda *given: taken.extend(given)})
         session, head = taken
-        await self._handle(handshake.hand_over(WebSocket(session, subprotocol, handshake._request, head)))
+        ws = self._extras.put_on(WebSocket(session, subprotocol, handshake._request, head))
+        await self._handle(handshake.hand_over(ws))
 
     async def _handle(self, ws: WebSocket) -> None:
         self.connections.add(ws)
@@ -257,9 +298,13 @@ class _Host:
         try:
             await self._handler(ws)
         except BaseException as error:
-            if not holds_only(error, partial(tells_end_of, ws.session.connection)):
+            if holds_only(error, partial(tells_end_of, ws.session.connection)):
+                logger.debug("The handler ended with %r, as its WebSocket had", error)
+                return
+            if self._extras.logger is None or not isinstance(error, Exception):
                 raise
-            logger.debug("The handler ended with %r, as its WebSocket had", error)
+            self._extras.logger.error("The handler of a WebSocket raised an exception", exc_info=error)
+            ws.session.close(CloseCode.INTERNAL_ERROR, "")
         finally:
             self.connections.discard(ws)
             if not self.connections:
@@ -290,21 +335,24 @@ def _server_header(value: str | bool | None, headers: tuple[tuple[str, str], ...
 
 
 def _timeouts(seconds: float | None, secure: bool) -> dict[str, Any]:
-    limit = OPTIONS["timeout_header"].convert(_FOREVER if seconds is None else seconds, "open_timeout")
+    limit = OPTIONS["timeout_header"].convert(seconds or _FOREVER, "open_timeout")
     names = ("timeout_header", "timeout_handshake") + (("ssl_handshake_timeout",) if secure else ())
     return dict.fromkeys(names, limit)
 
 
 def _places(
-    host: str | Sequence[str] | None, port: int | None, uds: str | None, sock: socket.socket | None
+    host: str | Sequence[str] | None,
+    port: int | None,
+    uds: str | os.PathLike[str] | None,
+    sock: socket.socket | None,
 ) -> tuple[Bind, ...]:
     given = (host is not None or port is not None, uds is not None, sock is not None)
     if sum(given) != 1:
         raise ConfigError("say where to listen: either host and port, or uds, or sock")
     if uds is not None:
-        return (Bind(path=uds),)
+        return (Bind(path=OPTIONS["uds"].convert(uds, "uds")),)
     if sock is not None:
         return ()
     number = OPTIONS["port"].convert(port or 0, "port")
     hosts = [host] if isinstance(host, str) or host is None else host
-    return tuple(Bind(host=each or "::", port=number) for each in hosts)
+    return tuple(Bind(host=OPTIONS["host"].convert(each or "::", "host"), port=number) for each in hosts)

@@ -92,7 +92,7 @@ MAY_KNOW: dict[str, set[str]] = {
     },
     "server": {"asgi", "http", "metered", "outbox", "session", "websocket", *LEAVES},
     "library": {"http", "outbox", "session", "websocket", *LEAVES} - {"loader"},
-    "serving": {"asgi", "http", "library", "server", *LEAVES},
+    "serving": {"asgi", "http", "library", "server", "websocket", *LEAVES},
     "topics": {"session", *LEAVES} - {"loader"},
     "supervisor": {"failures", "server", *LEAVES},
     "gunicorn": {"configfile", "failures", "server", *LEAVES},

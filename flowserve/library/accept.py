@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl as tls
 import sys
@@ -20,6 +21,7 @@ from flowserve.http.headers import Headers
 from flowserve.http.messages import Request as Head
 from flowserve.http.responses import ResponseEncoder, encode_switching
 from flowserve.library.deadline import Deadline
+from flowserve.library.extras import Extras
 from flowserve.library.handshake import Handshake
 from flowserve.library.heads import Request, pack
 from flowserve.library.home import Home, read_options
@@ -51,8 +53,8 @@ class accept:  # noqa: N801  (used like a function)
     `request_headers`. Only the answer is sent then, and the stream's next bytes are frames.
 
     `subprotocols`, `select_subprotocol`, `origins`, `process_request` and `process_response` are as for `serve()`;
-    `headers` are added to the answer. The client has `open_timeout` seconds (None: no limit) for its part. The other
-    options are those of a WebSocket, such as `max_size`.
+    `headers` are added to the answer. The client has `open_timeout` seconds (None or 0: no limit) for its part.
+    `logger` and `write_limit` are as for `connect()`. The other options are those of a WebSocket, such as `max_size`.
 
     Raises HandshakeError when the client is refused, with the answer that it got, or has left (status 0); TimeoutError;
     OSError when TLS fails; and what the callbacks raise, which the client sees as a 500.
@@ -72,6 +74,8 @@ class accept:  # noqa: N801  (used like a function)
         headers: Iterable[tuple[str, str]] = (),
         ssl: tls.SSLContext | None = None,
         open_timeout: float | None = 10.0,
+        write_limit: int | tuple[int, int | None] | None = None,
+        logger: logging.Logger | logging.LoggerAdapter[Any] | None = None,
         **options: Any,
     ) -> None:
         if not isinstance(stream, (socket.socket, tuple)):
@@ -88,7 +92,8 @@ class accept:  # noqa: N801  (used like a function)
         self._terms = Terms(subprotocols, select_subprotocol, origins, process_request, process_response)
         self._extra = [_as_bytes(field) for field in headers]
         self._ssl = ssl
-        self._timeout = open_timeout
+        self._timeout = open_timeout or None
+        self._extras = Extras(logger, write_limit)
         self._config = read_options(options)
         self._ws: WebSocket | None = None
 
@@ -173,7 +178,7 @@ class accept:  # noqa: N801  (used like a function)
         flow.write(answer)
         connection = Connection(Role.SERVER, config.ws_max_size, config.ws_max_frames_per_message, codec)
         session = Session(connection, flow, home)
-        ws = handshake.hand_over(WebSocket(session, subprotocol, handshake._request, answer))
+        ws = handshake.hand_over(self._extras.put_on(WebSocket(session, subprotocol, handshake._request, answer)))
         reception.hand_over(session, home.variables)
         return ws
 

@@ -7,6 +7,7 @@ import re
 import socket
 import ssl as tls
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from flowserve.errors import ASGIMisuse, ConfigError
@@ -14,12 +15,15 @@ from flowserve.http.headers import Headers
 from flowserve.http.response import encode_request
 from flowserve.library.dialing import Route, Trust
 from flowserve.library.opening import Wish
+from flowserve.library.payload import plain_str
 from flowserve.library.proxies import parse_proxy
 from flowserve.library.uri import URI, ascii_host
 from flowserve.options import Kind, duration, number, optional, path, text
 
 HeadersLike = Headers | Mapping[str, str] | Iterable[tuple[str, str]]
 
+_NETWORK = ("family", "proto", "flags", "happy_eyeballs_delay", "interleave", "all_errors")
+_TLS = ("ssl_handshake_timeout", "ssl_shutdown_timeout")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FILE = optional(path())
 _TEXT = optional(text())
@@ -73,16 +77,32 @@ def make_route(
     )
 
 
+def add_arguments(route: Route, options: dict[str, Any]) -> Route:
+    """Return `route` with those of `options` that are further arguments for the event loop, which it takes out."""
+
+    def take(*names: str, prefix: str = "") -> dict[str, Any]:
+        found = {name: options.pop(prefix + name) for name in names if prefix + name in options}
+        return {name: value for name, value in found.items() if value is not None}
+
+    return replace(
+        route,
+        network=take(*_NETWORK),
+        tls=take(*_TLS),
+        proxy_tls=take(*_TLS, prefix="proxy_"),
+        proxy_server_hostname=_checked("proxy_server_hostname", _TEXT, options.pop("proxy_server_hostname", None)),
+    )
+
+
 def make_wish(
     subprotocols: Sequence[str] | None, headers: HeadersLike | None, origin: str | None, user_agent: str | None
 ) -> Wish:
     """Return what these arguments of `connect()` ask a server for. Raises ConfigError."""
     if isinstance(subprotocols, (str, bytes)):
         raise ConfigError(f"subprotocols: a list is wanted, not {subprotocols!r} alone")
-    names = tuple(subprotocols or ())
-    for name in names:
+    for name in subprotocols or ():
         if not isinstance(name, str) or not _TOKEN.fullmatch(name):
             raise ConfigError(f"subprotocols: {name!r} can't be the name of one (RFC 6455 section 4.1 point 10)")
+    names = tuple(map(plain_str, subprotocols or ()))
     if len(set(names)) < len(names):
         raise ConfigError("subprotocols: each may be named once")
     pairs = _pairs(headers)
@@ -100,8 +120,8 @@ def make_wish(
 
 
 def checked_seconds(name: str, value: Any) -> float | None:
-    """Return a duration, or None for no limit. Raises ConfigError."""
-    return _checked(name, optional(duration()), value)  # type: ignore[no-any-return]
+    """Return a duration, or None for no limit, which 0 is too. Raises ConfigError."""
+    return _checked(name, optional(duration(zero=True)), value) or None
 
 
 def checked_number(name: str, value: Any) -> int:
@@ -155,7 +175,7 @@ def _field(option: str, name: Any, value: Any) -> tuple[bytes, bytes]:
     if not isinstance(name, str) or not isinstance(value, str):
         raise ConfigError(f"{option}: {value!r} of {name!r} is not str")
     try:
-        field = name.encode("latin-1"), value.encode("latin-1")
+        field = str.encode(name, "latin-1"), str.encode(value, "latin-1")
         encode_request("GET", "/", [field])
     except UnicodeEncodeError:
         raise ConfigError(f"{option}: {value!r} has characters that a header can't have") from None

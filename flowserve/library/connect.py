@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import ssl as tls
@@ -10,19 +11,29 @@ from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any, Literal
 
+from flowserve import logs
 from flowserve.errors import ConfigError, HandshakeError
-from flowserve.library.asking import HeadersLike, checked_number, checked_seconds, make_route, make_wish
+from flowserve.library.asking import (
+    HeadersLike,
+    add_arguments,
+    checked_number,
+    checked_seconds,
+    make_route,
+    make_wish,
+)
 from flowserve.library.deadline import Deadline
 from flowserve.library.dialing import Route, dial
+from flowserve.library.extras import Extras
 from flowserve.library.home import Home, read_options
 from flowserve.library.opening import Wish, open_websocket
 from flowserve.library.redirects import follow, target_of, too_many
 from flowserve.library.retrying import HELD, Delays, Schedule, backoff, process_exception, retry_after
 from flowserve.library.uri import URI, parse_uri
 from flowserve.library.websocket import WebSocket
-from flowserve.logs import logger
 from flowserve.version import __version__
 from flowserve.websocket.constants import CloseCode
+
+LoggerLike = logging.Logger | logging.LoggerAdapter[Any]
 
 
 class connect:  # noqa: N801  (used like a function)
@@ -43,9 +54,16 @@ class connect:  # noqa: N801  (used like a function)
     or https:// URL, True for what the environment or system says (https_proxy, http_proxy, no_proxy), None for none;
     `proxy_ssl` the context for an https:// one. At most `max_redirects` redirects are followed.
 
-    `open_timeout` is in seconds and for all of the opening; None for no limit. `reconnect_delays()` gives the delays
-    for `async for`, in seconds, anew after a connection that held; where they end, so does the loop.
+    `family`, `proto`, `flags` and, with asyncio's own loop, `happy_eyeballs_delay`, `interleave` and `all_errors` are
+    as for its create_connection(); `ssl_handshake_timeout` and `ssl_shutdown_timeout` as for its start_tls(), with
+    proxy_ before them for the proxy, which has a `proxy_server_hostname` too.
+
+    `open_timeout` is in seconds and for all of the opening; None or 0 for no limit. `reconnect_delays()` gives the
+    delays for `async for`, in seconds, anew after a connection that held; where they end, so does the loop.
     `process_exception(error)` says which errors it outlasts: it returns None for these, and else the one to raise.
+
+    `logger` is told of losses and attempts, and is the WebSocket's `logger`. `write_limit` is how many bytes the
+    transport takes before `send()` waits, or (high, low).
 
     Other keyword arguments are the server's options without their ws_: max_size, max_queue, ping_interval,
     ping_timeout, close_timeout, idle_timeout, send_timeout, deflate_level and so on.
@@ -77,13 +95,18 @@ class connect:  # noqa: N801  (used like a function)
         uds: str | os.PathLike[str] | None = None,
         sock: socket.socket | None = None,
         local_addr: tuple[str, int] | None = None,
+        write_limit: int | tuple[int, int | None] | None = None,
+        logger: LoggerLike | None = None,
         **options: Any,
     ) -> None:
         self._uri = parse_uri(uri)
-        self._config = read_options(options)
-        self._route = make_route(
+        route = make_route(
             self._uri, ssl, ca_file, server_hostname, host, port, uds, sock, local_addr, proxy, proxy_ssl
         )
+        self._route = add_arguments(route, options)
+        self._config = read_options(options)
+        self._extras = Extras(logger, write_limit)
+        self._logger = logger or logs.logger
         self._wish = make_wish(subprotocols, additional_headers, origin, user_agent_header)
         self._open_timeout = checked_seconds("open_timeout", open_timeout)
         self._max_redirects = checked_number("max_redirects", max_redirects)
@@ -145,7 +168,7 @@ class connect:  # noqa: N801  (used like a function)
         transport = await dial(uri, route, self._config, wish.user_agent, deadline)
         deadline.doing = f"waiting for the answer of {uri}"
         try:
-            return await open_websocket(transport, uri, wish, home)
+            return self._extras.put_on(await open_websocket(transport, uri, wish, home))
         except BaseException:
             transport.abort()
             raise
@@ -177,7 +200,7 @@ class connect:  # noqa: N801  (used like a function)
                 if following is None:
                     return
                 delay = following
-                logger.info(
+                self._logger.info(
                     "The WebSocket to %s was lost (%d); connecting again in %.1f s", self._uri, ws.close_code, delay
                 )
             await asyncio.sleep(delay)
@@ -196,7 +219,7 @@ class connect:  # noqa: N801  (used like a function)
         if delay is None:
             raise error
         delay = max(delay, retry_after(error))
-        logger.warning(
+        self._logger.warning(
             "Could not connect to %s; trying again in %.1f s: %s", self._uri, delay, str(error) or type(error).__name__
         )
         return delay

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl as tls
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from flowserve.config import Config
 from flowserve.errors import ConfigError
@@ -43,7 +44,9 @@ class Route:
 
     `server_hostname` is the name that the certificate must have, if not the URI's host. `host` and `port` connect there
     instead, `uds` to a UNIX domain socket, `sock` is connected already. `local_addr` is this end's (host, port).
-    `proxy` is the URL of one, True for what the environment says, None for none; `proxy_trust` is for https:// ones.
+    `proxy` is the URL of one, True for what the environment says, None for none; `proxy_trust` is for https:// ones,
+    and `proxy_server_hostname` the name that their certificate must have. `network`, `tls` and `proxy_tls` are further
+    arguments for the event loop: for its create_connection(), and for its start_tls() with the server and the proxy.
     """
 
     trust: Trust = field(default_factory=Trust)
@@ -55,6 +58,10 @@ class Route:
     local_addr: tuple[str, int] | None = None
     proxy: str | Literal[True] | None = True
     proxy_trust: Trust = field(default_factory=Trust)
+    proxy_server_hostname: str | None = None
+    network: Mapping[str, Any] = field(default_factory=dict)
+    tls: Mapping[str, Any] = field(default_factory=dict)
+    proxy_tls: Mapping[str, Any] = field(default_factory=dict)
 
     def destination(self, uri: URI) -> tuple[str, int]:
         """The host and port to connect to."""
@@ -89,12 +96,13 @@ async def dial(uri: URI, route: Route, config: Config, user_agent: str | None, d
     try:
         if proxy is not None:
             if proxy.secure:
-                transport = await _encrypt(transport, route.proxy_trust, proxy.host, deadline)
+                name = route.proxy_server_hostname or proxy.host
+                transport = await _encrypt(transport, route.proxy_trust, name, route.proxy_tls, deadline)
             deadline.doing = f"waiting for {proxy} to connect to {uri.place}"
             await tunnel(transport, proxy, host, port, user_agent, config)
         if uri.secure:
             name = route.server_hostname or uri.host.partition("%")[0]
-            transport = await _encrypt(transport, route.trust, name, deadline)
+            transport = await _encrypt(transport, route.trust, name, route.tls, deadline)
     except BaseException:
         transport.abort()
         raise
@@ -113,16 +121,22 @@ async def _connect(route: Route, host: str, port: int, deadline: Deadline) -> as
         transport, _ = await loop.create_unix_connection(Paused, route.uds)
     else:
         deadline.doing = f"connecting to {host}, port {port}"
-        transport, _ = await loop.create_connection(Paused, host, port, local_addr=route.local_addr)
+        try:
+            opening = loop.create_connection(Paused, host, port, local_addr=route.local_addr, **route.network)
+        except TypeError:  # uvloop takes fewer arguments than asyncio
+            raise ConfigError(f"{', '.join(route.network)}: the event loop has no such argument") from None
+        transport, _ = await opening
     return transport
 
 
-async def _encrypt(transport: asyncio.Transport, trust: Trust, name: str, deadline: Deadline) -> asyncio.Transport:
+async def _encrypt(
+    transport: asyncio.Transport, trust: Trust, name: str, timeouts: Mapping[str, Any], deadline: Deadline
+) -> asyncio.Transport:
     """Return a transport with TLS over `transport`, whose certificate is that of `name`; its reading is paused."""
     deadline.doing = f"shaking hands for TLS with {name}"
     loop = asyncio.get_running_loop()
     try:
-        secured = await loop.start_tls(transport, Paused(), trust.context(), server_hostname=name)
+        secured = await loop.start_tls(transport, Paused(), trust.context(), server_hostname=name, **timeouts)
     except TypeError as error:
         if "not supported by start_tls" not in str(error):
             raise

@@ -10,11 +10,25 @@ from typing import Any
 
 from flowserve.config import COMPRESSION, OPTIONS, WEBSOCKET, Config
 from flowserve.errors import ConfigError
+from flowserve.options import Option
 from flowserve.outbox import Outbox
 from flowserve.timers import Timers
 
 _UNLIMITED = {"max_size": 1 << 62, "max_queue": 1 << 30, "close_timeout": 1e9}
 """What stands for None in the options that the websockets library lets be without a limit."""
+_AT_ONCE = 0.001
+"""Seconds that stand for a close_timeout of 0."""
+_NOT_HERE = {
+    "extensions": "permessage-deflate is the only one; see compression and deflate_level and the like",
+    "create_connection": "there is one kind of WebSocket; it takes attributes, also those that process_request sets",
+    "create_protocol": "there is one kind of WebSocket; it takes attributes, also those that process_request sets",
+    "klass": "there is one kind of WebSocket; it takes attributes, also those that process_request sets",
+    "extra_headers": "a client has additional_headers, a server headers",
+    "read_limit": "how much waits for the program says max_queue",
+    "timeout": "see open_timeout and close_timeout",
+    "loop": "the running event loop is used",
+}
+"""Arguments of the websockets library, of today or of its past, with what is here instead."""
 _NOT_ONE_BY_ONE = ("per_message_deflate", "max_connections")
 """Options with another name here, or which mean nothing for a single WebSocket."""
 
@@ -48,8 +62,11 @@ def read_options(options: Mapping[str, Any]) -> Config:
     """Return the configuration that keyword arguments describe.
 
     They are the server's options without their `ws_`, such as max_size, ping_interval or deflate_level; `compression`
-    is "deflate" or None; None for max_size, max_queue or close_timeout is no limit. Raises TypeError for an unknown
-    one, ConfigError for a wrong value.
+    is "deflate" or None. As in the websockets library, None for max_size, max_queue or close_timeout is no limit, and
+    of a pair (high, low) for max_queue, or (message, fragment) for max_size, the first counts here. A ping_interval or
+    ping_timeout of 0 is none, as None is; a close_timeout of 0 waits for nobody.
+
+    Raises TypeError for an unknown one, ConfigError for a wrong value.
     """
     pairs = tuple(sorted(options.items()))
     try:
@@ -70,9 +87,29 @@ def _read(options: tuple[tuple[str, Hashable], ...]) -> Config:
             continue
         option = OPTIONS.get(f"ws_{name}")
         if option is None or option.group not in (WEBSOCKET, COMPRESSION) or name in _NOT_ONE_BY_ONE:
-            raise TypeError(f"unexpected keyword argument {name!r}")
-        if value is None and name in _UNLIMITED:
-            values[option.name] = _UNLIMITED[name]
-        else:
-            values[option.name] = option.convert(value, name)
+            if name == "extensions" and value is None:
+                continue
+            raise TypeError(unexpected(name))
+        values[option.name] = _convert(option, name, _plain(name, value))
     return Config("flowserve.library:none", **values)
+
+
+def _convert(option: Option, name: str, value: Any) -> Any:
+    return _UNLIMITED[name] if value is None and name in _UNLIMITED else option.convert(value, name)
+
+
+def _plain(name: str, value: Any) -> Any:
+    """The value that an option has here for one that the websockets library takes."""
+    if name in ("max_size", "max_queue") and isinstance(value, tuple):
+        if len(value) != 2 or not all(each is None or type(each) is int for each in value):
+            raise ConfigError(f"{name}: {value!r} is no pair of numbers, or None")
+        return value[0]
+    if value == 0 and type(value) in (int, float):
+        return {"ping_interval": None, "ping_timeout": None, "close_timeout": _AT_ONCE}.get(name, value)
+    return value
+
+
+def unexpected(name: str) -> str:
+    """What to say of an argument that is none."""
+    hint = _NOT_HERE.get(name)
+    return f"unexpected keyword argument {name!r}" + (f": {hint}" if hint else "")

@@ -8,7 +8,7 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -195,6 +195,29 @@ def _resolve(place: Bind, places: tuple[Bind, ...]) -> Iterator[tuple[int, Any]]
             yield family, name
         if name[0] == "::" and not any(_is_ipv4(other) and other.port == place.port for other in places):
             yield socket.AF_INET, ("0.0.0.0", place.port)
+
+
+def open_sockets(places: Sequence[Bind], family: int = 0, reuse_port: bool = False) -> list[socket.socket]:
+    """Return sockets bound at `places`, which are hosts with ports; of their addresses at those of `family` alone, if
+    it is not 0. With `reuse_port` other processes may have the same (SO_REUSEPORT). Raises ConfigError."""
+    sockets: list[socket.socket] = []
+    missing = ConfigError("family: none of the hosts has an address of that family")
+    for place in places:
+        port = place.port
+        for kind, name in _resolve(place, tuple(places)):
+            try:
+                if family in (0, kind):
+                    sockets.append(_bound(kind, (name[0], port, *name[2:]), reuse_port))
+                    port = sockets[-1].getsockname()[1]
+            except OSError as error:
+                missing = ConfigError(_why_not(name, error))
+                if error.errno not in _NOT_HERE:
+                    for sock in sockets:
+                        sock.close()
+                    raise missing from None
+    if not sockets:
+        raise missing
+    return sockets
 
 
 def _is_ipv4(place: Bind) -> bool:
