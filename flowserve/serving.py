@@ -23,7 +23,7 @@ from flowserve.library.handshake import Handshake
 from flowserve.library.heads import pack
 from flowserve.library.home import read_options
 from flowserve.library.terms import Origins, ProcessRequest, ProcessResponse, SelectSubprotocol, Terms, answer_of
-from flowserve.library.websocket import WebSocket
+from flowserve.library.websocket import LATE_ROOM, WebSocket
 from flowserve.logs import logger
 from flowserve.places import Bind
 from flowserve.server.listen import open_sockets
@@ -175,6 +175,7 @@ class WebSocketServer:
                 await self._host.idle.wait()
             else:
                 for ws in self._host.connections:
+                    ws.session.connection.late_room = LATE_ROOM
                     ws.session.close(*farewell)
             await server.shutdown()
         finally:

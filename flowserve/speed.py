@@ -37,6 +37,7 @@ HOT = (
     "flowserve.asgi.scope",
     "flowserve.asgi.http",
     "flowserve.asgi.websocket",
+    "flowserve.library.about",
     "flowserve.library.websocket",
     "flowserve.server.h1",
 )

@@ -18,7 +18,6 @@ from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import CloseCode, State, is_sendable
 
 if TYPE_CHECKING:
-    from flowserve.library.websocket import WebSocket
     from flowserve.session import Session
 
 _OK = (CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.NO_STATUS)
@@ -63,18 +62,6 @@ def end_of(session: Session) -> ConnectionClosed | None:
     connection = session.connection
     over = session.lost or (connection.state != State.OPEN and connection.peer_close is not None)
     return closed_error(connection) if over else None
-
-
-def describe(ws: WebSocket) -> str:
-    """Return its repr: role, peer, state, and the close code."""
-    try:
-        session = ws.session
-    except RuntimeError as error:  # of a subclass without one
-        return f"<{error}>"
-    role = "client" if session.connection.is_client else "server"
-    end = end_of(session)
-    state = ws.state.name if end is None else f"{ws.state.name} {end.code}"
-    return f"<{type(ws).__name__} {role}, peer {ws.remote_address!r}, {state}>"
 
 
 def _read_close(payload: bytes | None) -> Close | None:

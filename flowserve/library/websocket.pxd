@@ -1,18 +1,13 @@
 cimport cython
 
+from flowserve.library.about cimport About
 from flowserve.session cimport Session
 from flowserve.websocket.connection cimport Connection
 
-cdef class WebSocket:
-    cdef dict __dict__
-    cdef object __weakref__
-    cdef Session _session
-    cdef object _lock, _lost_by, _pings, _request, _response, _waiters
+cdef class WebSocket(About):
+    cdef object _lock, _lost_by, _pings, _waiters
     cdef bint _told
-    cdef public object _id, _part
-    cdef readonly object subprotocol
-
-    cdef Session _own(self)
+    cdef public object _part
 
     cpdef bint _is_anothers(self) except -1
     @cython.locals(connection=Connection, session=Session)

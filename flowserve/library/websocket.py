@@ -6,60 +6,43 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from flowserve.errors import ClientDisconnected, ConnectionClosed, ConnectionClosedOK
-from flowserve.library.endings import check_close, closed_error, describe, end_of
+from flowserve.library.about import About
+from flowserve.library.endings import check_close, closed_error
 from flowserve.library.fragments import Fragments, Pieces, each, send_fragments
-from flowserve.library.heads import Request, Response, unpack_request, unpack_response
 from flowserve.library.payload import Data, control_payload, message_payload, plain_str
 from flowserve.library.pings import Pings, RoundTrip
 from flowserve.library.split import Reader, Writer
-from flowserve.logs import logger
 from flowserve.session import Session
 from flowserve.websocket.constants import State
 
 if TYPE_CHECKING:
     import weakref
 
-    from flowserve.flow import Flow
+    from flowserve.library.heads import Request, Response
 
 _OPEN, _CLOSED = int(State.OPEN), int(State.CLOSED)
 # Characters or bytes of a message that is coming, and that nobody waits for: above them reading stops. The first for
 # one that is received in fragments; the second bounds what comes before anybody asks where max_size does not.
 _PART_MARK = 65536
 _SPARE_MARK = 16777216
+LATE_ROOM = 262144
+"""Bytes of messages that are still taken after this end's close frame."""
 
 
-class WebSocket:
+class WebSocket(About):
     """One WebSocket, in the role of client or server; `connect()`, `serve()` and `accept()` make them.
 
     `async for message in ws` gives the messages, str for text and bytes for binary ones, until the WebSocket is closed;
     it raises ConnectionClosedError if that was not in order. Several tasks may use it at once, each message goes to
     one of them. Cancelling a call loses no message. `async with ws` closes it in the end, with 1011 after an exception.
 
-    `subprotocol` is the one agreed on, or None. `logger` is what this library writes to, or the one that was given.
-
     It takes attributes of yours: `ws.user = ...`.
     """
 
-    __slots__ = (
-        "__dict__",
-        "__weakref__",
-        "_id",
-        "_lock",
-        "_lost_by",
-        "_part",
-        "_pings",
-        "_request",
-        "_response",
-        "_session",
-        "_told",
-        "_waiters",
-        "subprotocol",
-    )
-
-    logger = logger
+    __slots__ = ("_lock", "_lost_by", "_part", "_pings", "_told", "_waiters")
 
     def __init__(
         self,
@@ -69,11 +52,7 @@ class WebSocket:
         response: Response | bytes | None = None,
     ) -> None:
         """`session` is one that nobody else uses; the heads may be bytes, as of `heads.pack()`."""
-        self._session = session
-        self.subprotocol = subprotocol
-        self._request = request
-        self._response = response
-        self._id: uuid.UUID | None = None
+        super().__init__(session, subprotocol, request, response)
         self._told = False  # the user knows that it has ended
         self._lost_by: Exception | None = None
         self._part: weakref.ref[Pieces] | None = None  # who is receiving a message in fragments
@@ -81,92 +60,6 @@ class WebSocket:
         self._pings: Pings | None = None  # None while no pong is waited for
         self._waiters: list[asyncio.Future[None]] | None = None  # for the transport's end
         session.monitor = self
-
-    def _own(self) -> Session:
-        """Its session. A subclass may have forgotten it, and compiled code would not ask."""
-        try:
-            session: Session | None = self._session
-        except AttributeError:
-            session = None
-        if session is None:
-            raise RuntimeError(f"{type(self).__name__}.__init__() did not call WebSocket.__init__()")
-        return session
-
-    # What it says about itself
-
-    def __repr__(self) -> str:
-        return describe(self)
-
-    @property
-    def request(self) -> Request | None:
-        """The client's request, in either role; None where `accept()` was given none."""
-        if isinstance(self._request, bytes):
-            self._request = unpack_request(self._request)
-        return self._request
-
-    @property
-    def response(self) -> Response | None:
-        """The server's answer to it, in either role."""
-        if isinstance(self._response, bytes):
-            self._response = unpack_response(self._response)
-        return self._response
-
-    @property
-    def id(self) -> uuid.UUID:
-        """A name of its own, for logs."""
-        if self._id is None:
-            self._id = uuid.uuid4()
-        return self._id
-
-    @property
-    def session(self) -> Session:
-        """What lies beneath."""
-        return self._own()
-
-    @property
-    def latency(self) -> float:
-        """Seconds that the last ping took to be answered, the keepalive's or one of `ping()`; 0.0 before that."""
-        return self._own().latency
-
-    @property
-    def closed(self) -> bool:
-        """Whether the WebSocket has ended, or is ending; messages may still wait to be received."""
-        session = self._own()
-        return session.lost or session.connection.state != _OPEN
-
-    @property
-    def state(self) -> State:
-        """OPEN; CLOSING from this end's close frame on; CLOSED when the connection beneath is gone too."""
-        if self._own().lost:
-            return State.CLOSED
-        return State.CLOSING if self.closed else State.OPEN
-
-    @property
-    def close_code(self) -> int | None:
-        """The peer's close code, 1005 if it gave none, 1006 if it sent no close frame; None before the end."""
-        end = end_of(self._own())
-        return None if end is None else end.code
-
-    @property
-    def close_reason(self) -> str | None:
-        """The reason that went with the code."""
-        end = end_of(self._own())
-        return None if end is None else end.reason
-
-    @property
-    def local_address(self) -> Any:
-        """This end's address, as a socket's getsockname() gives it."""
-        return self.transport.get_extra_info("sockname")
-
-    @property
-    def remote_address(self) -> Any:
-        """The peer's address, as a socket's getpeername() gives it."""
-        return self.transport.get_extra_info("peername")
-
-    @property
-    def transport(self) -> asyncio.Transport:
-        """What carries it, for `get_extra_info()`; anything else is at your own risk."""
-        return cast("Flow", self._own().stream).transport
 
     # Receiving
 
@@ -178,8 +71,8 @@ class WebSocket:
         session = self._own()
         while (self._part is not None and self._is_anothers()) or not session.ready():
             await session.wait()
-        if not session.waiting:
-            raise await self._ending()
+        if not session.waiting and (error := await self._end_or_message()) is not None:
+            raise error
         message = session.take()
         if decode is None or isinstance(message, str) == decode:
             return message
@@ -194,9 +87,8 @@ class WebSocket:
         session = self._own()
         while (self._part is not None and self._is_anothers()) or not session.ready():
             await session.wait()
-        if session.waiting:
+        if session.waiting or (error := await self._end_or_message()) is None:
             return session.take()
-        error = await self._ending()
         if isinstance(error, ConnectionClosedOK):
             raise StopAsyncIteration
         raise error
@@ -316,12 +208,13 @@ class WebSocket:
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Close it, and wait until it is closed: for the peer's answer, close_timeout seconds at most.
 
-        What the peer sends meanwhile is lost, what has come before can still be received. Nothing but the wait if it is
-        closed already; cancelled, it goes on by itself. A reason of more than 123 bytes is cut; raises ValueError for a
-        code that a close frame may not carry.
+        What has come before can still be received, and what the peer sends until its answer, up to 256 KiB. Nothing but
+        the wait if it is closed already; cancelled, it goes on by itself. A reason of more than 123 bytes is cut;
+        raises ValueError for a code that a close frame may not carry.
         """
         check_close(code, reason)
         self._told = True
+        self._own().connection.late_room = LATE_ROOM
         self._own().close(int(code), plain_str(reason))
         await self.wait_closed()
 
@@ -358,6 +251,13 @@ class WebSocket:
             await session.wait()
         told, self._told = self._told, True
         return closed_error(session.connection, told, self._lost_by)
+
+    async def _end_or_message(self) -> ConnectionClosed | None:
+        """Return why it has ended, or None if a message comes before that: the peer may send some until it answers."""
+        session = self._own()
+        while session.connection.state != _CLOSED and not session.lost and not session.waiting:
+            await session.wait()
+        return None if session.waiting else await self._ending()
 
     # As the monitor of its session
 

@@ -6,7 +6,7 @@ from flowserve.websocket.output cimport Output
 
 cdef int _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG, _OPEN, _CLOSING, _CLOSED
 cdef int _NO_STATUS, _ABNORMAL
-cdef Py_ssize_t _INBOX_MARK, _STORE_MARK
+cdef Py_ssize_t _INBOX_MARK, _LATE_COST, _STORE_MARK
 
 cdef class Connection(Output):
     cdef FrameDecoder _decoder
@@ -26,6 +26,7 @@ cdef class Connection(Output):
     cdef readonly bint answered, ended, peer_closed
     cdef readonly bytes peer_close, sent_close
     cdef readonly Py_ssize_t waiting, waiting_size
+    cdef public Py_ssize_t late_room
     cdef readonly long long messages_in, bytes_in
 
     cpdef feed(self, bytes data)

@@ -36,6 +36,7 @@ _ABNORMAL = int(CloseCode.ABNORMAL)
 
 _MAX_REASON = 123
 _STORE_MARK = 65536  # bytes that are missing of a frame: from here on its payload gets a store
+_LATE_COST = 128  # bytes that a message takes beside its own
 _INBOX_MARK = 64  # messages taken: from here on the inbox forgets their places while others wait
 
 
@@ -47,9 +48,10 @@ class Connection(Output):
 
     `state` is State.OPEN until this end's close frame is made, CLOSING until the peer's has come too, then CLOSED.
     `waiting` and `waiting_size` count the messages that `take()` would give, and their length (characters or bytes).
-    `peer_close` and `sent_close` are the payloads of both ends' close frames, None until they have come or gone;
-    `answered` says that this end's was the second. `pong_received` is the last pong that came, `other_pongs` those
-    before it, until the owner forgets them.
+    `late_room` is how much of what comes after this end's close frame is still given, 0 unless the owner says more:
+    the bytes of messages, and _LATE_COST for each. `peer_close` and `sent_close` are the payloads of both ends' close
+    frames, None until they have come or gone; `answered` says that this end's was the second. `pong_received` is the
+    last pong that came, `other_pongs` those before it, until the owner forgets them.
     """
 
     __slots__ = (
@@ -71,6 +73,7 @@ class Connection(Output):
         "close_code",
         "close_reason",
         "ended",
+        "late_room",
         "messages_in",
         "other_pongs",
         "peer_close",
@@ -108,6 +111,7 @@ class Connection(Output):
         self.answered = False
         self.close_code = _ABNORMAL
         self.close_reason = ""
+        self.late_room = 0
         self.waiting = 0
         self.waiting_size = 0
         self.messages_in = 0
@@ -335,13 +339,16 @@ class Connection(Output):
     def _deliver(self, message: str | bytes, size: int) -> None:
         self.messages_in += 1
         self.bytes_in += size
-        if self.state == _OPEN:  # what comes after this end's close frame has no reader (RFC 6455 section 1.4)
-            if self._inbox is None:
-                self._inbox = [message]
-            else:
-                self._inbox.append(message)
-            self.waiting += 1
-            self.waiting_size += len(message)
+        if self.state != _OPEN:
+            if self.late_room <= 0:  # nobody is to read it (RFC 6455 section 1.4)
+                return
+            self.late_room -= size + _LATE_COST
+        if self._inbox is None:
+            self._inbox = [message]
+        else:
+            self._inbox.append(message)
+        self.waiting += 1
+        self.waiting_size += len(message)
 
     def _too_big(self) -> ProtocolError:
         return PayloadTooBig(f"message over the limit of {self._max_size} bytes")

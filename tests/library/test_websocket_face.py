@@ -226,7 +226,7 @@ async def test_what_came_before_the_close_can_still_be_received(role):
         await peer.raw(bare(role, (TEXT, b"late"), (CLOSE, close_payload(1000))))
         peer.writer.close()
         await within(closing)
-        assert [message async for message in ws] == ["1", "2"]
+        assert [message async for message in ws] == ["1", "2", "late"]
 
 
 @roles
@@ -609,3 +609,86 @@ async def test_fragments_of_an_unknown_kind_send_nothing():
             await ws.send([1, 2])
         await ws.send("still open")
         assert await peer.frame() == Frame(TEXT, b"still open")
+
+
+# What comes while it closes
+
+
+@both_loops
+@roles
+async def test_what_the_peer_sends_until_its_answer_is_received(role):
+    async with open_ends(role) as (ws, peer):
+        closing = task(ws.close())
+        assert (await peer.close_frame())[0] == 1000
+        sent = bare(role, (TEXT, b"1"), (BINARY, b"2"), (TEXT, b"3"), (CLOSE, close_payload(1000)), (TEXT, b"4"))
+        await peer.raw(sent)
+        await within(closing)
+        assert [message async for message in ws] == ["1", b"2", "3"]
+        with pytest.raises(AlreadyClosed):
+            await ws.receive()
+
+
+@roles
+async def test_a_message_that_was_coming_when_it_was_closed(role):
+    async with open_ends(role) as (ws, peer):
+        mask = None if role == "client" else b"abcd"
+        await peer.raw(frame(TEXT, b"on", fin=False, mask=mask))
+        closing = task(ws.close())
+        assert (await peer.close_frame())[0] == 1000
+        await peer.raw(frame(0, b"going", mask=mask) + bare(role, (CLOSE, close_payload(1000))))
+        await within(closing)
+        assert await ws.receive() == "ongoing"
+
+
+@roles
+@pytest.mark.parametrize("how", ["receive", "iterate"])
+async def test_who_receives_while_another_closes(role, how):
+    async with open_ends(role) as (ws, peer):
+
+        async def take() -> list[Any]:
+            if how == "iterate":
+                return [message async for message in ws]
+            return [await ws.receive(), await ws.receive()]
+
+        receiver = task(take())
+        await turns()
+        closing = task(ws.close())
+        assert (await peer.close_frame())[0] == 1000
+        for text in (b"1", b"2"):
+            await peer.raw(bare(role, (TEXT, text)))
+            await turns()
+        await peer.raw(bare(role, (CLOSE, close_payload(1000))))
+        await within(closing)
+        assert await within(receiver) == ["1", "2"]
+
+
+async def test_what_waits_in_the_socket_when_it_is_closed():
+    """Reading had stopped, as nobody received: closing reads on."""
+    async with open_ends("client", max_queue=2) as (ws, peer):
+        await peer.raw(bare("client", *((TEXT, b"%d" % i) for i in range(10))))
+        await until(lambda: ws.session.waiting > 2)
+        await peer.raw(bare("client", *((TEXT, b"%d" % i) for i in range(10, 100))))
+        closing = task(ws.close())
+        assert (await peer.close_frame())[0] == 1000
+        await peer.raw(bare("client", (CLOSE, close_payload(1000))))
+        await within(closing)
+        assert [message async for message in ws] == [str(i) for i in range(100)]
+
+
+@roles
+async def test_what_comes_while_it_closes_is_bounded(role):
+    async with open_ends(role) as (ws, peer):
+        closing = task(ws.close())
+        assert (await peer.close_frame())[0] == 1000
+        await peer.raw(bare(role, *[(BINARY, bytes(60_000))] * 20, (CLOSE, close_payload(1000))))
+        await within(closing)
+        assert len([message async for message in ws]) == 5
+
+
+async def test_empty_messages_while_it_closes_are_bounded():
+    async with open_ends("client") as (ws, peer):
+        closing = task(ws.close())
+        assert (await peer.close_frame())[0] == 1000
+        await peer.raw(bare("client", *[(TEXT, b"")] * 5000, (CLOSE, close_payload(1000))))
+        await within(closing)
+        assert len([message async for message in ws]) == 2048

@@ -1,0 +1,11 @@
+from flowserve.session cimport Session
+
+cdef class About:
+    cdef dict __dict__
+    cdef object __weakref__
+    cdef Session _session
+    cdef object _request, _response
+    cdef public object _id
+    cdef readonly object subprotocol
+
+    cdef Session _own(self)
