@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 from collections import deque
 from contextlib import suppress
@@ -131,3 +132,7 @@ def text_of(message: str | None) -> str:
 
 
 app = Starlette(routes=[Route("/", page), WebSocketRoute("/chat", chat)])
+
+
+if __name__ == "__main__":
+    sys.exit("Start it with: flowserve examples.chat:app")

@@ -5,6 +5,8 @@ Start it with: flowserve examples.echo:app
 
 from __future__ import annotations
 
+import sys
+
 from asgiref.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
 HINT = b"This is a WebSocket echo: connect to this address with ws:// in the place of http://.\n"
@@ -49,3 +51,7 @@ async def lifespan(receive: ASGIReceiveCallable, send: ASGISendCallable) -> None
         else:  # lifespan.shutdown
             await send({"type": "lifespan.shutdown.complete"})
             return
+
+
+if __name__ == "__main__":
+    sys.exit("Start it with: flowserve examples.echo:app")

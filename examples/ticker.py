@@ -12,6 +12,7 @@ at once for each price that is there, and again whenever one changes. Without `s
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import suppress
 from typing import Annotated
 
@@ -91,3 +92,7 @@ async def live(websocket: WebSocket, symbol: Annotated[list[str] | None, Query()
     finally:
         watchers.discard(watcher)
         writer.cancel()
+
+
+if __name__ == "__main__":
+    sys.exit("Start it with: flowserve examples.ticker:app")

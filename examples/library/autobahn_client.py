@@ -1,9 +1,10 @@
 """An echo client for the Autobahn testsuite's fuzzing server: `python autobahn_client.py [URI] [AGENT]`."""
 
+import argparse
 import asyncio
 import sys
 
-from flowserve import ConnectionClosed, connect
+from flowserve import ConnectionClosed, FlowserveError, connect
 
 
 async def run_case(uri: str) -> None:
@@ -17,7 +18,10 @@ async def run_case(uri: str) -> None:
 
 async def main(uri: str, agent: str) -> None:
     async with connect(f"{uri}/getCaseCount") as ws:
-        count = int(await ws.receive())
+        try:
+            count = int(await asyncio.wait_for(ws.receive(), 10))
+        except (asyncio.TimeoutError, ValueError):
+            sys.exit(f"autobahn_client.py: {uri} is no fuzzing server: it does not say how many cases it has")
     for number in range(1, count + 1):
         print(f"case {number} of {count}", flush=True)
         await run_case(f"{uri}/runCase?case={number}&agent={agent}")
@@ -26,4 +30,13 @@ async def main(uri: str, agent: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*(sys.argv[1:] + ["ws://127.0.0.1:9001", "flowserve"][len(sys.argv) - 1 :])))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("uri", nargs="?", default="ws://127.0.0.1:9001")
+    parser.add_argument("agent", nargs="?", default="flowserve")
+    arguments = parser.parse_args()
+    try:
+        asyncio.run(main(arguments.uri, arguments.agent))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (FlowserveError, OSError) as error:
+        sys.exit(f"autobahn_client.py: {error}")

@@ -1,9 +1,10 @@
 """An echo server for the Autobahn testsuite's fuzzing client: `python autobahn_server.py [PORT]`."""
 
+import argparse
 import asyncio
 import sys
 
-from flowserve import ConnectionClosed, WebSocket, serve
+from flowserve import ConnectionClosed, FlowserveError, WebSocket, serve
 
 
 async def echo(ws: WebSocket) -> None:
@@ -22,4 +23,12 @@ async def main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 9001))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("port", nargs="?", type=int, default=9001)
+    arguments = parser.parse_args()
+    try:
+        asyncio.run(main(arguments.port))
+    except KeyboardInterrupt:
+        pass
+    except (FlowserveError, OSError) as error:
+        sys.exit(f"autobahn_server.py: {error}")

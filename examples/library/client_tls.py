@@ -1,9 +1,10 @@
 """A client over TLS that trusts an authority of its own: `python client_tls.py URI CAFILE`."""
 
+import argparse
 import asyncio
 import sys
 
-from flowserve import connect
+from flowserve import FlowserveError, connect
 
 
 async def main(uri: str, ca_file: str) -> None:
@@ -14,4 +15,13 @@ async def main(uri: str, ca_file: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("uri")
+    parser.add_argument("cafile")
+    arguments = parser.parse_args()
+    try:
+        asyncio.run(main(arguments.uri, arguments.cafile))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (FlowserveError, OSError) as error:
+        sys.exit(f"client_tls.py: {error}")

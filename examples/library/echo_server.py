@@ -1,9 +1,10 @@
 """An echo server inside a program of its own: `python echo_server.py [PORT]`."""
 
+import argparse
 import asyncio
 import sys
 
-from flowserve import WebSocket, serve
+from flowserve import FlowserveError, WebSocket, serve
 
 
 async def echo(ws: WebSocket) -> None:
@@ -19,4 +20,12 @@ async def main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 9002))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("port", nargs="?", type=int, default=9002)
+    arguments = parser.parse_args()
+    try:
+        asyncio.run(main(arguments.port))
+    except KeyboardInterrupt:
+        pass
+    except (FlowserveError, OSError) as error:
+        sys.exit(f"echo_server.py: {error}")

@@ -1,11 +1,12 @@
 """A client that sends a message in fragments, as they are made, and reads the answer as it comes:
 `python fragmented_client.py URI`."""
 
+import argparse
 import asyncio
 import sys
 from collections.abc import AsyncIterator
 
-from flowserve import connect
+from flowserve import FlowserveError, connect
 
 
 async def numbers() -> AsyncIterator[str]:
@@ -26,4 +27,12 @@ async def main(uri: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "ws://127.0.0.1:9002"))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("uri", nargs="?", default="ws://127.0.0.1:9002")
+    arguments = parser.parse_args()
+    try:
+        asyncio.run(main(arguments.uri))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (FlowserveError, OSError) as error:
+        sys.exit(f"fragmented_client.py: {error}")

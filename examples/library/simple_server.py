@@ -1,9 +1,10 @@
 """A server as a stream of events, that passes each message on to everybody else: `python simple_server.py [PORT]`."""
 
+import argparse
 import asyncio
 import sys
 
-from flowserve import Disconnect, Error, NewClient, NewMessage, broadcast, start_server
+from flowserve import Disconnect, Error, FlowserveError, NewClient, NewMessage, broadcast, start_server
 
 
 async def main(port: int) -> None:
@@ -22,4 +23,12 @@ async def main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 9004))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("port", nargs="?", type=int, default=9004)
+    arguments = parser.parse_args()
+    try:
+        asyncio.run(main(arguments.port))
+    except KeyboardInterrupt:
+        pass
+    except (FlowserveError, OSError) as error:
+        sys.exit(f"simple_server.py: {error}")

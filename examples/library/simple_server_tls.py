@@ -3,17 +3,21 @@
 It answers each message with the number that it is.
 """
 
+import argparse
 import asyncio
 import ssl
 import sys
 from collections import Counter
 
-from flowserve import NewClient, NewMessage, start_server
+from flowserve import FlowserveError, NewClient, NewMessage, start_server
 
 
 async def main(certfile: str, keyfile: str, port: int) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certfile, keyfile)
+    try:
+        context.load_cert_chain(certfile, keyfile)
+    except OSError as error:
+        sys.exit(f"{certfile}, {keyfile}: {error}")
     messages: Counter[object] = Counter()
     async with start_server(port, "127.0.0.1", ssl=context) as events:
         print(f"wss://localhost:{events.server.sockets[0].getsockname()[1]}", flush=True)
@@ -27,4 +31,14 @@ async def main(certfile: str, keyfile: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 9005))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("certfile")
+    parser.add_argument("keyfile")
+    parser.add_argument("port", nargs="?", type=int, default=9005)
+    arguments = parser.parse_args()
+    try:
+        asyncio.run(main(arguments.certfile, arguments.keyfile, arguments.port))
+    except KeyboardInterrupt:
+        pass
+    except (FlowserveError, OSError) as error:
+        sys.exit(f"simple_server_tls.py: {error}")

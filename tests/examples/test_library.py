@@ -7,6 +7,7 @@ import builtins
 import json
 import os
 import re
+import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 import trustme
 from helpers import within
+from terminal import Terminal
 
 import flowserve
 from flowserve import WebSocket, serve
@@ -124,14 +126,21 @@ async def test_simple_server_over_tls(start: Start, certificates: dict[str, str]
             assert await within(ws.receive()) == f"message {number}"
 
 
-async def test_feed_client(start: Start, certificates: dict[str, str]) -> None:
-    """Against a stand-in for the public feed, over TLS, that is lost once."""
+async def test_feed(start: Start) -> None:
+    uri = await line(await start("feed_server.py", "0"))
+    client = await start("feed_client.py", uri)
+    for _ in range(2):
+        assert re.fullmatch(r"ACME [\d,]+\.\d\d x \d+", await line(client))
+
+
+async def test_feed_client_over_a_loss(start: Start, certificates: dict[str, str]) -> None:
+    """Against a stand-in for the feed, over TLS, that is lost once."""
     visits = 0
 
     async def feed(ws: WebSocket) -> None:
         nonlocal visits
         visits += 1
-        await ws.send(json.dumps({"s": "BTCUSDT", "p": f"{visits}000.50", "q": "0.25000000"}))
+        await ws.send(json.dumps({"symbol": "ACME", "price": visits * 1000 + 0.5, "quantity": 25}))
         if visits == 1:
             ws.abort()
         await ws.wait_closed()
@@ -140,10 +149,10 @@ async def test_feed_client(start: Start, certificates: dict[str, str]) -> None:
     context.load_cert_chain(certificates["cert"], certificates["key"])
     async with serve(feed, "127.0.0.1", 0, ssl=context) as server:
         port = server.sockets[0].getsockname()[1]
-        client = await start("feed_client.py", f"wss://localhost:{port}/ws/btcusdt@trade", certificates["ca"])
+        client = await start("feed_client.py", f"wss://localhost:{port}/", certificates["ca"])
         seen = [await line(client)]
-        while seen[-1] != "BTCUSDT 2,000.50 x 0.25":
-            assert seen[-1] == "BTCUSDT 1,000.50 x 0.25"
+        while seen[-1] != "ACME 2,000.50 x 25":
+            assert seen[-1] == "ACME 1,000.50 x 25"
             seen.append(await line(client))
 
 
@@ -179,6 +188,197 @@ async def test_autobahn_client_and_server(start: Start) -> None:
     async with flowserve.connect(uri) as ws:
         await ws.send(b"\x00" * 70_000)
         assert await within(ws.receive()) == b"\x00" * 70_000
+
+
+# As newcomers start them
+
+
+SERVERS = {
+    "echo_server.py": [],
+    "simple_server.py": [],
+    "feed_server.py": [],
+    "autobahn_server.py": [],
+    "echo_server_tls.py": ["cert", "key"],
+    "simple_server_tls.py": ["cert", "key"],
+}
+CLIENTS = {"client.py": [], "client_tls.py": ["ca"], "fragmented_client.py": [], "autobahn_client.py": []}
+PROGRAMS = sorted(path.name for path in FOLDER.glob("*.py"))
+
+
+async def failure(process: asyncio.subprocess.Process, status: int = 1) -> str:
+    """The one line that a program ends with, behind how it is used where that was wrong."""
+    out, err = await within(process.communicate(), 30)
+    assert (process.returncode, out) == (status, b"")
+    *usage, last = err.decode().splitlines()
+    assert all(each.startswith(("usage: ", " ")) for each in usage), err.decode()
+    return last
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+async def test_wrong_arguments(start: Start, name: str) -> None:
+    said = await failure(await start(name, *["1"] * 3, "--color"), 2)
+    assert re.search("error: unrecognized arguments: .*--color", said)
+    out, _ = await within((await start(name, "--help")).communicate())
+    assert name in out.decode()
+
+
+@pytest.mark.parametrize("name", [name for name, files in {**SERVERS, **CLIENTS}.items() if files])
+async def test_missing_arguments(start: Start, name: str) -> None:
+    assert "the following arguments are required: " in await failure(await start(name), 2)
+
+
+@pytest.mark.parametrize("name", SERVERS)
+async def test_a_port_that_is_in_use(start: Start, certificates: dict[str, str], name: str) -> None:
+    files = [certificates[each] for each in SERVERS[name]]
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        said = await failure(await start(name, *files, str(other.getsockname()[1])))
+    assert said.startswith(f"{name}: can't listen on 127.0.0.1 port ")
+    assert "invalid int value: 'http'" in await failure(await start(name, *files, "http"), 2)
+
+
+@pytest.mark.parametrize("name", ["echo_server_tls.py", "simple_server_tls.py"])
+async def test_certificates_that_are_not_there(start: Start, name: str) -> None:
+    assert (await failure(await start(name, "no.pem", "none.pem"))).startswith("no.pem, none.pem: [Errno 2]")
+
+
+@pytest.mark.parametrize("name", [*CLIENTS, "feed_client.py"])
+async def test_a_wrong_uri(start: Start, certificates: dict[str, str], name: str) -> None:
+    files = [certificates[each] for each in CLIENTS.get(name, [])]
+    said = await failure(await start(name, "127.0.0.1:9002", *files))
+    assert said == f"{name}: '127.0.0.1:9002' should begin with ws:// or wss://" or "/getCaseCount" in said
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+async def test_no_server(start: Start, certificates: dict[str, str], name: str) -> None:
+    files = [certificates[each] for each in CLIENTS[name]]
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        scheme = "wss" if files else "ws"
+        uri = f"{scheme}://127.0.0.1:{bound.getsockname()[1]}"
+        assert (await failure(await start(name, uri, *files))).startswith(f"{name}: [Errno ")
+
+
+@pytest.mark.parametrize("name", ["client.py", "fragmented_client.py"])
+async def test_a_server_that_leaves(start: Start, name: str) -> None:
+    async def leave(ws: WebSocket) -> None:
+        await ws.receive()
+        ws.abort()
+
+    async with serve(leave, "127.0.0.1", 0) as server:
+        client = await start(name, f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        assert client.stdin is not None
+        client.stdin.write(b"hello\n")
+        out, err = await within(client.communicate() if name != "client.py" else ended(client))
+    assert (client.returncode, out) == (1, b"")
+    assert err.decode() == f"{name}: the connection was lost without a close frame\n"
+
+
+async def ended(process: asyncio.subprocess.Process) -> tuple[bytes, bytes]:
+    """What it says until its end, its input being left open."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    said = await process.stdout.read(), await process.stderr.read()
+    await process.wait()
+    return said
+
+
+async def test_a_server_that_is_no_websocket_server(start: Start) -> None:
+    async with serve(echo, "127.0.0.1", 0, process_request=lambda handshake, _: handshake.respond(404, "")) as server:
+        uri = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        assert (await failure(await start("client.py", uri))).startswith("client.py: 404: ")
+
+
+async def test_the_autobahn_client_without_a_fuzzing_server(start: Start) -> None:
+    async def say_hello(ws: WebSocket) -> None:
+        await ws.send("hello")
+
+    async with serve(say_hello, "127.0.0.1", 0) as server:
+        uri = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        assert "is no fuzzing server" in await failure(await start("autobahn_client.py", uri))
+
+
+async def echo(ws: WebSocket) -> None:
+    async for message in ws:
+        await ws.send(message)
+
+
+@pytest.mark.parametrize("given", ["hello\n", "hello", "1\n2\n3\n" * 100, ""])
+async def test_a_line_that_is_piped_in_comes_back(start: Start, given: str) -> None:
+    """`echo hello | python client.py URI`, of which the end comes with the line."""
+    uri = await line(await start("echo_server.py", "0"))
+    assert (await output(await start("client.py", uri), given)).splitlines() == given.splitlines()
+
+
+async def test_whoever_reads_the_output_may_leave(start: Start) -> None:
+    uri = await line(await start("echo_server.py", "0"))
+    client = await start("client.py", uri)
+    assert client.stdin is not None
+    client.stdin.write(b"hello\n")
+    assert await line(client) == "hello"
+    client._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
+    client.stdin.write(b"hello\n" * 3)
+    assert client.stderr is not None
+    assert await within(client.stderr.read()) == b""
+    assert await within(client.wait()) == 0
+
+
+@pytest.mark.parametrize("name", SERVERS)
+async def test_ctrl_c_ends_a_server(certificates: dict[str, str], name: str) -> None:
+    files = [certificates[each] for each in SERVERS[name]]
+    terminal = Terminal(*files, "0", program=(str(FOLDER / name),))
+    try:
+        await terminal.shows("//")
+        await terminal.shows("\n")
+        terminal.type("\x03")
+        assert await terminal.end() == 0
+        assert "Traceback" not in terminal.text
+    finally:
+        terminal.close()
+
+
+@pytest.mark.parametrize("name", ["client.py", "feed_client.py", "autobahn_client.py"])
+async def test_ctrl_c_ends_a_client(name: str) -> None:
+    """In a terminal, where a thread waits for what is typed; and while the server says nothing."""
+    visited = asyncio.Event()
+
+    async def visit(ws: WebSocket) -> None:
+        visited.set()
+        await ws.wait_closed()
+
+    async with serve(visit, "127.0.0.1", 0) as server:
+        terminal = Terminal(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", program=(str(FOLDER / name),))
+        try:
+            await within(visited.wait(), 20)
+            terminal.type("\x03")
+            assert await terminal.end() == 130
+            assert terminal.text.strip() == "^C"
+        finally:
+            terminal.close()
+
+
+async def test_lines_that_are_typed(start: Start) -> None:
+    uri = await line(await start("echo_server.py", "0"))
+    terminal = Terminal(uri, program=(str(FOLDER / "client.py"),))
+    try:
+        terminal.type("hello\n")
+        await terminal.shows("hello")
+        await terminal.shows("hello")
+        terminal.type("\x04")
+        assert await terminal.end() == 0
+    finally:
+        terminal.close()
+
+
+def test_examples_talk_to_what_is_started_beside_them() -> None:
+    for path in FOLDER.glob("*.py"):
+        for host in re.findall(r"wss?://([\w.]+)", path.read_text()):
+            assert host in ("127.0.0.1", "localhost"), path
+
+
+@pytest.mark.parametrize("name", ["echo", "chat", "ticker"])
+async def test_an_application_says_how_it_is_started(start: Start, name: str) -> None:
+    said = await failure(await start(f"../{name}.py"))
+    assert said == f"Start it with: flowserve examples.{name}:app"
 
 
 def test_every_example_is_in_the_list() -> None:
