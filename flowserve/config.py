@@ -34,6 +34,7 @@ from flowserve.options import (
     worker_count,
 )
 from flowserve.places import Bind, addresses, binds, hosts, origins, place
+from flowserve.sealed import sealed
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -60,6 +61,7 @@ _CERT_REQS = choice("none", "optional", "required", also={"0": "none", "1": "opt
 _LEVEL = choice("critical", "error", "warning", "info", "debug", "trace")
 
 
+@sealed
 @dataclass(frozen=True, slots=True)
 class Config:
     """What to serve and how: `Config("myapp:app", port=8000, ws_max_size="16MiB")`.

@@ -9,8 +9,10 @@ from uuid import UUID
 
 from flowserve.errors import AlreadyClosed, ConnectionClosedError
 from flowserve.library.websocket import WebSocket
+from flowserve.sealed import sealed
 
 
+@sealed
 @dataclass(frozen=True, slots=True)
 class NewClient:
     """A WebSocket is open; send and close with `ws`, its messages come as events."""
@@ -19,6 +21,7 @@ class NewClient:
     ws: WebSocket
 
 
+@sealed
 @dataclass(frozen=True, slots=True)
 class NewMessage:
     """A message has come: str for text, bytes for binary."""
@@ -27,6 +30,7 @@ class NewMessage:
     message: str | bytes
 
 
+@sealed
 @dataclass(frozen=True, slots=True)
 class Disconnect:
     """A WebSocket has ended, and nothing more comes of it. `code` and `reason` are the peer's: 1005 if it gave no code,
@@ -37,6 +41,7 @@ class Disconnect:
     reason: str
 
 
+@sealed
 @dataclass(frozen=True, slots=True)
 class Error:
     """A WebSocket ends as it should not: its peer broke the protocol or a limit (`error.__cause__` says how), or went

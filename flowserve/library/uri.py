@@ -9,10 +9,12 @@ from typing import NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from flowserve.errors import InvalidURI
+from flowserve.library.payload import plain_str
 
 _PORTS = {"ws": 80, "wss": 443}
 _KEPT = "!$%&'()*+,/:;=?@[]~"  # of a path or query: what has a meaning there, and what is escaped already
 _HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=-]+")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _BLANK = re.compile(r"[\x00-\x20\x7f]")
 
 
@@ -57,6 +59,7 @@ def parse_uri(uri: str) -> URI:
     """
     if not isinstance(uri, str):
         raise InvalidURI(f"{uri!r} is no URI: text is wanted")
+    uri = plain_str(uri)
     shown = repr(without_password(uri))
     if not uri.lower().startswith(("ws://", "wss://")):
         raise InvalidURI(f"{shown} should begin with ws:// or wss://")
@@ -77,6 +80,8 @@ def split(uri: str) -> SplitResult:
     """Return the parts of any URI with a host. Raises ValueError for what is none."""
     if _BLANK.search(uri):
         raise ValueError("it has blanks or control characters in it")
+    if _SURROGATE.search(uri):
+        raise ValueError("it has a lone surrogate in it, which is no character")
     parts = urlsplit(uri)
     if not parts.hostname:
         raise ValueError("it names no host")

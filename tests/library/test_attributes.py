@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import logging
 import sys
+import uuid
 import weakref
 
 import pytest
@@ -94,6 +96,26 @@ def test_a_handshake_says_what_it_does_not_take():
     with pytest.raises(AttributeError, match="no attribute 'user'; nobody has set it"):
         _ = handshake.user
     assert "127.0.0.1" in repr(handshake)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        flowserve.Config("app"),
+        flowserve.NewClient(uuid.UUID(int=1), None),
+        flowserve.NewMessage(uuid.UUID(int=1), "x"),
+        flowserve.Disconnect(uuid.UUID(int=1), 1000, ""),
+        flowserve.Error(uuid.UUID(int=1), None),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_values_say_that_they_do_not_change(value):
+    for name in ("id", "user"):
+        with pytest.raises(AttributeError, match=f"'{name}' can't be set: a {type(value).__name__} does not change"):
+            setattr(value, name, 1)
+        with pytest.raises(AttributeError, match="takes no attributes"):
+            delattr(value, name)
+    assert dataclasses.replace(value) == value
 
 
 # repr, and pong()
