@@ -42,12 +42,14 @@ from flowserve.server.worker import Server  # noqa: E402
 from flowserve.serving import WebSocketServer, serve, start_server, unix_serve  # noqa: E402
 from flowserve.supervisor import run  # noqa: E402
 from flowserve.version import __version__  # noqa: E402
+from flowserve.websocket.constants import CloseCode, State  # noqa: E402
 
 __all__ = [
     "ASGIMisuse",
     "AlreadyClosed",
     "ClientDisconnected",
     "Close",
+    "CloseCode",
     "Config",
     "ConfigError",
     "ConnectionClosed",
@@ -74,6 +76,7 @@ __all__ = [
     "Response",
     "Server",
     "StartupFailed",
+    "State",
     "WebSocket",
     "WebSocketServer",
     "Writer",

@@ -49,6 +49,7 @@ MAY_KNOW: dict[str, set[str]] = {
         "supervisor",
         "version",
         "topics",
+        "websocket",
     },
     "__main__": {"cli"},
     # The leaves: each with the few others that it may stand on.

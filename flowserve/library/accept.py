@@ -244,7 +244,11 @@ class _Reception(asyncio.Protocol):
         if self._eof or not self.transport.can_write_eof():
             self.transport.close()
             return
-        self.transport.write_eof()
+        try:
+            self.transport.write_eof()
+        except OSError:  # asyncio's loop raises where uvloop does not, of a client that has left
+            self.transport.abort()
+            return
         self.transport.resume_reading()  # to throw it away
         self._linger = asyncio.get_running_loop().call_later(_LINGER, self.transport.abort)
 

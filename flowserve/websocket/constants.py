@@ -57,6 +57,11 @@ class CloseCode(IntEnum):
     BAD_GATEWAY = 1014
     TLS_HANDSHAKE = 1015
 
+    # What the websockets library calls them.
+    NORMAL_CLOSURE = NORMAL
+    NO_STATUS_RCVD = NO_STATUS
+    ABNORMAL_CLOSURE = ABNORMAL
+
 
 def is_sendable(code: int) -> bool:
     """Whether `code` may stand in a close frame (RFC 6455 sections 7.4.1 and 7.4.2): 1005, 1006 and 1015 may not."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import inspect
 import json
 import os
 import re
@@ -15,11 +16,14 @@ from pathlib import Path
 
 import pytest
 import trustme
+import websockets
 from helpers import within
 from terminal import Terminal
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.server import ServerConnection
 
 import flowserve
-from flowserve import WebSocket, serve
+from flowserve import WebSocket, WebSocketServer, connect, serve
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "library"
@@ -387,7 +391,7 @@ def test_every_example_is_in_the_list() -> None:
 
 
 def test_the_names_in_the_table_are_there() -> None:
-    text = (FOLDER / "README.md").read_text()
+    text = (FOLDER / "README.md").read_text().split("## What differs from websockets")[0]
     rows = [row.split("|")[1] for row in text.splitlines() if row.startswith("| `")]
     assert len(rows) > 40
     options = {name.removeprefix("ws_") for name in flowserve.Config.__slots__} | {"compression"}
@@ -395,3 +399,26 @@ def test_the_names_in_the_table_are_there() -> None:
         assert name in options or hasattr(flowserve, name) or hasattr(builtins, name), name
     for name in {name for row in rows for name in re.findall(r"ws\.(\w+)", row)}:
         assert hasattr(WebSocket, name), name
+
+
+def test_whatever_differs_from_websockets_is_in_the_table() -> None:
+    """Name by name: what its asyncio side has is here under the same name, or in the table; and nothing is in the table
+    that is the same."""
+    table = (FOLDER / "README.md").read_text().split("## What differs from websockets")[1]
+    left = " ".join(row.split("|")[1] for row in table.splitlines() if row.startswith("| "))
+    listed = set(re.findall(r"`(\w+)`", left))
+    theirs, ours = ServerConnection, WebSocket
+    missing = set(websockets.__all__) - set(flowserve.__all__)
+    missing |= (public(theirs) | public(ClientConnection)) - public(asyncio.Protocol) - public(ours)
+    missing |= public(websockets.Server) - public(WebSocketServer)
+    missing |= public(websockets.Headers) - public(flowserve.Headers)
+    missing |= public(websockets.Close) - public(flowserve.Close)
+    options = {name.removeprefix("ws_") for name in flowserve.Config.__slots__} | {"compression"}
+    for call, own in ((websockets.connect.__init__, connect.__init__), (websockets.serve, serve)):
+        missing |= set(inspect.signature(call).parameters) - set(inspect.signature(own).parameters) - options
+    assert missing <= listed, sorted(missing - listed)
+    assert not {name for name in listed if name in flowserve.__all__} - {"Server", "Headers", "Close"}
+
+
+def public(kind: type) -> set[str]:
+    return {name for name in dir(kind) if not name.startswith("_")}

@@ -152,6 +152,17 @@ async def test_a_pong_that_nobody_asked_for(role):
             await ws.pong()
 
 
+async def test_a_ping_may_be_awaited_twice():
+    """As programs for the websockets library do."""
+    async with (
+        serve(lambda ws: ws.wait_closed(), "127.0.0.1", 0) as server,
+        connect(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/") as ws,
+    ):
+        pong = await within(ws.ping())
+        assert isinstance(pong, float)
+        assert await within(pong) == pong == ws.latency
+
+
 # Subclasses
 
 
