@@ -221,3 +221,4 @@ async def test_a_subclass_that_does_it_right():
         await chatter.send("x")
         assert (await peer.frame()).payload == b"x"
         assert (chatter.lines, repr(chatter).split()[0]) == (0, "<Chatter")
+        ws.session.monitor = ws  # whom the end is told
