@@ -33,8 +33,6 @@ from flowserve.library.websocket import WebSocket
 from flowserve.version import __version__
 from flowserve.websocket.constants import CloseCode
 
-LoggerLike = logging.Logger | logging.LoggerAdapter[Any]
-
 
 class connect:  # noqa: N801  (used like a function)
     """Open a WebSocket to `uri`, ws:// or wss://.
@@ -96,7 +94,7 @@ class connect:  # noqa: N801  (used like a function)
         sock: socket.socket | None = None,
         local_addr: tuple[str, int] | None = None,
         write_limit: int | tuple[int, int | None] | None = None,
-        logger: LoggerLike | None = None,
+        logger: logging.Logger | logging.LoggerAdapter[Any] | None = None,
         **options: Any,
     ) -> None:
         self._uri = parse_uri(uri)

@@ -92,6 +92,7 @@ class Exchange(asyncio.Protocol):
         if not self._response.done():
             self._pause()
             self._response.set_exception(error)
+            self._response.exception()  # looked at: nobody need wait for it any more, after a KeyboardInterrupt
 
     def _pause(self) -> None:
         if not self.lost and not self._transport.is_closing():
