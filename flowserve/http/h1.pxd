@@ -29,5 +29,6 @@ cdef class RequestParser:
     @cython.locals(request=Request, name=bytes)
     cpdef on_headers_complete(self)
     cdef bytes _origin_form(self, str method)
+    cdef _length(self, bytes value)
     @cython.locals(hosts=int)
     cdef _frame(self, Request request)

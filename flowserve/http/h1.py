@@ -42,6 +42,8 @@ _HOST = re.compile(
 _MAX_HOST = 261
 """Bytes: a name of 255 (RFC 1035 section 2.3.4), a colon, a port."""
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
+_MAX_DIGITS = 18
+"""Digits of a Content-Length behind its leading zeros: what they can say fits into 64 bits with a sign."""
 
 
 @lru_cache(maxsize=256)
@@ -241,6 +243,14 @@ class RequestParser:
             self._headers.append((b"host", host))
         return match[2] if match[2].startswith(b"/") else b"/" + match[2]
 
+    def _length(self, value: bytes) -> int:
+        """A Content-Length, which is all digits. RFC 9110 section 8.6 warns of overflows; Python has limits, too."""
+        if len(value) > _MAX_DIGITS:
+            value = value.lstrip(b"0") or b"0"
+            if len(value) > _MAX_DIGITS:
+                self._refuse(413, "The request body is too large")
+        return int(value)
+
     def _frame(self, request: Request) -> None:
         """Find out where the body ends (RFC 9112 section 6), and check the Host field (section 3.2)."""
         hosts = 0
@@ -252,7 +262,7 @@ class RequestParser:
                         self._refuse(400, "Bad request: invalid Host header")
                     self._host = value
             elif name == b"content-length":
-                self._remaining = int(value)
+                self._remaining = self._length(value)
                 request.has_body = self._remaining > 0
             elif name == b"transfer-encoding":
                 if request.http_version == "1.0":

@@ -16,6 +16,8 @@ _STATUS_LINES = {s.value: b"HTTP/1.1 %d %b\r\n" % (s.value, s.phrase.encode()) f
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _MAX_KEPT = 256
 """Bytes of a field's value: longer ones, cookies mostly, are not kept as known to be good."""
+_MAX_DIGITS = 18
+"""Digits of a Content-Length: what they can say fits into 64 bits with a sign."""
 _MOST_KNOWN = 512
 _known: dict[tuple[bytes, bytes], tuple[bytes, bytes, bytes]] = {}
 """Fields that were sent, as `checked_fields()` returns them: applications send the same few again and again."""
@@ -213,8 +215,8 @@ def _check(name: Any, value: Any) -> tuple[bytes, bytes, bytes]:
 
 
 def _content_length(value: bytes, declared: int | None) -> int:
-    if not value.isdigit() or (declared is not None and int(value) != declared):
-        raise ASGIMisuse("content-length must be one number")
+    if not value.isdigit() or len(value) > _MAX_DIGITS or (declared is not None and int(value) != declared):
+        raise ASGIMisuse("content-length must be one number, of at most 18 digits")
     return int(value)
 
 

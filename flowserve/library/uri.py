@@ -16,6 +16,7 @@ _KEPT = "!$%&'()*+,/:;=?@[]~"  # of a path or query: what has a meaning there, a
 _HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=-]+")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _BLANK = re.compile(r"[\x00-\x20\x7f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 class URI(NamedTuple):

@@ -388,6 +388,36 @@ def test_framing_that_can_be_read_in_two_ways(lines: tuple[bytes, ...], status: 
     assert got in (status, 400)  # an unknown coding may be told of as bad framing
 
 
+@pytest.mark.parametrize(
+    "length",
+    [
+        10**18,
+        2**63 - 1,
+        2**63,
+        2**63 + 1,
+        2**64 - 1,
+        pytest.param(b"0" * 30 + b"%d" % 2**63, id="zeros before 2**63"),
+    ],
+)
+def test_a_length_beyond_63_bits(length: int | bytes) -> None:
+    """RFC 9110 section 8.6: 'prevent parsing errors due to integer conversion overflows'."""
+    digits = length if isinstance(length, bytes) else b"%d" % length
+    assert refused(post(b"Content-Length: " + digits, body=b"abc")) == 413
+
+
+def test_the_largest_length() -> None:
+    told, status = parse([post(b"Content-Length: " + b"9" * 18, body=b"abc")])
+    assert (told.bodies, told.ended, status) == ([b"abc"], 0, None)
+
+
+@pytest.mark.parametrize("zeros", [19, 5000])
+def test_zeros_before_a_length(zeros: int) -> None:
+    """5000 digits are more than Python's int() takes, whatever they say."""
+    told, status = parse([post(b"Content-Length: " + b"0" * zeros + b"3", body=b"abc")])
+    assert (told.bodies, told.ended, status) == ([b"abc"], 1, None)
+    assert not one(post(b"Content-Length: " + b"0" * zeros)).has_body
+
+
 def test_transfer_encoding_in_http_10() -> None:
     """RFC 9112 section 6.1: the framing is faulty."""
     assert refused(b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n") == 400

@@ -73,6 +73,8 @@ def test_interim_responses_are_passed_over(step):
         (b"HTTP/1.1 403 No\r\nContent-Length: 9\r\n\r\nhalf", b"half", True),
         (b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\nT: x\r\n\r\n", b"no", False),
         (b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\nzz\r\n", b"no", False),
+        (b"HTTP/1.1 403 No\r\nContent-Length: 9223372036854775808\r\n\r\nhalf", b"half", True),
+        (b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nhalf", b"half", True),
         (b"HTTP/1.0 403 No\r\n\r\nto the end", b"to the end", True),
         (b"HTTP/1.1 403\r\n\r\n", b"", True),
         (b"HTTP/1.1 204 No Content\r\n\r\n", b"", False),

@@ -98,7 +98,23 @@ def test_a_wrong_length_is_noticed_before_anything_is_sent(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [b"", b"x", b"-1", b"+1", b" 1", b"1 ", b"1.0", b"0x1", b"1_0", b"1, 1", b"1\r\nx: 1", b"\xb2"]
+    "value",
+    [
+        b"",
+        b"x",
+        b"-1",
+        b"+1",
+        b" 1",
+        b"1 ",
+        b"1.0",
+        b"0x1",
+        b"1_0",
+        b"1, 1",
+        b"1\r\nx: 1",
+        b"\xb2",
+        b"9" * 19,
+        b"0" * 5000,
+    ],
 )
 def test_a_length_is_a_number(value: bytes) -> None:
     with pytest.raises(ASGIMisuse):

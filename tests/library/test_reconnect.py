@@ -330,6 +330,8 @@ def test_backoff_grows_up_to_its_bound_with_jitter():
         (b"7", 7, 7),
         (b"0", 0, 0),
         (b"99999999999999999999", 300, 300),
+        pytest.param(b"9" * 5000, 300, 300, id="more digits than int() takes"),
+        pytest.param(b"Sun, 06 Nov " + b"9" * 5000 + b" 08:49:37 GMT", 0, 0, id="a year of as many"),
         (b"Sun, 06 Nov 1994 08:49:37 GMT", 0, 0),
         (b"Sun, 06 Nov 9994 08:49:37 GMT", 300, 300),
         (b"soon", 0, 0),
