@@ -14,6 +14,7 @@ cdef class Context:
     cdef public Py_ssize_t active, enough, served, websockets
     cdef public bint cutting, late_websockets, shutting_down
     cdef public double timeout_keep_alive
+    cdef object _told
     cdef bytes _defaults
     cdef double _defaults_at
     cdef Py_ssize_t _limit

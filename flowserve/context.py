@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextvars import Context as Variables
 from contextvars import ContextVar, copy_context
 from email.utils import formatdate
+from logging import DEBUG, WARNING
 from threading import get_ident
 from time import time
 from typing import Any, Protocol, cast
@@ -16,6 +17,7 @@ from asgiref.typing import ASGI3Application
 
 from flowserve.application import App, Call, Invocation
 from flowserve.config import Config
+from flowserve.logs import logger
 from flowserve.timers import Timers
 
 DRAINING = "flowserve.draining"
@@ -57,6 +59,10 @@ class Household(Protocol):
     live: set[Any]
 
 
+_MOST_TOLD = 100
+"""Things that a worker warns of once each."""
+
+
 class Context:
     """One per worker: the application, its configuration and loop, and everything that is alive.
 
@@ -72,6 +78,7 @@ class Context:
         "_defaults",
         "_defaults_at",
         "_limit",
+        "_told",
         "access_log",
         "active",
         "app",
@@ -129,6 +136,7 @@ class Context:
         self.timeout_keep_alive = config.timeout_keep_alive  # seconds; fewer while shutting down
         self._limit = config.limit_concurrency or 0  # 0 for none
         self.thread = get_ident()  # the event loop's
+        self._told: set[str] = set()
         self._defaults = b""
         self._defaults_at = 0.0
 
@@ -139,6 +147,13 @@ class Context:
     def refused(self, reason: str) -> None:
         """Count a connection, request or handshake that goes no further. `reason` is one of a few words."""
         self.refusals[reason] = self.refusals.get(reason, 0) + 1
+
+    def warn_once(self, what: str, message: str, *arguments: object) -> None:
+        """Log a warning, and from then on whatever has the same `what` as debug: peers could flood the log."""
+        fresh = what not in self._told and len(self._told) < _MOST_TOLD
+        if fresh:
+            self._told.add(what)
+        logger.log(WARNING if fresh else DEBUG, message, *arguments)
 
     def call_app(self, call: Call, scope: Any) -> Variables:
         """Call the application for `call`, in a task of its own. Returns the context variables that it is called with:

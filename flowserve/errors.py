@@ -34,6 +34,14 @@ class RequestError(FlowserveError):
         self.detail = detail
 
 
+class ForeignProtocol(RequestError):
+    """What came is another protocol's. `hint` tells the operator what the peer does, and what to change."""
+
+    def __init__(self, status: int, detail: str, hint: str) -> None:
+        super().__init__(status, detail)
+        self.hint = hint
+
+
 class HandshakeError(FlowserveError):
     """An opening handshake that RFC 6455 section 4 does not allow, or that the server turned down.
 

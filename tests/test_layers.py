@@ -78,7 +78,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "loader": {"asgi", "config", "errors"},
     "app_errors": {"errors", "logs"},
     "application": {"app_errors", "errors"},
-    "context": {"application", "config", "metrics", "timers"},
+    "context": {"application", "config", "logs", "metrics", "timers"},
     # The wire: values and state machines, no asyncio and not each other.
     "websocket": {"errors"},
     "http": {"errors"},

@@ -6,9 +6,9 @@ cdef dict _NAMES
 cdef frozenset _FORWARDED, _FRAMING
 
 cdef class RequestParser:
-    cdef object _handler, _parser, _chunks, _error
+    cdef object _handler, _parser, _chunks, _error, _refusal
     cdef Request _request
-    cdef bytes _first, _host, _tail, _target
+    cdef bytes _first, _host, _method, _tail, _target
     cdef list _headers, _framing
     cdef Py_ssize_t _max_size, _max_count, _size
     cdef object _remaining
@@ -16,8 +16,14 @@ cdef class RequestParser:
 
     cdef _reset(self)
     cpdef bytes feed(self, bytes data)
-    @cython.locals(end=Py_ssize_t)
+    @cython.locals(end=Py_ssize_t, head=bytes)
     cdef bytes _feed_head(self, bytes data)
+    cdef _read(self, bytes head)
+    @cython.locals(line=bytes, method=bytes, what=str)
+    cdef _reread(self, error)
+    cdef bint _take_method(self, str error) except -1
+    cdef _lower_version(self, str error)
+    cdef _malformed(self, str detail)
     @cython.locals(joined=bytes, found=Py_ssize_t)
     cdef Py_ssize_t _head_end(self, bytes data) except -1
     cdef bytes _feed_body(self, bytes data)
@@ -28,6 +34,7 @@ cdef class RequestParser:
     cpdef on_header(self, bytes name, bytes value)
     @cython.locals(request=Request, name=bytes)
     cpdef on_headers_complete(self)
+    cdef str _version(self)
     cdef bytes _origin_form(self, str method)
     cdef _length(self, bytes value)
     @cython.locals(hosts=int)

@@ -3,19 +3,21 @@
 
 llhttp, beneath httptools, refuses most of what request smuggling is made of: bare CR and LF, space before the colon,
 folded lines, control characters, Content-Length repeated or beside Transfer-Encoding. What it lets pass is refused
-here.
+here. What it refuses although HTTP allows it, it gets to read once more in words that it knows: methods, of which it
+has a list, and versions from 1.2 on.
 """
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from flowserve.errors import RequestError
 from flowserve.http.chunked import ChunkedDecoder
+from flowserve.http.foreign import foreign_protocol
 from flowserve.http.messages import Headers, Request, tokens
 
 _COMMON = """
@@ -42,6 +44,13 @@ _HOST = re.compile(
 _MAX_HOST = 261
 """Bytes: a name of 255 (RFC 1035 section 2.3.4), a colon, a port."""
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
+_LINE = re.compile(rb"(?:\r\n)*[^\r\n ]+ [^\r\n ]+ HTTP/([0-9]\.[0-9])\r\n")
+"""A request line, and the empty ones before it that are to be ignored (RFC 9112 sections 2.2 and 3)."""
+_METHOD = re.compile(rb"(?:\r\n)*([!#$%&'*+\-.^_`|~0-9A-Z]{1,65})( |\Z)?")
+"""A token without lower case, which the ASGI specification does not have in a method."""
+_LONGEST_METHOD = 64
+_OTHER_VERSION = re.compile(rb"((?:\r\n)*[^\r\n ]+ [^\r\n ]+ HTTP/)(1\.[2-9]|[02-9]\.[0-9])")
+_VERSIONS = "Only HTTP/1.0 and HTTP/1.1 are spoken here"
 _MAX_DIGITS = 18
 """Digits of a Content-Length behind its leading zeros: what they can say fits into 64 bits with a sign."""
 
@@ -81,7 +90,9 @@ class RequestParser:
         "_host",
         "_max_count",
         "_max_size",
+        "_method",
         "_parser",
+        "_refusal",
         "_remaining",
         "_request",
         "_size",
@@ -106,7 +117,9 @@ class RequestParser:
         self._headers: Headers = []
         self._framing: Headers = []
         self._size = 0  # of the head so far
-        self._first = b""  # the piece that a head began with, while it has not come to its end
+        self._first = b""  # of a head, at least until its first field has come
+        self._method = b""  # that llhttp does not know
+        self._refusal: HttpParserError | None = None  # llhttp's of a method that has not come to its end
         self._tail = b""  # the last bytes of an unfinished head
         self._remaining = 0  # bytes of body still to come
         self._chunks: ChunkedDecoder | None = None
@@ -132,14 +145,33 @@ class RequestParser:
 
     def _feed_head(self, data: bytes) -> bytes:
         end = self._head_end(data)
+        head = data if end >= len(data) else data[:end]
         if not self.started:
             self.started = True
-            self._first = data
-        self._size += min(end, len(data))
+            self._first = head
+        elif not self._headers:
+            self._first += head
+        self._size += len(head)
+        if self._refusal is None:
+            self._read(head)
+        else:
+            self._reread(self._refusal)
+        if self._size > self._max_size:
+            raise self._too_large()
+        if self._request is not None:
+            if self._request.has_body:
+                self._parser = None  # its place is in the body, which it does not see
+            self._handler.on_request(self._request)
+        elif not self._tail and self._first.strip(b"\r\n"):  # what llhttp takes for HTTP/2, in silence
+            raise self._malformed("malformed request line")
+        return data[end:] if end < len(data) else b""
+
+    def _read(self, head: bytes) -> None:
+        """Give llhttp some of a head."""
         try:
             if self._parser is None:
                 self._parser = HttpRequestParser(self)
-            self._parser.feed_data(data if end >= len(data) else data[:end])
+            self._parser.feed_data(head)
         except HttpParserUpgrade:
             self._parser = None  # it takes no more
         except HttpParserCallbackError:
@@ -147,14 +179,49 @@ class RequestParser:
                 raise
             raise self._error from None
         except HttpParserError as error:
-            raise RequestError(400, f"Bad request: {str(error).lower()}") from None
-        if self._size > self._max_size:
-            raise self._too_large()
-        if self._request is not None:
-            if self._request.has_body:
-                self._parser = None  # its place is in the body, which it does not see
-            self._handler.on_request(self._request)
-        return data[end:] if end < len(data) else b""
+            self._reread(error)
+
+    def _reread(self, error: HttpParserError) -> None:
+        """Have llhttp read a request line once more, in words that it knows. Raises RequestError for what it has
+        refused with good reason."""
+        self._parser = None
+        self._target = b""
+        what = str(error).lower()
+        if "version" in what:
+            self._lower_version(what)
+        elif self._method or "method" not in what:
+            raise self._malformed(what)
+        elif not self._take_method(what):
+            self._refusal = error  # more has to come
+            return
+        self._refusal = None
+        line, method = self._first, self._method
+        self._read(b"GET" + line[line.index(method) + len(method) :] if method else line)
+
+    def _take_method(self, error: str) -> bool:
+        """Take a method that llhttp does not know: what is done with it is for the application to say (RFC 9110 section
+        9.1). False when its end has not come."""
+        match = _METHOD.match(self._first)
+        if match is not None and len(match[1]) > _LONGEST_METHOD:
+            raise RequestError(501, "The method is too long")
+        if match is None or match[2] is None:
+            raise self._malformed(error)
+        if not match[2]:
+            return False
+        self._method = match[1]
+        return True
+
+    def _lower_version(self, error: str) -> None:
+        """Make a later minor version 1.1 (RFC 9110 section 2.5)."""
+        match = _OTHER_VERSION.match(self._first)
+        if match is None:
+            raise self._malformed(error)
+        if not match[2].startswith(b"1"):
+            raise RequestError(505, _VERSIONS)
+        self._first = match[1] + b"1.1" + self._first[match.end() :]
+
+    def _malformed(self, detail: str) -> RequestError:
+        return foreign_protocol(self._first) or RequestError(400, f"Bad request: {detail}")
 
     def _head_end(self, data: bytes) -> int:
         """Where in `data` the head ends: what is behind it is looked at when the head has been understood."""
@@ -183,7 +250,7 @@ class RequestParser:
             return RequestError(431, f"The request head is larger than the limit of {self._max_size} bytes")
         return RequestError(414, f"The request target is too long; a head may have {self._max_size} bytes")
 
-    def _refuse(self, status: int, detail: str) -> None:
+    def _refuse(self, status: int, detail: str) -> NoReturn:
         self._error = RequestError(status, detail)
         raise self._error
 
@@ -207,15 +274,12 @@ class RequestParser:
             self._framing.append(field)
 
     def on_headers_complete(self) -> None:
-        name = self._parser.get_method()
+        name = self._method or self._parser.get_method()
         method = name.decode("ascii")
-        if self._first.startswith(b" HTTP/1.1\r\n", len(name) + 1 + len(self._target)):
-            version = "1.1"
-        else:
-            version = self._parser.get_http_version()  # which takes longer than all else here
+        version = "1.1"
+        if not self._first.startswith(b" HTTP/1.1\r\n", len(name) + 1 + len(self._target)):
+            version = self._version()
         self._first = b""
-        if version not in ("1.1", "1.0"):
-            self._refuse(505, "Only HTTP/1.0 and HTTP/1.1 are spoken here")
         if method == "CONNECT":
             self._refuse(501, "CONNECT is not supported")
         if b"#" in self._target:
@@ -225,6 +289,15 @@ class RequestParser:
         self._frame(request)
         self._request = request
         self.started = False
+
+    def _version(self) -> str:
+        """Look closer at a request line that is not as usual: llhttp has more than HTTP, and bears with much."""
+        match = _LINE.match(self._first)
+        if match is None:
+            self._refuse(400, "Bad request: malformed request line")
+        if match[1] not in (b"1.1", b"1.0"):
+            self._refuse(505, _VERSIONS)
+        return match[1].decode("ascii")
 
     def _origin_form(self, method: str) -> bytes:
         """The target without scheme and authority; these replace the Host field (RFC 9112 section 3.2.2)."""

@@ -9,7 +9,7 @@ from typing import Any
 from flowserve.asgi.http import HTTPCycle
 from flowserve.asgi.websocket import WebSocketCycle
 from flowserve.context import Context
-from flowserve.errors import ASGIMisuse, HandshakeError, RequestError
+from flowserve.errors import ASGIMisuse, ForeignProtocol, HandshakeError, RequestError
 from flowserve.flow import Flow
 from flowserve.http.h1 import RequestParser
 from flowserve.http.messages import Request
@@ -171,6 +171,8 @@ class H1Connection:
                 data = self._parser.feed(data)
         except RequestError as error:
             self._context.refused("bad_request")
+            if isinstance(error, ForeignProtocol):
+                self._context.warn_once(error.hint, "%s %s (told once)", self.peer, error.hint)
             self._reject(error)
         if self._closing:
             return
@@ -293,7 +295,8 @@ class H1Connection:
             self._respond_and_close(error, headers)
 
     def _respond_and_close(self, error: RequestError, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
-        head_only = self._request is not None and self._request.method == "HEAD"
+        # Without an encoder no response is owed: what can't be understood may follow a HEAD that has its answer.
+        head_only = self._encoder is not None and self._request is not None and self._request.method == "HEAD"
         self._flow.write(encode_error(error, self._context.default_headers(), headers, head_only))
         self._receiving = True  # whatever the client still sends is not looked at
         self._close()

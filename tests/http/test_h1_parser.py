@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowserve.errors import RequestError
+from flowserve.errors import ForeignProtocol, RequestError
 from flowserve.http.h1 import RequestParser
 from flowserve.http.messages import Request
 
@@ -55,14 +55,17 @@ def split(data: bytes, cuts: Iterable[int]) -> list[bytes]:
 def parse(chunks: Iterable[bytes], max_size: int = 65536, max_count: int = 100) -> tuple[Told, int | None]:
     """All requests in `chunks`, and the status of the error that ended them."""
     told = Told()
-    parser = RequestParser(told, max_size, max_count)
     try:
-        for chunk in chunks:
-            while chunk:
-                chunk = parser.feed(chunk)
+        feed(RequestParser(told, max_size, max_count), chunks)
     except RequestError as error:
         return told, error.status
     return told, None
+
+
+def feed(parser: RequestParser, chunks: Iterable[bytes]) -> None:
+    for chunk in chunks:
+        while chunk:
+            chunk = parser.feed(chunk)
 
 
 def one(data: bytes) -> Request:
@@ -125,6 +128,38 @@ def test_methods(method: str) -> None:
     assert one(method.encode() + b" / HTTP/1.1\r\nHost: a\r\n\r\n").method == method
 
 
+@pytest.mark.parametrize(
+    "method",
+    ["QUERY", "FOO", "F", "GETX", "HEADER", "PRIX", "X-CACHE_1", "!#$%&'*+-.^_`|~09", "SETUP", "PLAY", "A" * 64],
+)
+def test_methods_that_only_the_application_may_know(method: str) -> None:
+    """RFC 9110 section 9.1: any token. SETUP and PLAY are llhttp's, but for RTSP."""
+    head = method.encode() + b" /a?b HTTP/1.1\r\nHost: a\r\n"
+    request = one(b"\r\n" + head + b"\r\n")
+    assert (request.method, request.target, request.keep_alive) == (method, b"/a?b", True)
+    assert not one(head + b"Connection: close\r\n\r\n").keep_alive
+    assert one(head.replace(b"1.1", b"1.0") + b"\r\n").http_version == "1.0"
+    assert one(head.replace(b"1.1", b"1.7") + b"\r\n").http_version == "1.1"
+    wire = head + b"Content-Length: 3\r\n\r\nabc" + head + b"\r\n" + get(b"Host: a")
+    for chunks in ([wire], byte_by_byte(wire)):
+        told, status = parse(chunks)
+        assert [each.method for each in told.requests] == [method, method, "GET"]
+        assert (told.bodies, told.ended, status) == ([b"abc", b"", b""], 3, None)
+
+
+@pytest.mark.parametrize("method", [b"A" * 65, b"A" * 65 + b"\0", b"A" * 2000])
+def test_a_long_method(method: bytes) -> None:
+    """RFC 9112 section 3: 501 for a method longer than any that is implemented."""
+    assert refused(method + b" / HTTP/1.1\r\nHost: a\r\n\r\n") == 501
+
+
+@pytest.mark.parametrize(
+    "method", [b"get", b"Get", b"FOo", b"F@O", b"FOO\t", b"FOO\0", b"F\xc3\x96", b"\rFOO", b"(GET)"]
+)
+def test_no_methods(method: bytes) -> None:
+    assert refused(method + b" / HTTP/1.1\r\nHost: a\r\n\r\n") == 400
+
+
 def test_values_may_hold_any_visible_byte() -> None:
     value = bytes(range(0x21, 0x7F)) + b" \t" + bytes(range(0x80, 0x100))
     assert one(get(b"Host: a", b"X: " + value)).values(b"x") == [value]
@@ -134,6 +169,12 @@ def test_values_may_hold_any_visible_byte() -> None:
 def test_empty_lines_before_a_request_are_ignored(empty: bytes) -> None:
     """RFC 9112 section 2.2."""
     assert one(empty + get(b"Host: a")).target == b"/"
+
+
+@pytest.mark.parametrize("empty", [b"\r", b"\n", b"\r\r\n", b"\n\r\n", b"\r\n\r", b"\r\n\n", b"\r\n\r\n\n"])
+def test_only_empty_lines_are(empty: bytes) -> None:
+    assert refused(empty + get(b"Host: a")) == 400
+    assert refused(empty + b"FOO / HTTP/1.1\r\nHost: a\r\n\r\n") == 400
 
 
 @pytest.mark.parametrize(
@@ -268,6 +309,25 @@ def test_bad_targets(target: bytes) -> None:
         b"GET / HTTP/1.1 \r\nHost: a\r\n\r\n",
         b"GET / http/1.1\r\nHost: a\r\n\r\n",
         b"G@T / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /  HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"FOO  / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"FOO / HTTP/1.1\r\n Host: a\r\n\r\n",
+        b"FOO / HTTP/1.1\r\nHost : a\r\n\r\n",
+        b"FOO / HTTP/1.1\nHost: a\n\n",
+        b"FOO HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"FOO\r\n\r\n",
+        b"GET / HTTP/1.20\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/12\r\nHost: a\r\n\r\n",
+        b"POST / RTSP/1.0\r\n\r\n",
+        b"DESCRIBE / RTSP/1.0\r\n\r\n",
+        b"SETUP / RTSP/1.0\r\nHost: a\r\n\r\n",
+        b"SOURCE / ICE/1.0\r\n\r\n",
+        b"GET / ICE/1.0\r\n\r\n",
+        b"GET / ICE/1.1\r\nHost: a\r\n\r\n",
+        b"PRI * HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"PRI / HTTP/1.1\r\nHost: a\r\n\r\n",
         b"get / HTTP/1.1\r\nHost: a\r\n\r\n",
         get(b"Host : a"),
         get(b"Host: a", b" folded"),
@@ -286,9 +346,48 @@ def test_malformed_heads(data: bytes) -> None:
     assert refused(data) == 400
 
 
-@pytest.mark.parametrize("version", [b"0.9", b"2.0"])
+@pytest.mark.parametrize("version", [b"0.9", b"0.1", b"2.0", b"2.1", b"3.0", b"9.9"])
 def test_other_versions(version: bytes) -> None:
     assert refused(get(b"Host: a", version=version)) == 505
+
+
+@pytest.mark.parametrize("minor", range(2, 10))
+def test_later_minor_versions_are_11(minor: int) -> None:
+    """RFC 9110 section 2.5: to be processed as the highest minor version that is implemented."""
+    request = one(get(b"Host: a", b"X: y", target=b"/a?b", version=b"1.%d" % minor))
+    assert (request.http_version, request.target, request.keep_alive) == ("1.1", b"/a?b", True)
+    assert request.headers == [(b"host", b"a"), (b"x", b"y")]
+    assert refused(get(version=b"1.%d" % minor)) == 400  # without Host
+    wire = get(b"Host: a", version=b"1.%d" % minor) * 2
+    assert parse([wire])[0].ended == parse(byte_by_byte(wire))[0].ended == 2
+
+
+# Other protocols
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "words"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "--ssl-certfile"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", 505, "HTTP/1.1"),
+        (b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n" + get(b"Host: a"), 400, "--proxy-protocol"),
+        (b"PROXY UNKNOWN\r\n" + get(b"Host: a"), 400, "--proxy-protocol"),
+        (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes(12), 400, "--proxy-protocol"),
+    ],
+    ids=["tls", "http/2", "proxy v1", "proxy unknown", "proxy v2"],
+)
+def test_another_protocol_is_called_by_its_name(data: bytes, status: int, words: str) -> None:
+    for chunks in ([data], byte_by_byte(data)):
+        with pytest.raises(ForeignProtocol) as caught:
+            feed(RequestParser(Told(), 65536, 100), chunks)
+        assert (caught.value.status, words in caught.value.hint) == (status, True)
+
+
+@pytest.mark.parametrize("data", [b"\x16\x02\x01", b"\x15\x03\x01", b"PROXY / HTTP/1.1\r\n\r\n", b"SSH-2.0-x\r\n"])
+def test_what_is_no_protocol_that_is_known(data: bytes) -> None:
+    with pytest.raises(RequestError) as caught:
+        feed(RequestParser(Told(), 65536, 100), [data])
+    assert not isinstance(caught.value, ForeignProtocol)
 
 
 def test_connect_is_not_supported() -> None:
@@ -502,7 +601,7 @@ def requests(draw: st.DrawFn) -> tuple[bytes, bytes]:
     body = draw(st.binary(max_size=60))
     lines = [b"Host: a", *draw(st.lists(field, max_size=3))]
     framing = draw(st.sampled_from(["none", "length", "chunked"]))
-    method = draw(st.sampled_from([b"GET", b"POST", b"HEAD", b"PUT"]))
+    method = draw(st.sampled_from([b"GET", b"POST", b"HEAD", b"PUT", b"FOO", b"GETX", b"PAUSE"]))
     target = draw(st.sampled_from([b"/", b"/a?b", b"http://b.example/c", b"/%20"]))
     encoded = b""
     if framing == "none":
@@ -515,7 +614,8 @@ def requests(draw: st.DrawFn) -> tuple[bytes, bytes]:
         for piece in split(body, draw(st.lists(st.integers(0, 60), max_size=3))):
             encoded += b"%x\r\n%b\r\n" % (len(piece), piece)
         encoded += draw(st.sampled_from([b"0\r\n\r\n", b"00;x\r\nA: b\r\n\r\n"]))
-    head = b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, b"".join(line + b"\r\n" for line in lines))
+    version = draw(st.sampled_from([b"1.1", b"1.1", b"1.3"]))
+    head = b"%b %b HTTP/%b\r\n%b\r\n" % (method, target, version, b"".join(line + b"\r\n" for line in lines))
     return draw(st.sampled_from([b"", b"\r\n"])) + head + encoded, body
 
 
@@ -548,6 +648,22 @@ def test_one_chunk_equals_any_others(sent: list[tuple[bytes, bytes]], fault: byt
 words = st.sampled_from(
     [
         b"GET / HTTP/1.1\r\n",
+        b"PUT",
+        b"FOO",
+        b"PRI",
+        b"PLAY",
+        b"SOURCE",
+        b" ",
+        b" /a ",
+        b" * ",
+        b"HTTP/",
+        b"RTSP/",
+        b"ICE/",
+        b"1.1",
+        b"1.2",
+        b"2.0",
+        b"PROXY",
+        b"\x16",
         b"Host: a\r\n",
         b"X: y\r\n",
         b"Content-Length: 1\r\n",
@@ -562,7 +678,7 @@ words = st.sampled_from(
 
 
 @given(st.binary(max_size=100) | st.lists(words, max_size=15).map(b"".join))
-@settings(max_examples=200)
+@settings(max_examples=500)
 def test_any_bytes_are_requests_or_an_error(data: bytes) -> None:
     whole, status = parse([data])
     bytewise, got = parse(byte_by_byte(data))

@@ -134,7 +134,7 @@ async def test_methods(serve, stage, connect, method):
     assert (await client.response(method)).body == b"x"
 
 
-@pytest.mark.parametrize("line", [b"BREW / HTTP/1.1", b"get / HTTP/1.1", b"CONNECT example.com:443 HTTP/1.1"])
+@pytest.mark.parametrize("line", [b"B" * 65 + b" / HTTP/1.1", b"get / HTTP/1.1", b"CONNECT example.com:443 HTTP/1.1"])
 async def test_methods_that_are_not_served_get_an_answer(serve, connect, line):
     client = await connect(await serve(hello))
     await client.raw(line + b"\r\nHost: example.com:443\r\n\r\n")
@@ -592,6 +592,35 @@ async def test_head(serve, connect, headers):
             assert response.header("content-length") == "5"
     await client.raw(GET)
     assert (await client.response()).body == b"hello"
+
+
+@pytest.mark.parametrize("pipelined", [False, True])
+async def test_what_is_refused_behind_a_head_has_its_body(serve, connect, pipelined):
+    client = await connect(await serve(hello))
+    await client.raw(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n" + (b"nonsense\r\n\r\n" if pipelined else b""))
+    assert (await client.response("HEAD")).status == 200
+    if not pipelined:
+        await client.raw(b"nonsense\r\n\r\n")
+    refusal = await client.response()
+    assert (refusal.status, refusal.body[:11]) == (400, b"Bad request")
+    await client.closed()
+
+
+async def test_a_head_that_is_too_slow_behind_a_head(serve, connect):
+    client = await connect(await serve(hello, timeout_header=0.2))
+    await client.raw(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (await client.response("HEAD")).status == 200
+    await client.raw(b"GET /")
+    refusal = await client.response()
+    assert (refusal.status, bool(refusal.body)) == (408, True)
+    await client.closed()
+
+
+async def test_a_refused_head_has_no_body(serve, connect):
+    client = await connect(await serve(hello, allowed_hosts=["b"]))
+    await client.raw(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (await client.response("HEAD")).status == 400
+    await client.closed()
 
 
 async def test_head_without_the_body_that_its_length_promises(serve, connect):

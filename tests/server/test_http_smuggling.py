@@ -6,6 +6,8 @@ After RFC 9112 sections 2.2, 3.2, 5.1, 5.2, 6.1 to 6.3, 7.1 and 11.2.
 from __future__ import annotations
 
 import asyncio
+import logging
+import ssl
 
 import pytest
 
@@ -107,6 +109,13 @@ CHUNKS = {
 }
 
 LINES = {
+    "bare CR before the method": b"\rGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "bare LF before the method": b"\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "bare LF behind an empty line": b"\r\n\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "two spaces after the method": b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "RTSP": b"POST / RTSP/1.0\r\n\r\n",
+    "RTSP's own method": b"SETUP / RTSP/1.0\r\nHost: a\r\n\r\n",
+    "ICE": b"SOURCE / ICE/1.0\r\n\r\n",
     "bare LF everywhere": b"GET / HTTP/1.1\nHost: a\n\n",
     "bare LF after the request line": b"GET / HTTP/1.1\nHost: a\r\n\r\n",
     "bare LF after a header": b"GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n",
@@ -206,6 +215,39 @@ async def test_versions_that_are_not_known(serve, connect, version):
     assert app.asked == []
 
 
+async def test_a_later_minor_version_is_served_as_11(serve, connect):
+    """RFC 9110 section 2.5."""
+    client = await connect(await serve(Reading()))
+    later = post(b"Content-Length: 5", body=b"hello").replace(b"HTTP/1.1", b"HTTP/1.2")
+    for send in (client.raw, client.dribble):
+        await send(later)
+        assert (await client.response()).body == b"hello"
+    await client.raw(later + GET)
+    assert (await client.response()).body == b"hello"
+    assert (await client.response()).body == b""
+
+
+@pytest.mark.parametrize("method", ["QUERY", "FOO", "GETX", "SETUP", "X-CACHE"])
+async def test_any_method_is_the_applications_matter(serve, stage, connect, logs, method):
+    """RFC 9110 section 9.1: a token; 501 or 405 for one that is not known is the application's to say."""
+    client = await connect(await serve(stage, metrics=None))
+    request = post(b"Content-Length: 5", body=b"hello").replace(b"POST", method.encode())
+    for send in (client.raw, client.dribble):
+        await send(request)
+        act = await stage.next()
+        assert act.scope["method"] == method
+        assert await act.read() == b"hello"
+        await act.answer(b"not that", 501)
+        response = await client.response()
+        assert (response.status, response.header("connection")) == (501, None)
+    assert f'"{method} / HTTP/1.1" 501' in logs.lines("flowserve.access")[0]
+    await client.raw(request + GET)
+    act = await stage.next()
+    await act.answer()
+    assert (await client.response()).status == 200
+    assert (await stage.next()).scope["method"] == "GET"
+
+
 async def test_no_version(serve, connect):
     app = Reading()
     client = await connect(await serve(app))
@@ -214,13 +256,40 @@ async def test_no_version(serve, connect):
     await client.closed()
 
 
-async def test_http2_preface(serve, connect):
+FOREIGN = {
+    "http2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", 505, "HTTP/2", "HTTP/1.1"),
+    "tls": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "TLS", "--ssl-certfile"),
+    "proxy v1": (b"PROXY TCP4 1.2.3.4 5.6.7.8 9 10\r\n" + GET, 400, "PROXY", "--proxy-protocol"),
+    "proxy v2": (b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0" + GET, 400, "PROXY", "--proxy-protocol"),
+}
+
+
+@pytest.mark.parametrize("bytewise", [False, True], ids=["at once", "bytewise"])
+@pytest.mark.parametrize(("data", "status", "name", "advice"), FOREIGN.values(), ids=FOREIGN.keys())
+async def test_another_protocol(serve, connect, logs, data, status, name, advice, bytewise):
+    """Who set it up wrongly reads what to change, once: nobody can flood the log."""
     app = Reading()
-    client = await connect(await serve(app))
-    await client.raw(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
-    assert (await client.response()).status in (400, 505)
-    await client.closed()
+    server = await serve(app)
+    for _ in range(3):
+        client = await connect(server)
+        task = asyncio.ensure_future((client.dribble if bytewise else client.raw)(data))
+        response = await client.response()
+        assert response.status == status
+        assert name in response.body.decode()
+        await client.closed()
+        await asyncio.wait({task})
+    [line] = logs.lines(level=logging.WARNING)
+    assert name in line
+    assert advice in line
     assert app.asked == []
+
+
+async def test_clients_that_want_tls_or_http2(serve, connect, logs):
+    """As Python's ssl says hello, and nghttp2 and the clients built on it."""
+    server = await serve(Reading())
+    with pytest.raises(ssl.SSLError):
+        await connect(server, ssl=ssl.create_default_context(), server_hostname="localhost")
+    assert "--ssl-certfile" in logs.lines(level=logging.WARNING)[0]
 
 
 @pytest.mark.parametrize(
