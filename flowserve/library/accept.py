@@ -293,8 +293,6 @@ class _Reception(asyncio.Protocol):
     # What the parser calls
 
     def on_request(self, request: Head) -> None:
-        if request.has_body and request.is_websocket():
-            raise RequestError(400, "A request for a WebSocket has no body")
         self._request = request
 
     def on_body(self, data: bytes) -> None:

@@ -1,6 +1,6 @@
 cimport cython
 
-@cython.locals(upgrades=bint, connects=bint, keys=list, versions=list, subprotocols=list)
+@cython.locals(upgrades=bint, connects=bint, has_body=bint, extensions=list, keys=list, versions=list, subprotocols=list)
 cpdef tuple check_request(str method, str http_version, headers)
 cpdef bytes accept_key(bytes key)
 @cython.locals(fields=list)

@@ -10,6 +10,7 @@ from hashlib import sha1
 
 from flowserve.errors import ASGIMisuse, HandshakeError
 from flowserve.websocket.constants import GUID
+from flowserve.websocket.negotiation import check_extensions
 
 _SERVERS_OWN = frozenset(
     b"upgrade connection sec-websocket-accept sec-websocket-protocol sec-websocket-extensions"
@@ -27,9 +28,10 @@ def check_request(method: str, http_version: str, headers: Headers) -> tuple[byt
     """Return the key and the subprotocols that a client's HTTP/1.1 handshake offers, in its order of preference.
 
     Names in `headers` are in lower case. Raises HandshakeError, with the answer to give, for a request that RFC 6455
-    section 4.2.1 does not allow.
+    section 4.2.1 does not allow, and for one with a body, which nobody could tell from frames.
     """
-    upgrades = connects = False
+    upgrades = connects = has_body = False
+    extensions: list[bytes] = []
     keys: list[bytes] = []
     versions: list[bytes] = []
     subprotocols: list[bytes] = []
@@ -44,6 +46,10 @@ def check_request(method: str, http_version: str, headers: Headers) -> tuple[byt
             versions.append(value)
         elif name == b"sec-websocket-protocol":
             subprotocols.append(value)
+        elif name == b"sec-websocket-extensions":
+            extensions.append(value)
+        elif name == b"content-length" or name == b"transfer-encoding":
+            has_body = has_body or bool(value.strip(b"0"))
     if method != "GET":
         raise HandshakeError(405, "A WebSocket is opened with GET", [(b"allow", b"GET")])
     if http_version != "1.1":
@@ -58,6 +64,10 @@ def check_request(method: str, http_version: str, headers: Headers) -> tuple[byt
         ])  # fmt: skip
     if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
         raise HandshakeError(400, "Sec-WebSocket-Key must be given once, 16 bytes in base64")
+    if has_body:
+        raise HandshakeError(400, "A request for a WebSocket has no body")
+    if extensions:
+        check_extensions(extensions)
     return keys[0], _subprotocols(subprotocols)
 
 

@@ -34,9 +34,10 @@ _PARAMETER = re.compile(rf';[ \t]*({_TOKEN})[ \t]*(?:=[ \t]*(?:({_TOKEN})|"((?:[
 def parse_extensions(values: Iterable[bytes]) -> list[Extension]:
     """Return what all Sec-WebSocket-Extensions headers of a message say, as one list (RFC 6455 section 9.1).
 
-    A quoted value is unquoted, and must be a token then. Empty list elements are passed over.
+    A quoted value is unquoted, and must be a token then. Empty list elements are passed over, but one must be there.
     Raises HandshakeError (400) for what the grammar does not allow.
     """
+    values = tuple(values)
     found: list[Extension] = []
     for value in values:
         text = value.decode("latin-1")
@@ -51,7 +52,25 @@ def parse_extensions(values: Iterable[bytes]) -> list[Extension]:
             if at < len(text) and text[at] != ",":
                 raise _malformed()
             at += 1
+    if values and not found:
+        raise _malformed()
     return found
+
+
+def check_extensions(values: Sequence[bytes]) -> None:
+    """Raise HandshakeError (400) for Sec-WebSocket-Extensions headers that break the grammar: who receives them must
+    fail the connection (RFC 6455 section 9.1), whether an extension is wanted or not."""
+    offered = tuple(values)
+    if sum(map(len, offered)) <= _MAX_KEPT:
+        _check_grammar(offered)
+    else:
+        parse_extensions(offered)
+
+
+@functools.lru_cache(maxsize=64)
+def _check_grammar(values: tuple[bytes, ...]) -> None:
+    """`check_extensions()`, which keeps what is good: clients make few different offers, and reading one takes long."""
+    parse_extensions(values)
 
 
 def _parse_parameters(text: str, at: int) -> tuple[list[tuple[str, str | None]], int]:
@@ -94,8 +113,7 @@ def accept(settings: DeflateSettings, values: Iterable[bytes]) -> tuple[DeflateP
 
     Returns what is agreed and the response's header value, or None to go without compression. An offer with a parameter
     that is unknown, repeated or wrong is declined (RFC 7692 section 7), and so is server_max_window_bits=8, which zlib
-    can't do. Headers that break even the grammar offer nothing: RFC 6455 section 9.1 would have the connection fail,
-    but compression is optional, and nobody should lose a connection over it.
+    can't do. Raises HandshakeError (400) for headers that `check_extensions()` refuses.
     """
     offered = tuple(values)
     known = sum(map(len, offered)) <= _MAX_KEPT
@@ -104,12 +122,8 @@ def accept(settings: DeflateSettings, values: Iterable[bytes]) -> tuple[DeflateP
 
 @functools.lru_cache(maxsize=64)
 def _accept(settings: DeflateSettings, values: tuple[bytes, ...]) -> tuple[DeflateParameters, bytes] | None:
-    """`accept()`, whose answers are kept: clients make few different offers, and reading one takes long."""
-    try:
-        offers = parse_extensions(values)
-    except HandshakeError:
-        return None
-    for name, parameters in offers:
+    """`accept()`, whose answers are kept."""
+    for name, parameters in parse_extensions(values):
         if name == NAME and (accepted := _accept_offer(settings, parameters)):
             return accepted
     return None

@@ -291,7 +291,7 @@ async def test_bad_accept_headers_never_reach_the_wire(serve, stage, connect, fi
     [
         b"permessage-deflate",
         b"permessage-deflate; client_max_window_bits",
-        b'x-unknown; a="b, c; d", permessage-deflate; server_max_window_bits=10, permessage-deflate',
+        b'x-unknown; a="b"; c; d=e, permessage-deflate; server_max_window_bits=10, permessage-deflate',
         b"x-unknown",
         b"permessage-deflate; server_max_window_bits=99",
         b"permessage-deflate; unknown_parameter",
@@ -308,6 +308,35 @@ async def test_extension_offers_do_no_harm(serve, connect, offer):
     reply = await client.frame()
     assert reply.opcode == TEXT
     assert answer is not None or (reply.rsv, reply.payload) == (0, b"hello")
+
+
+@pytest.mark.parametrize("deflate", [True, False])
+@pytest.mark.parametrize("offer", [b"permessage-deflate;", b'a; b="', b"permessage-deflate; x==1", b"a b", b""])
+async def test_malformed_extensions(serve, stage, connect, offer, deflate):
+    """RFC 6455 section 9.1, whether there is compression or not."""
+    client = await connect(await serve(stage, ws_per_message_deflate=deflate))
+    await client.raw(UPGRADE[:-2] + b"Sec-WebSocket-Extensions: " + offer + b"\r\n\r\n")
+    response = await client.response()
+    assert (response.status, b"Sec-WebSocket-Extensions" in response.body) == (400, True)
+    assert stage.acts == []
+
+
+@pytest.mark.parametrize("bytewise", [False, True])
+@pytest.mark.parametrize(
+    "body",
+    [b"Content-Length: 4\r\n\r\nbody", b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"],
+    ids=["length", "chunked"],
+)
+async def test_a_handshake_has_no_body(serve, stage, connect, body, bytewise):
+    """Else what comes behind it would be frames or a body, as the segments fall."""
+    client = await connect(await serve(stage))
+    sent = UPGRADE[:-2] + body + frame(TEXT, b"x")
+    task = asyncio.ensure_future((client.dribble if bytewise else client.raw)(sent))
+    response = await client.response()
+    assert (response.status, response.header("connection")) == (400, "close")
+    await client.closed()
+    await asyncio.wait({task})
+    assert stage.acts == []
 
 
 # Frames beside the handshake

@@ -176,10 +176,51 @@ def test_subprotocols_are_tokens(value: bytes) -> None:
     assert refused(headers(sec_websocket_protocol=value))[0] == 400
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "opens"),
+    [
+        ("content-length", b"0", True),
+        ("content-length", b"000", True),
+        ("content-length", b"1", False),
+        ("content-length", b"100", False),
+        ("transfer-encoding", b"chunked", False),
+    ],
+)
+def test_a_body_could_not_be_told_from_frames(name: str, value: bytes, opens: bool) -> None:
+    fields = [*headers(), (name.encode(), value)]
+    if opens:
+        assert check_request("GET", "1.1", fields)[0] == KEY
+    else:
+        assert refused(fields)[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("value", "opens"),
+    [
+        (b"permessage-deflate; client_max_window_bits", True),
+        (b'x-unknown; a="b"; c, permessage-deflate; server_max_window_bits=99', True),
+        (b"permessage-deflate; unknown=1; unknown=1", True),
+        (b"permessage-deflate;", False),
+        (b"permessage-deflate; client_max_window_bits=", False),
+        (b'permessage-deflate; a="b c"', False),
+        (b"permessage deflate", False),
+        (b"x-webkit-deflate-frame/", False),
+        (b"", False),
+    ],
+)
+def test_extensions_are_well_formed(value: bytes, opens: bool) -> None:
+    """RFC 6455 section 9.1: what breaks the grammar MUST fail the connection, what is not known is passed over."""
+    for fields in (headers(sec_websocket_extensions=value), [*headers(), *[(b"sec-websocket-extensions", value)] * 20]):
+        if opens:
+            assert check_request("GET", "1.1", fields)[0] == KEY
+        else:
+            assert refused(fields)[0] == 400
+
+
 values = st.binary(max_size=12) | st.sampled_from([*HEADERS.values(), b"13,", b"Upgrade, x"])
 
 
-@given(st.lists(st.tuples(st.sampled_from([*HEADERS, b"sec-websocket-protocol"]), values)))
+@given(st.lists(st.tuples(st.sampled_from([*HEADERS, b"sec-websocket-protocol", b"sec-websocket-extensions"]), values)))
 def test_any_headers_are_accepted_or_refused(fields: list[tuple[bytes, bytes]]) -> None:
     try:
         key, names = check_request("GET", "1.1", fields)
