@@ -13,8 +13,11 @@ from flowserve.errors import RequestError
 _MAX_LINE = 8192
 """Bytes of a chunk's size with its extensions, or of one trailer field."""
 
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n")
-_TRAILER = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*)?\r\n")
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'  # RFC 9110 section 5.6.4
+_EXTENSION = rb"[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?" % (_TOKEN, _TOKEN, _QUOTED)  # section 7.1.1
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:%b)*\r\n" % _EXTENSION)
+_TRAILER = re.compile(rb"(?:%b:[\t\x20-\x7e\x80-\xff]*)?\r\n" % _TOKEN)
 
 
 class ChunkedDecoder:
@@ -63,7 +66,7 @@ class ChunkedDecoder:
         else:
             match = _SIZE.fullmatch(line)
             if match is None:
-                raise RequestError(400, "Bad request: invalid chunk size")
+                raise RequestError(400, "Bad request: invalid chunk size or extension")
             size = int(match[1], 16)
             self._in_trailers = not size
             self._left = size + 2 if size else 0

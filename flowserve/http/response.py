@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -11,6 +12,7 @@ from flowserve.errors import HandshakeError
 from flowserve.http.messages import Headers
 from flowserve.http.responses import checked_fields
 
+_LATER = re.compile(rb"HTTP/1\.[2-9] ")
 _MAX_BODY = 65536
 """Bytes of a response's body that are kept; what comes behind them is of no interest to somebody who wanted a
 WebSocket."""
@@ -100,6 +102,8 @@ class ResponseParser:
         response = self.response = Response()
         self._headed = False
         parser = httptools.HttpResponseParser(self)
+        if _LATER.match(head):  # which is to be taken for the last version that is known (RFC 9110 section 2.5)
+            head = b"HTTP/1.1" + head[8:]
         self._feed(parser, head)
         status = response.status = parser.get_status_code()
         response.http_version = parser.get_http_version()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from itertools import pairwise
 
@@ -33,10 +34,10 @@ def decode(chunks: Iterable[bytes], max_trailers: int = 1000) -> tuple[bytes, by
     return b"".join(body), rest, decoder.complete
 
 
-def refused(data: bytes, max_trailers: int = 1000) -> int:
+def refused(data: bytes, max_trailers: int = 1000, bytewise: bool = True) -> int:
     """The status for which `data` is refused, in one chunk as byte by byte."""
     statuses = set()
-    for chunks in ([data], byte_by_byte(data)):
+    for chunks in ([data], byte_by_byte(data))[: 1 + bytewise]:
         with pytest.raises(RequestError) as caught:
             decode(chunks, max_trailers)
         statuses.add(caught.value.status)
@@ -56,7 +57,8 @@ def refused(data: bytes, max_trailers: int = 1000) -> int:
         (b"3\r\n0\r\n\r\n1\r\n\n\r\n0\r\n\r\n", b"0\r\n\n"),
         (b"5;name=value\r\nhello\r\n0;last\r\n\r\n", b"hello"),
         (b'5 ; name="quoted; \xe9"\r\nhello\r\n0\t;x\r\n\r\n', b"hello"),  # RFC 9112 section 7.1.1: BWS
-        (b"5;\r\nhello\r\n0\r\n\r\n", b"hello"),
+        (b'5;a;b=c ;\td = "\\"\\\\;\t,=" ; e\r\nhello\r\n0;f=""\r\n\r\n', b"hello"),
+        (b"5;!#$%&'*+-.^_`|~09azAZ=!#$%&'*+-.^_`|~09azAZ\r\nhello\r\n0\r\n\r\n", b"hello"),
         (b"1\r\nx\r\n0\r\nTrailer: value\r\n\r\n", b"x"),
         (b"1\r\nx\r\n0\r\nA: 1\r\nB:\r\nContent-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n", b"x"),
     ],
@@ -97,6 +99,59 @@ def test_decodes(wire: bytes, body: bytes) -> None:
 def test_refuses_sizes(size: bytes) -> None:
     """Other readings of them are what request smuggling is made of."""
     assert refused(size + b"\r\nhello\r\n0\r\n\r\n") == 400
+
+
+@pytest.mark.parametrize(
+    "extension",
+    [
+        *(
+            b";",
+            b" ;",
+            b";;a",
+            b";a;",
+            b";a; ",
+            b";a ",
+            b"; a b",
+            b";a=",
+            b";a= ",
+            b";=a",
+            b";a==b",
+            b";a=b=c",
+            b",a",
+            b"x",
+        ),
+        *(
+            b";a=b c",
+            b";a=b/c",
+            b";a/b",
+            b";a@",
+            b";a[0]",
+            b";\xe9",
+            b";a=\xe9",
+            b";(a)",
+            b';"a"',
+            b";a='b c'",
+            b";a:b",
+        ),
+        *(b';a="', b';a="b', b';a="b"c', b';a="b""c"', b';a="b\\"', b';a=b"c"', b';a="b\x00"', b';a="b\\\x00"'),
+        *(b';a="b\x7f"', b';a="b\r"', b';a="b\\\r"', b";a\x0b;b", b";a=b\x0c"),
+    ],
+)
+def test_refuses_extensions(extension: bytes) -> None:
+    """RFC 9112 section 7.1.1: *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )."""
+    assert refused(b"5" + extension + b"\r\nhello\r\n0\r\n\r\n") == 400
+    assert refused(b"5\r\nhello\r\n0" + extension + b"\r\n\r\n") == 400
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [b";a" * 4000, b";a=" + b"a" * 8000, b" " * 8000, b" ;a" * 2600, b';a="' + b"\\\\" * 4000, b";a" + b" " * 8000],
+)
+def test_reads_extensions_in_linear_time(hostile: bytes) -> None:
+    start = time.process_time()
+    for _ in range(100):
+        assert refused(b"5" + hostile + b"\0\r\n", bytewise=False) == 400
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize(
@@ -176,7 +231,24 @@ def test_one_chunk_equals_any_others(
 
 
 alphabet = st.sampled_from(
-    [b"0", b"1", b"a", b"\r", b"\n", b"\r\n", b"\r\n", b";", b":", b" ", b"0\r\n\r\n", b"1\r\nx\r\n"]
+    [
+        b"0",
+        b"1",
+        b"a",
+        b'"',
+        b"=",
+        b"\\",
+        b";a=b",
+        b"\r",
+        b"\n",
+        b"\r\n",
+        b"\r\n",
+        b";",
+        b":",
+        b" ",
+        b"0\r\n\r\n",
+        b"1\r\nx\r\n",
+    ]
 )
 
 

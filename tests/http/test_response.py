@@ -58,6 +58,14 @@ def test_what_stands_behind_a_101_is_no_http(step):
 
 
 @pytest.mark.parametrize("step", [0, 1])
+def test_a_later_minor_version_is_11(step):
+    """RFC 9110 section 2.5."""
+    for minor in range(2, 10):
+        later = SWITCH.replace(b"1.1", b"1.%d" % minor)
+        assert parsed(b"HTTP/1.2 100 C\r\n\r\n" + later, step=step).response == parsed(SWITCH).response
+
+
+@pytest.mark.parametrize("step", [0, 1])
 def test_interim_responses_are_passed_over(step):
     interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n"
     assert parsed(interim + SWITCH, step=step).response == parsed(SWITCH).response
@@ -110,6 +118,8 @@ def test_the_answer_to_connect_has_no_body():
     [
         (b"SSH-2.0", "is no HTTP"),
         (b"HTTP/2.0 200 OK\r\n\r\n", "is no HTTP"),
+        (b"HTTP/1.20 200 OK\r\n\r\n", "is no HTTP"),
+        (b"HTTP/1. 200 OK\r\n\r\n", "is no HTTP"),
         (b"HTTP/1.1 20 OK\r\n\r\n", "is no HTTP"),
         (b"HTTP/1.1 101 S\r\nno colon\r\n\r\n", "is no HTTP"),
         (b"HTTP/1.1 101 S\r\na: b\0c\r\n\r\n", "is no HTTP"),
