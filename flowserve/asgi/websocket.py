@@ -92,8 +92,8 @@ class WebSocketCycle:
     )
 
     def __init__(self, request: Request, stream: Any, context: Context) -> None:
-        """`stream` is a ResponseStream that also has `accept(subprotocol, headers) -> Session`, and then `switching`,
-        the head that it sent."""
+        """`stream` is a ResponseStream that also has `agree(subprotocol) -> str | None`, asked for one that the
+        application names, `accept(subprotocol, headers) -> Session`, and then `switching`, the head that it sent."""
         self._request: Request | None = request
         self._raw_target = request.target
         self._stream = stream
@@ -235,10 +235,11 @@ class WebSocketCycle:
 
     def _accept(self, message: dict[str, Any]) -> None:
         subprotocol = message.get("subprotocol")
-        if subprotocol is not None and not isinstance(subprotocol, str):
-            raise ASGIMisuse(f"'subprotocol' must be str, not {type(subprotocol).__name__}")
-        subprotocol = None if subprotocol is None else str.__str__(subprotocol)
         stream = self._stream
+        if subprotocol is not None:
+            if not isinstance(subprotocol, str):
+                raise ASGIMisuse(f"'subprotocol' must be str, not {type(subprotocol).__name__}")
+            subprotocol = stream.agree(str.__str__(subprotocol))
         session = stream.accept(subprotocol, _fields(message.get("headers") or ()))
         session.on_lost = self._lost
         self._stream = self._request = None  # the session has taken over

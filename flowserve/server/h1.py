@@ -24,7 +24,7 @@ from flowserve.websocket import negotiation
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role
 from flowserve.websocket.deflate import DeflateSettings
-from flowserve.websocket.handshake import check_request, response_fields
+from flowserve.websocket.handshake import check_request, is_token, response_fields
 
 _SERVER = int(Role.SERVER)
 _PENDING_MARK = 65536
@@ -396,11 +396,25 @@ class H1Connection:
         """Whether some, but not yet all, of what was written has left since this was last asked."""
         return self._flow.progressed()
 
+    def agree(self, subprotocol: str) -> str | None:
+        """Return the application's choice, or None if the client does not offer it: such a client must fail what names
+        it (RFC 6455 section 4.1). Raises ASGIMisuse for what can't be a subprotocol."""
+        if subprotocol in self._handshake[1]:
+            return subprotocol
+        if not is_token(subprotocol):
+            raise ASGIMisuse(f"{subprotocol!r} can't be a subprotocol")
+        self._context.warn_once(
+            f"subprotocol {subprotocol}",
+            "The application chose subprotocol %r, which %s does not offer; the answer names none (told once)",
+            subprotocol,
+            self.peer,
+        )
+        return None
+
     def accept(self, subprotocol: str | None, headers: Sequence[tuple[bytes, bytes]]) -> Session:
-        """Complete the opening handshake; what the client sent behind it is in the session. Raises ASGIMisuse."""
-        key, subprotocols = self._handshake
-        if subprotocol is not None and subprotocol not in subprotocols:
-            raise ASGIMisuse(f"subprotocol {subprotocol!r} is none of those that the client offers: {subprotocols}")
+        """Complete the opening handshake; what the client sent behind it is in the session. `subprotocol` is one that
+        it offers. Raises ASGIMisuse."""
+        key = self._handshake[0]
         context, config = self._context, self._context.config
         offers = [] if self._request is None else self._request.values(b"sec-websocket-extensions")
         codec, extensions = negotiation.agree(self._deflate, offers)

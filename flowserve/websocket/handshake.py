@@ -71,6 +71,11 @@ def check_request(method: str, http_version: str, headers: Headers) -> tuple[byt
     return keys[0], _subprotocols(subprotocols)
 
 
+def is_token(name: str) -> bool:
+    """Whether a subprotocol can be called so (RFC 6455 section 4.3)."""
+    return name.isascii() and _TOKEN.fullmatch(name.encode("ascii")) is not None
+
+
 def accept_key(key: bytes) -> bytes:
     """Return Sec-WebSocket-Accept for a Sec-WebSocket-Key (RFC 6455 section 4.2.2)."""
     return b2a_base64(sha1(key + GUID, usedforsecurity=False).digest(), newline=False)

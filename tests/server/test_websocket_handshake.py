@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
 from helpers import BINARY, CLOSE, TEXT, UPGRADE, echo, frame, hello, until, within
@@ -248,6 +249,34 @@ async def test_no_subprotocol_chosen(serve, stage, connect, fields):
     assert head.header("sec-websocket-protocol") is None
 
 
+@pytest.mark.parametrize("offer", [b"", b"Sec-WebSocket-Protocol: chat, Other\r\n"])
+async def test_a_subprotocol_that_is_not_offered(serve, stage, connect, logs, offer):
+    """RFC 6455 section 4.1: the client would have to fail the connection. Told once for each, whoever comes."""
+    server = await serve(stage)
+    for chosen in ("graphql-ws", "other", "graphql-ws", "other"):
+        client = await connect(server)
+        await client.raw(UPGRADE[:-2] + offer + b"\r\n")
+        act = await stage.next()
+        await act.accept(subprotocol=chosen)
+        assert (await client.head()).header("sec-websocket-protocol") is None
+        await client.send_text("hello")
+        assert await act.receive() == {"type": "websocket.receive", "text": "hello"}
+    lines = logs.lines(level=logging.WARNING)
+    assert [[name in line for name in ("'graphql-ws'", "'other'")] for line in lines] == [[True, False], [False, True]]
+    assert not [line for line in logs.lines("flowserve.access") if "subprotocol" in line]
+
+
+async def test_subprotocols_that_are_not_offered_do_not_flood(serve, stage, connect, logs):
+    client_count = 110
+    server = await serve(stage)
+    for number in range(client_count):
+        client = await connect(server)
+        await client.raw(UPGRADE)
+        await (await stage.next()).accept(subprotocol=f"p{number}")
+        await client.head()
+    assert len(logs.lines(level=logging.WARNING)) == 100
+
+
 async def test_accept_headers(serve, stage, connect):
     headers = [(b"set-cookie", b"a=1"), (b"x-other", b"\xe9"), (b"set-cookie", b"b=2")]
     _, _, head = await opened(serve, stage, connect, UPGRADE, headers=headers)
@@ -272,6 +301,10 @@ async def test_default_headers(serve, stage, connect):
         {"headers": [(b"x-evil\n", b"1")]},
         {"headers": [(b"x-a", b"evil\x00")]},
         {"subprotocol": "a\r\nx-evil: 1"},
+        {"subprotocol": ""},
+        {"subprotocol": "evil chat"},
+        {"subprotocol": "ev\xedl"},
+        {"subprotocol": b"evil"},
     ],
 )
 async def test_bad_accept_headers_never_reach_the_wire(serve, stage, connect, fields):
