@@ -137,7 +137,8 @@ class WebSocket(About):
             await self.send_fragmented(message, text=text, compress=compress)
             return
         session = self._own()
-        payload = message_payload(message, text)
+        plain = text is None and (type(message) is str or type(message) is bytes)
+        payload: str | bytes = message if plain else message_payload(message, text)  # type: ignore[assignment]
         if self._lock is not None and self._lock.locked():
             async with self._lock:  # a message in fragments must come to its end (RFC 6455 section 5.4)
                 pass
