@@ -14,7 +14,7 @@ from io import BytesIO, StringIO
 from typing import TYPE_CHECKING, Any
 
 from flowserve.errors import InvalidText, PayloadTooBig, ProtocolError
-from flowserve.websocket.constants import CloseCode, Opcode, State, is_sendable
+from flowserve.websocket.constants import MAX_CONTROL_PAYLOAD, CloseCode, Opcode, State, is_sendable
 from flowserve.websocket.frames import FrameDecoder, encode_frame
 from flowserve.websocket.mask import Store
 from flowserve.websocket.output import Output
@@ -35,6 +35,7 @@ _NO_STATUS = int(CloseCode.NO_STATUS)
 _ABNORMAL = int(CloseCode.ABNORMAL)
 
 _MAX_REASON = 123
+_MAX_CONTROL_PAYLOAD = int(MAX_CONTROL_PAYLOAD)
 _STORE_MARK = 65536  # bytes that are missing of a frame: from here on its payload gets a store
 _LATE_COST = 128  # bytes that a message takes beside its own
 _INBOX_MARK = 64  # messages taken: from here on the inbox forgets their places while others wait
@@ -198,7 +199,7 @@ class Connection(Output):
             if self.ended:  # by an error of the peer: pass over everything but its close frame
                 self.peer_closed = decoder.opcode == _CLOSE
                 if self.peer_closed:
-                    self.peer_close = decoder.payload()
+                    self.peer_close = decoder.payload() if decoder.size <= _MAX_CONTROL_PAYLOAD else b""
                     if self.state == _CLOSING:
                         self.state = _CLOSED
             elif decoder.opcode >= _CLOSE:

@@ -35,6 +35,8 @@ cdef class FrameDecoder:
                    head=int, shortest=int, first=int, second=int, masked=bint, size="long long")
     cdef bint _header(self) except -1
 
+    cdef bint _comes_whole(self, int first, long long size) noexcept
+
     @cython.locals(opcode=int)
     cdef int _check(self, int first, int size, bint masked) except -1
 

@@ -88,7 +88,8 @@ class FrameDecoder:
         """Move on to the next piece; False when more bytes are needed.
 
         Raises ProtocolError for a header that RFC 6455 section 5.2 does not allow. After `lenient = True` there are no
-        such errors: frames are told of as they come, so that a close frame can still be found behind a bad one.
+        such errors: frames are told of as they come, so that a close frame can still be found behind a bad one; it
+        comes whole, unless it is longer than a control frame may be.
         """
         if self.missing >= 0:
             if self._landed:
@@ -197,7 +198,7 @@ class FrameDecoder:
             pos += 4
         else:
             self._mask = b""
-        if first & 0x08 and self._end - pos < size and not self.lenient:
+        if first & 0x08 and self._end - pos < size and self._comes_whole(first, size):
             return self._wait()
         self.opcode = first & 0x0F
         self.fin = first >= 0x80
@@ -205,6 +206,10 @@ class FrameDecoder:
         self.size = size
         self._pos = pos
         return True
+
+    def _comes_whole(self, first: int, size: int) -> bool:
+        """Whether to wait for all of a control frame: among bad frames only for a close frame, for what it says."""
+        return not self.lenient or (first & 0x0F == _CLOSE and size <= _MAX_CONTROL_PAYLOAD)
 
     def _check(self, first: int, size: int, masked: bool) -> None:
         """Raise ProtocolError unless the two bytes may begin a frame here (RFC 6455 sections 5.1, 5.2 and 5.5)."""

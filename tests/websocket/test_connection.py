@@ -463,6 +463,27 @@ def test_a_close_frame_is_found_behind_a_bad_frame(bad: bytes, late: bool) -> No
         assert conn.state == State.CLOSED
 
 
+@pytest.mark.parametrize(
+    ("close", "payload"),
+    [
+        (frame(8, close_payload(1001, "bye")), close_payload(1001, "bye")),
+        (frame(8, b""), b""),
+        (frame(8, b"\x03"), b"\x03"),
+        (frame(8, b"y" * 125), b"y" * 125),
+        (frame(8, b"y" * 126), b""),  # longer than any control frame
+        (frame(8, close_payload(1001, "bye"))[:-1], None),  # it has not come
+    ],
+)
+@pytest.mark.parametrize("bad", [b"", b"\x83\x80\0\0\0\0"])
+def test_what_a_close_frame_behind_an_error_says(bad: bytes, close: bytes, payload: bytes | None) -> None:
+    """The same, whatever segments it comes in."""
+    bad = bad or frame(0, b"continues nothing")
+    for cut in range(len(bad + close)):
+        conn = fed((bad + close)[:cut], (bad + close)[cut:])
+        assert (conn.peer_close, conn.peer_closed) == (payload, payload is not None)
+    assert fed(*byte_by_byte(bad + close)).peer_close == payload
+
+
 def test_where_a_bad_frame_ends_is_known_or_not() -> None:
     header = frame(1, b"", length=100)
     conn = fed(header, masked(b"ok"))
@@ -818,6 +839,7 @@ class Outcome(NamedTuple):
     state: int
     ended: bool
     peer_closed: bool
+    peer_close: bytes | None
     code: int
     reason: str
     pong: bytes | None
@@ -840,6 +862,7 @@ def outcome(
         conn.state,
         conn.ended,
         conn.peer_closed,
+        conn.peer_close,
         conn.close_code,
         conn.close_reason,
         conn.pong_received,
@@ -895,6 +918,12 @@ ends = st.sampled_from(
         frame(2, b"x", length_bytes=2),
         frame(2, bytes(200), length_bytes=8),
         frame(2, b"", length=1 << 63),
+        frame(8, close_payload(1000, "bye"), fin=False),
+        frame(8, close_payload(1000, "bye"), mask=None),
+        frame(8, close_payload(1000, "bye"), rsv=4),
+        frame(8, close_payload(1000, "bye"), length_bytes=2),
+        frame(8, close_payload(1000) + bytes(124)),
+        frame(8, close_payload(1000, "half"))[:-2],
     ]
 )
 
@@ -903,7 +932,17 @@ ends = st.sampled_from(
     items=st.lists(messages_in_fragments() | controls, max_size=5),
     end=ends,
     tail=st.sampled_from(
-        [b"", frame(1, b"behind"), frame(8, b"\x03\xe8"), frame(9) + frame(8) + frame(1, b"x"), b"\xff" * 9]
+        [
+            b"",
+            frame(1, b"behind"),
+            frame(8, b"\x03\xe8"),
+            frame(9) + frame(8) + frame(1, b"x"),
+            b"\xff" * 9,
+            frame(8, close_payload(1001, "going")) + frame(8, close_payload(1000)),
+            frame(9, b"y" * 20)[:-2] + frame(8, close_payload(1001, "going")),
+            frame(8, close_payload(1001, "go" * 60))[:-1],
+            frame(8, close_payload(1001) + bytes(124)),
+        ]
     ),
     cuts=st.lists(st.integers(0, 2**16), max_size=10),
 )
