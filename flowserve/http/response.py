@@ -136,11 +136,12 @@ class ResponseParser:
     # What httptools calls
 
     def on_status(self, reason: bytes) -> None:
-        self.response.reason += reason
+        if self._parser is None:  # else it is of something behind the response
+            self.response.reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._parser is not None:
-            return  # a trailer
+            return  # a trailer, or of something behind the response
         if len(self.response.headers) >= self._max_count:
             raise HandshakeError(0, f"the answer has more than {self._max_count} header fields")
         self.response.headers.append((name.lower(), value.strip(b" \t")))
@@ -149,6 +150,8 @@ class ResponseParser:
         self._headed = True
 
     def on_body(self, body: bytes) -> None:
+        if self._complete:
+            return
         self.response.body = (self.response.body + body)[:_MAX_BODY]
         self._complete = self._complete or len(self.response.body) == _MAX_BODY
 

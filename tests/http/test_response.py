@@ -96,6 +96,17 @@ def test_refusals(data, body, eof, step):
     assert (b"t", b"x") not in response.headers
 
 
+@pytest.mark.parametrize("step", [0, 1, 7])
+@pytest.mark.parametrize(
+    "kind", [b"Content-Length: 3\r\n\r\nAAA", b"Transfer-Encoding: chunked\r\n\r\n3\r\nAAA\r\n0\r\n\r\n"]
+)
+def test_what_stands_behind_a_response_is_none_of_it(kind, step):
+    behind = b"HTTP/1.1 201 Created\r\nX: y\r\nContent-Length: 4\r\n\r\nBBBB"
+    response = parsed(b"HTTP/1.1 403 No\r\n" + kind + behind, step=step).response
+    assert (response.status, response.reason, response.body) == (403, b"No", b"AAA")
+    assert len(response.headers) == 1
+
+
 def test_a_body_is_cut():
     parser = ResponseParser("GET", 1000, 10)
     assert not parser.feed(b"HTTP/1.1 500 S\r\n\r\n" + b"x" * 65535)
