@@ -60,17 +60,16 @@ def parse_extensions(values: Iterable[bytes]) -> list[Extension]:
 def check_extensions(values: Sequence[bytes]) -> None:
     """Raise HandshakeError (400) for Sec-WebSocket-Extensions headers that break the grammar: who receives them must
     fail the connection (RFC 6455 section 9.1), whether an extension is wanted or not."""
-    offered = tuple(values)
-    if sum(map(len, offered)) <= _MAX_KEPT:
-        _check_grammar(offered)
+    if len(values) == 1 and len(values[0]) <= _MAX_KEPT:
+        _check_grammar(values[0])
     else:
-        parse_extensions(offered)
+        parse_extensions(values)
 
 
 @functools.lru_cache(maxsize=64)
-def _check_grammar(values: tuple[bytes, ...]) -> None:
+def _check_grammar(value: bytes) -> None:
     """`check_extensions()`, which keeps what is good: clients make few different offers, and reading one takes long."""
-    parse_extensions(values)
+    parse_extensions((value,))
 
 
 def _parse_parameters(text: str, at: int) -> tuple[list[tuple[str, str | None]], int]:
