@@ -272,10 +272,16 @@ async def test_mask_rule_is_not_enforced(pair):
     assert (await act.receive())["type"] == "websocket.disconnect"
 
 
-async def test_extension_offers_with_commas_are_not_understood(serve, open_ws):
-    client = await open_ws(await serve(echo), "/", 'Sec-WebSocket-Extensions: x; a="1, permessage-deflate; 2", y')
+async def test_extension_offers_with_commas_are_not_understood(serve, connect, open_ws):
+    """A comma in a quoted string ends nothing; but there may be none there (RFC 6455 section 9.1)."""
+    server = await serve(echo)
+    client = await open_ws(server, "/", 'Sec-WebSocket-Extensions: x; a="1" , permessage-deflate; b, y')
     await client.send_text("hello")
     assert await client.message() == "hello"
+    client = await connect(server)
+    offer = b'Sec-WebSocket-Extensions: x; a="1, permessage-deflate; 2", y\r\n\r\n'
+    await client.raw(UPGRADE[:-2] + offer)
+    assert (await client.response()).status == 400
 
 
 async def test_one_silent_client_blocks_the_handshakes_of_all(serve, connect, open_ws):

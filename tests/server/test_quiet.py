@@ -59,7 +59,12 @@ async def test_clients_that_vanish_leave_no_noise(command, connect, loop):
     server.signal(15)
     status, rest, err = await server.wait()
     assert status == 0
-    assert [line.split(":", 1)[1].strip() for line in err.splitlines()] == ["SIGTERM: shutting down", "Stopped"]
+    *warned, stopping, stopped = [line.split(":", 1)[1].strip() for line in err.splitlines()]
+    assert sorted(re.sub(r".*? speaks (\S+),.*(\(.*\))", r"\1 \2", line) for line in warned) == [
+        "HTTP/2 (told once)",
+        "TLS (told once)",
+    ]
+    assert (stopping, stopped) == ("SIGTERM: shutting down", "Stopped")
     lines = [re.sub(r"^INFO: +127\.0\.0\.1:\d+ - ", "", line) for line in (access.decode() + rest).splitlines()]
     said = {re.sub(r" after .*| [\d.]+m?s$", "", line) for line in lines}
     assert said == {
