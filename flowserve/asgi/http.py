@@ -96,7 +96,7 @@ class HTTPCycle(Outgoing):
         self._status = 0
         self._started_at = perf_counter()
         self._waiters: list[asyncio.Future[None]] | None = None
-        self._variables: Variables | None = None  # of the application, until the access line is written
+        self._variables: Variables = context.variables  # the application's, until its access line is written
         self.deadline = 0.0
         self.tick = 0
 
@@ -137,7 +137,7 @@ class HTTPCycle(Outgoing):
         """The connection is gone."""
         if not self._complete and not self._disconnected:
             self._status = self._status or _CLIENT_CLOSED_REQUEST
-            self._variables.copy().run(self._log)  # type: ignore[union-attr]
+            self._variables.copy().run(self._log)
             timeout = self._context.config.timeout_disconnect
             if self._begun and timeout is not None:
                 self._context.timers.set(self, self._context.loop.time() + timeout)
@@ -278,7 +278,7 @@ class HTTPCycle(Outgoing):
         self._stream.finished()
 
     def _log(self) -> None:
-        self._variables = None  # they may hold whatever refers to this
+        self._variables = self._context.variables  # the application's may hold whatever refers to this
         if self._context.metrics is not None:
             self._context.metrics.request(self._request.method, self._status, perf_counter() - self._started_at)
         if self._context.access_log:

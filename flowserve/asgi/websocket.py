@@ -107,7 +107,7 @@ class WebSocketCycle:
         self._denied = False  # the head of its own response is on its way
         self._started_at = perf_counter()
         self._waiters: list[asyncio.Future[None]] | None = None
-        self._variables: Variables | None = None  # of the application, until the last access line is written
+        self._variables: Variables = context.variables  # the application's, until its last access line is written
         self.deadline = 0.0
         self.tick = 0
 
@@ -281,7 +281,7 @@ class WebSocketCycle:
             context.metrics.request(request.method, status, seconds)
         if context.config.access_log:
             logs.access_http(self._name(), request.method, self._target(), request.http_version, status, seconds)
-        self._variables = None  # they may hold whatever refers to this
+        self._variables = context.variables  # the application's may hold whatever refers to this
 
     # While the application decides
 
@@ -307,7 +307,7 @@ class WebSocketCycle:
     def _in_context(self, function: Callable[..., None], *args: Any) -> None:
         """Call `function` in the context of the application's call, for the sake of what it logs; a copy, as the
         application may be running in it."""
-        self._variables.copy().run(function, *args)  # type: ignore[union-attr]
+        self._variables.copy().run(function, *args)
 
     def _wait(self) -> asyncio.Future[None]:
         waiter: asyncio.Future[None] = self._context.loop.create_future()
@@ -344,7 +344,7 @@ class WebSocketCycle:
         self._context.websockets -= 1
         if self._context.config.access_log:
             self._in_context(self._log_close, session)
-        self._variables = None
+        self._variables = self._context.variables
 
     def _log_close(self, session: Session) -> None:
         connection = session.connection
