@@ -362,7 +362,7 @@ def tasks_by(factory: Any) -> Iterator[None]:
     loop.set_task_factory(factory)
     nothing = asyncio.sleep(0)
     try:
-        loop.create_task(nothing)
+        assert loop.create_task(nothing)
     except TypeError:
         loop.set_task_factory(None)
         nothing.close()
