@@ -273,14 +273,14 @@ async def test_mask_rule_is_not_enforced(pair):
 
 
 async def test_extension_offers_with_commas_are_not_understood(serve, connect, open_ws):
-    """A comma in a quoted string ends nothing; but there may be none there (RFC 6455 section 9.1)."""
+    """Within quotation marks a comma makes them malformed (RFC 6455 section 9.1), and no offer of what stands there."""
     server = await serve(echo)
-    client = await open_ws(server, "/", 'Sec-WebSocket-Extensions: x; a="1" , permessage-deflate; b, y')
+    client = await open_ws(server, "/", 'Sec-WebSocket-Extensions: x; a="1"; b, y')
     await client.send_text("hello")
     assert await client.message() == "hello"
     client = await connect(server)
-    offer = b'Sec-WebSocket-Extensions: x; a="1, permessage-deflate; 2", y\r\n\r\n'
-    await client.raw(UPGRADE[:-2] + offer)
+    line = b'Sec-WebSocket-Extensions: x; a="1, permessage-deflate; 2", y\r\n'
+    await client.raw(UPGRADE[:-2] + line + b"\r\n")
     assert (await client.response()).status == 400
 
 

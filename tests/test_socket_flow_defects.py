@@ -159,7 +159,7 @@ async def test_code_and_reason(role):
             await within(ws.receive())
         assert caught.value.rcvd == Close(4001, "because")
         assert (ws.close_code, ws.close_reason) == (4001, "because")
-        assert await peer.close_frame() == (4001, "because")
+        assert await peer.close_frame() == (4001, "")
     async with open_ends(role, close_timeout=0.05) as (ws, peer):
         closing = asyncio.ensure_future(ws.close(4002, "my own"))
         assert await peer.close_frame() == (4002, "my own")
@@ -180,13 +180,16 @@ async def test_text_is_checked_as_it_comes(role, compressed):
 
 
 @roles
-@pytest.mark.parametrize("bits", ["7", "16", "010", "99999999999", '"16"'])
+@pytest.mark.parametrize("bits", ["7", "16", "010", "99999999999", '""'])
 @pytest.mark.parametrize("whose", ["server_max_window_bits", "client_max_window_bits"])
 async def test_window_bits_of_no_sense(role, bits, whose):
     said = f"{AGREED[role]}; {whose}={bits}"
     if role == "client":
         with pytest.raises(HandshakeError):
             await answered(said)
+        return
+    if bits == '""':
+        assert await refusal(said) == 400  # RFC 6455 section 9.1: what is quoted is a token too
         return
     async with open_ends(role, said) as (ws, peer):  # an offer that can't be taken
         assert ws.session.connection.deflate is None
@@ -255,7 +258,7 @@ async def test_rsv1_is_for_the_first_fragment(role):
         ("foo, permessage-deflate", True),
         ("foo; a=1; b, permessage-deflate; client_max_window_bits", True),
         ("permessage-deflate; server_max_window_bits=7, permessage-deflate", True),
-        ('foo; a="x", permessage-deflate', True),
+        ('foo; a="x"; b, permessage-deflate', True),
         ("x-webkit-deflate-frame , , permessage-deflate ; client_no_context_takeover", True),
         ("permessage-deflate-not, foo", False),
     ],
@@ -265,6 +268,26 @@ async def test_lists_of_extensions_in_an_offer(said, compressed):
         assert (ws.session.connection.deflate is not None) == compressed
         await ws.send("x" * 1000)
         assert (await peer.frame()).rsv == (RSV1 if compressed else 0)
+
+
+@pytest.mark.parametrize(
+    "said", ['foo; a="x, permessage-deflate"', "permessage-deflate; a=", "permessage-deflate;", "a b"]
+)
+async def test_lists_of_extensions_that_are_malformed(said):
+    """RFC 6455 section 9.1: they fail the connection, whatever else is offered."""
+    assert await refusal(NAME + said) == 400
+    assert await refusal("Sec-WebSocket-Extensions: permessage-deflate", NAME + said) == 400
+
+
+async def refusal(*headers):
+    """The status of the answer to an offer that opens nothing."""
+    async with face_server() as (server, _):
+        client = await Client.connect(server.sockets[0].getsockname())
+        await client.raw(UPGRADE[:-2] + "".join(f"{line}\r\n" for line in headers).encode() + b"\r\n")
+        response = await client.response()
+        await client.closed()
+        await client.aclose()
+        return response.status
 
 
 @pytest.mark.parametrize(

@@ -59,12 +59,10 @@ async def test_clients_that_vanish_leave_no_noise(command, connect, loop):
     server.signal(15)
     status, rest, err = await server.wait()
     assert status == 0
-    *warned, stopping, stopped = [line.split(":", 1)[1].strip() for line in err.splitlines()]
-    assert sorted(re.sub(r".* speaks ([A-Z]+)[ /,].*(\(.*\))", r"\1 \2", line) for line in warned) == [
-        "HTTP (told once)",
-        "TLS (told once)",
-    ]
-    assert (stopping, stopped) == ("SIGTERM: shutting down", "Stopped")
+    *foreign, stopping, stopped = [line.split(":", 1)[1].strip() for line in err.splitlines()]
+    assert [stopping, stopped] == ["SIGTERM: shutting down", "Stopped"]
+    assert {re.search(r"speaks ([\w/]+)", line)[1] for line in foreign} == {"TLS", "HTTP/2"}  # what may be a mistake
+    assert len(foreign) == 2  # of many
     lines = [re.sub(r"^INFO: +127\.0\.0\.1:\d+ - ", "", line) for line in (access.decode() + rest).splitlines()]
     said = {re.sub(r" after .*| [\d.]+m?s$", "", line) for line in lines}
     assert said == {
