@@ -116,7 +116,10 @@ class Flow:
 
     def end_writing(self) -> None:
         if self.half_open:
-            self.transport.write_eof()
+            try:
+                self.transport.write_eof()
+            except OSError:  # asyncio's transports raise where the peer has reset the connection
+                self.transport.abort()
         else:
             self.transport.close()
 

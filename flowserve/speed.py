@@ -39,6 +39,7 @@ HOT = (
     "flowserve.asgi.websocket",
     "flowserve.library.about",
     "flowserve.library.websocket",
+    "flowserve.server.upgrade",
     "flowserve.server.h1",
 )
 """What pyproject.toml has compiled: a message's way, and a request's."""

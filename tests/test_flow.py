@@ -7,7 +7,8 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextvars import copy_context
-from typing import Any, cast
+from typing import Any
+from unittest.mock import Mock, cast
 
 import pytest
 from helpers import until, within
@@ -72,6 +73,14 @@ def test_end_writing(half_open: bool, call: str) -> None:
     assert flow.half_open is half_open
     flow.end_writing()
     assert transport.calls == [(call,)]
+
+
+def test_end_writing_to_a_peer_that_has_reset_the_connection() -> None:
+    """asyncio's transports raise then, uvloop's do not."""
+    transport = Transport()
+    transport.write_eof = Mock(side_effect=OSError(107, "Transport endpoint is not connected"))  # type: ignore[method-assign]
+    flow_over(transport).end_writing()
+    assert transport.calls == [("abort",)]
 
 
 def test_writing_and_closing_are_the_transports() -> None:

@@ -6,19 +6,20 @@ from flowserve.flow cimport Flow
 from flowserve.http.h1 cimport RequestParser
 from flowserve.http.messages cimport Request
 from flowserve.http.responses cimport ResponseEncoder
+from flowserve.server.upgrade cimport Upgrade
 
-cdef int _SERVER
 cdef Py_ssize_t _PENDING_MARK, _WRITE_COST, _WRITE_MARK
 cdef double _LINGER, _STALL
 
 cdef class H1Connection:
     cdef Context _context
-    cdef object _cycle, _deflate, _gate, _handshake, _proxy
+    cdef object _cycle, _deflate, _gate, _proxy
     cdef readonly object peer
     cdef Flow _flow
     cdef RequestParser _parser
     cdef ResponseEncoder _encoder
     cdef Request _request
+    cdef Upgrade _upgrade
     cdef bytes _pending
     cdef readonly bytes switching
     cdef bint _closing, _eof, _receiving

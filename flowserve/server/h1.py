@@ -9,24 +9,19 @@ from typing import Any
 from flowserve.asgi.http import HTTPCycle
 from flowserve.asgi.websocket import WebSocketCycle
 from flowserve.context import Context
-from flowserve.errors import ASGIMisuse, ForeignProtocol, HandshakeError, RequestError
+from flowserve.errors import ForeignProtocol, HandshakeError, RequestError
 from flowserve.flow import Flow
 from flowserve.http.h1 import RequestParser
 from flowserve.http.messages import Request
-from flowserve.http.responses import ResponseEncoder, encode_error, encode_switching, status_line
+from flowserve.http.responses import ResponseEncoder, encode_error, status_line
 from flowserve.logs import access_http, logger
-from flowserve.metered import MeteredConnection, MeteredSession
 from flowserve.server.peers import peer_of
 from flowserve.server.tls import PLAIN_HTTP, handshake_failure
+from flowserve.server.upgrade import Upgrade
 from flowserve.session import Session
 from flowserve.stream import Peer
-from flowserve.websocket import negotiation
-from flowserve.websocket.connection import Connection
-from flowserve.websocket.constants import Role
 from flowserve.websocket.deflate import DeflateSettings
-from flowserve.websocket.handshake import check_request, is_token, response_fields
 
-_SERVER = int(Role.SERVER)
 _PENDING_MARK = 65536
 """Bytes kept unparsed while a request is in progress; above it reading stops."""
 _WRITE_MARK = 65536
@@ -59,13 +54,13 @@ class H1Connection:
         "_eof",
         "_flow",
         "_gate",
-        "_handshake",
         "_parser",
         "_pending",
         "_proxy",
         "_receiving",
         "_request",
         "_unyielded",
+        "_upgrade",
         "deadline",
         "peer",
         "switching",
@@ -83,7 +78,7 @@ class H1Connection:
         self._encoder: Any = None  # of the request in progress: a ResponseEncoder
         self._gate: Any = None  # the context's, if it has to be asked about every request
         self._proxy: Peer | None = None  # the peer, if it is to be believed what it says of its clients
-        self._handshake: tuple[bytes, list[str]] = b"", []
+        self._upgrade: Any = None  # of a request for a WebSocket: an Upgrade
         self._pending = b""
         self._receiving = False  # the request, or what is left of one whose response is complete
         self._closing = False  # what comes in from now on is thrown away
@@ -259,7 +254,7 @@ class H1Connection:
     def _open_websocket(self, request: Request) -> None:
         gate = self._context.gate
         try:
-            self._handshake = check_request(request.method, request.http_version, request.headers)
+            self._upgrade = Upgrade(request)
         except HandshakeError as error:
             self._context.refused("bad_handshake")
             self._turn_away(request, RequestError(error.status, error.detail), error.headers)
@@ -271,7 +266,7 @@ class H1Connection:
                 self._turn_away(request, RequestError(error.status, error.detail), error.headers)
                 return
         self._cycle = cycle = WebSocketCycle(request, self, self._context)
-        cycle.run(self._handshake[1])
+        cycle.run(self._upgrade.subprotocols)
 
     def _turn_away(self, request: Request, error: RequestError, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         """Reject a well-formed request, with a line in the access log."""
@@ -397,41 +392,20 @@ class H1Connection:
         return self._flow.progressed()
 
     def agree(self, subprotocol: str) -> str | None:
-        """Return the application's choice, or None if the client does not offer it: such a client must fail what names
-        it (RFC 6455 section 4.1). Raises ASGIMisuse for what can't be a subprotocol."""
-        if subprotocol in self._handshake[1]:
-            return subprotocol
-        if not is_token(subprotocol):
-            raise ASGIMisuse(f"{subprotocol!r} can't be a subprotocol")
-        self._context.warn_once(
-            f"subprotocol {subprotocol}",
-            "The application chose subprotocol %r, which %s does not offer; the answer names none (told once)",
-            subprotocol,
-            self.peer,
-        )
-        return None
+        """Return what to answer where the application chooses `subprotocol`; see Upgrade."""
+        upgrade: Upgrade = self._upgrade
+        return upgrade.agree(subprotocol, self._context, self.peer)
 
     def accept(self, subprotocol: str | None, headers: Sequence[tuple[bytes, bytes]]) -> Session:
         """Complete the opening handshake; what the client sent behind it is in the session. `subprotocol` is one that
         it offers. Raises ASGIMisuse."""
-        key = self._handshake[0]
-        context, config = self._context, self._context.config
-        offers = [] if self._request is None else self._request.values(b"sec-websocket-extensions")
-        codec, extensions = negotiation.agree(self._deflate, offers)
-        own = response_fields(key, subprotocol, extensions, headers)
-        head = self.switching = encode_switching(own, headers, context.default_headers())
-        limits = config.ws_max_size, config.ws_max_frames_per_message
-        session: Session
-        if context.metrics is None:
-            session = Session(Connection(_SERVER, *limits, codec), self._flow, context)
-        else:
-            connection = MeteredConnection(_SERVER, *limits, codec, context.metrics)
-            session = MeteredSession(connection, self._flow, context)
+        upgrade: Upgrade = self._upgrade
+        self.switching, session = upgrade.answer(subprotocol, headers, self._deflate, self._flow, self._context)
         self._cycle = None
         self._forget()
         transport: Any = self._flow.transport  # to which a session is a protocol, though it has no such base
         transport.set_protocol(session)
-        session.begin(head)
+        session.begin(self.switching)
         self._flow.resume_reading()
         if self._pending:
             session.data_received(self._pending)

@@ -1,0 +1,14 @@
+from flowserve.context cimport Context
+from flowserve.flow cimport Flow
+from flowserve.http.messages cimport Request
+from flowserve.http.responses cimport encode_switching
+
+cdef int _SERVER
+
+cdef class Upgrade:
+    cdef bytes _key
+    cdef list _offers
+    cdef readonly list subprotocols
+
+    cpdef agree(self, str subprotocol, Context context, peer)
+    cpdef tuple answer(self, subprotocol, headers, deflate, Flow flow, Context context)
