@@ -7,8 +7,8 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextvars import copy_context
-from typing import Any
-from unittest.mock import Mock, cast
+from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 from helpers import until, within
