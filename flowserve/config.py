@@ -235,6 +235,12 @@ class Config:
         None, optional(number(1), *_OFF), LIMITS, "Most requests in progress and open WebSockets; more get 503."
     )
     timeout_keep_alive: float = option(5.0, duration(zero=True), LIMITS, "Close an HTTP connection idle for this long.")
+    timeout_body: float | None = option(
+        30.0, _TIME_OR_OFF, LIMITS, "Time in which a client has to send a further KiB of a body that is read; then 408."
+    )
+    timeout_response: float | None = option(
+        30.0, _TIME_OR_OFF, LIMITS, "Cut a response of which the client has taken nothing for this long."
+    )
     timeout_disconnect: float | None = option(
         30.0, _TIME_OR_OFF, LIMITS, "Cancel an application that still responds to a client that left so long ago."
     )

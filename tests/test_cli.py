@@ -360,6 +360,8 @@ GIVEN = {
     "limit_concurrency": ("100", 100),
     "timeout_keep_alive": ("500ms", 0.5),
     "timeout_disconnect": ("10s", 10.0),
+    "timeout_body": ("off", None),
+    "timeout_response": ("1m", 60.0),
     "timeout_graceful_shutdown": ("1m", 60.0),
     "ws_max_size": ("1MiB", 1 << 20),
     "ws_max_queue": ("1", 1),

@@ -26,6 +26,7 @@ cdef class HTTPCycle(Outgoing):
 
     cpdef run(self)
     cpdef body_received(self, bytes data)
+    cpdef bint awaits_body(self) except -1
     cpdef body_complete(self)
     cpdef half_closed(self)
     cpdef disconnected(self)

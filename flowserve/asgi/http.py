@@ -117,6 +117,14 @@ class HTTPCycle(Outgoing):
                 self._stream.pause_reading()
             self._wake()
 
+    def awaits_body(self) -> bool:
+        """Whether the application waits for more of the body, before it responds: what else it waits for is its own
+        time."""
+        if self._begun or self._waiters is None:
+            return False
+        waiter = self._waiters[len(self._waiters) - 1]
+        return not waiter.done()
+
     def body_complete(self) -> None:
         """All of the body has come."""
         self._body_complete = True

@@ -15,7 +15,7 @@ from flowserve.errors import ConfigError
 from flowserve.server.h1 import H1Connection
 from flowserve.server.listen import url_of
 from flowserve.server.proxy_protocol import ProxiedConnection
-from flowserve.server.tls import Certificates
+from flowserve.server.tls import Certificates, tls_timeouts
 from flowserve.websocket.constants import Role
 
 
@@ -29,7 +29,7 @@ async def accept_on(sock: socket.socket, context: Context, certificates: Certifi
         factory = partial(ProxiedConnection, context, factory, tls)
     elif tls is not None:
         options["ssl"] = tls
-        options["ssl_handshake_timeout"] = config.ssl_handshake_timeout
+        options |= tls_timeouts(config)
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         # Accepted sockets inherit it; asyncio sets it only where it knows the protocol to be TCP.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -8,7 +8,7 @@ from flowserve.http.messages cimport Request
 from flowserve.http.responses cimport ResponseEncoder
 from flowserve.server.upgrade cimport Upgrade
 
-cdef Py_ssize_t _PENDING_MARK, _WRITE_COST, _WRITE_MARK
+cdef Py_ssize_t _LEAST_BODY, _PENDING_MARK, _WRITE_COST, _WRITE_MARK
 cdef double _LINGER, _STALL
 
 cdef class H1Connection:
@@ -23,7 +23,7 @@ cdef class H1Connection:
     cdef bytes _pending
     cdef readonly bytes switching
     cdef bint _closing, _eof, _receiving
-    cdef Py_ssize_t _unyielded
+    cdef Py_ssize_t _body_bytes, _unyielded
     cdef public double deadline
     cdef public long long tick
 
@@ -59,6 +59,9 @@ cdef class H1Connection:
     cpdef bint progressed(self) except -1
     cpdef pause_reading(self)
     cpdef resume_reading(self)
+    cdef _await_body(self)
+    @cython.locals(cycle=HTTPCycle)
+    cdef _look_for_progress(self)
     @cython.locals(deadline=double)
     cdef _set_deadline(self, double seconds)
     cdef _forget(self)

@@ -34,6 +34,8 @@ response with it (RFC 9112 section 9.6)."""
 LAST_CALL = 0.5
 """Seconds that a connection gets at shutdown, if it was busy that shortly before: a request may be on its way, and
 would be lost."""
+_LEAST_BODY = 1024
+"""Bytes of a body that have to come in --timeout-body, else a client could hold an application for ever."""
 _HEALTH = ((b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store"))
 _STALL = 30.0
 """Seconds in which a client must take something of a response that waits for it."""
@@ -46,6 +48,7 @@ class H1Connection:
     """
 
     __slots__ = (
+        "_body_bytes",
         "_closing",
         "_context",
         "_cycle",
@@ -84,6 +87,7 @@ class H1Connection:
         self._closing = False  # what comes in from now on is thrown away
         self._eof = False  # the client has stopped writing
         self._unyielded = 0
+        self._body_bytes = 0  # since --timeout-body was last looked at
         self.switching = b""  # the head of the 101, once it is sent
         self.deadline = 0.0
         self.tick = 0
@@ -202,11 +206,14 @@ class H1Connection:
         elif request.is_websocket():
             self._open_websocket(request)
         else:
+            if request.has_body:
+                self._await_body()
             self._cycle = cycle = HTTPCycle(request, self, context)
             cycle.run()
 
     def on_body(self, data: bytes) -> None:
         """Some of the request's body has come; nobody wants it when the response is already complete."""
+        self._body_bytes += len(data)
         cycle = self._http_cycle()
         if cycle is not None:
             cycle.body_received(data)
@@ -372,6 +379,10 @@ class H1Connection:
 
     def drain(self) -> Awaitable[None]:
         """Wait until writing is welcome; when it is, only let others have their turn."""
+        timeout = self._context.config.timeout_response
+        if self._flow.write_paused and timeout is not None:
+            self._flow.progressed()  # what is waited for begins now
+            self._set_deadline(timeout)
         return self._flow.drain()
 
     def pause_reading(self) -> None:
@@ -418,7 +429,7 @@ class H1Connection:
     def on_deadline(self, now: float) -> None:
         """A head is too slow, an idle connection too long idle, or a closing one too long in closing."""
         if self._cycle is not None:
-            pass  # the application's time; the next deadline is set when it is done
+            self._look_for_progress()  # the application's time has no end
         elif self._flow.progressed():
             self._set_deadline(_STALL)  # a slow client still gets its response
         elif self._closing:
@@ -428,6 +439,32 @@ class H1Connection:
             self._reject(RequestError(408, "The request head took too long"))
         else:
             self._close()
+
+    def _await_body(self) -> None:
+        """Give the client its time for a further part of the body."""
+        timeout = self._context.config.timeout_body
+        self._body_bytes = 0
+        if timeout is not None:
+            self._set_deadline(timeout)
+
+    def _look_for_progress(self) -> None:
+        """End a request whose client neither sends the body that is waited for nor takes the response."""
+        config = self._context.config
+        if self._flow.write_paused and config.timeout_response is not None:
+            if self._flow.progressed():
+                self._set_deadline(config.timeout_response)
+            else:
+                self._context.refused("slow_response")
+                logger.info("%s takes nothing of its response: it is cut (--timeout-response)", self.peer)
+                self._flow.abort()
+        elif self._receiving and config.timeout_body is not None:
+            cycle = self._http_cycle()
+            if self._body_bytes >= _LEAST_BODY or cycle is None or not cycle.awaits_body():
+                self._await_body()
+            else:
+                self._context.refused("slow_request")
+                logger.info("%s sends the body of its request too slowly: 408 (--timeout-body)", self.peer)
+                self._reject(RequestError(408, "The request body took too long"))
 
     @property
     def opening(self) -> bool:

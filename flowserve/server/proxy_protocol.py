@@ -20,6 +20,7 @@ from flowserve.logs import logger
 from flowserve.server.gate import Gate
 from flowserve.server.h1 import LAST_CALL, H1Connection
 from flowserve.server.peers import peer_of
+from flowserve.server.tls import tls_timeouts
 from flowserve.stream import Peer
 
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
@@ -258,7 +259,7 @@ class ProxiedConnection(asyncio.BufferedProtocol):
                 held,
                 cast(ssl.SSLContext, self._tls),
                 server_side=True,
-                ssl_handshake_timeout=context.config.ssl_handshake_timeout,
+                **tls_timeouts(context.config),
             )
         except OSError as error:  # SSLError is one, and so are the timeouts of both event loops
             logger.debug("%s: no TLS after the PROXY header: %s", self._peer, error)

@@ -7,6 +7,7 @@ import functools
 import os
 import re
 import ssl
+import sys
 from typing import Any
 
 from flowserve.config import Config
@@ -21,6 +22,10 @@ _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE--
 _LOOK = 1.0
 """Seconds between looks at the files for --ssl-reload. A change is taken up when it has stood still for one of them,
 since certificate and key are seldom written in the same moment."""
+
+_SHUTDOWN = 86400.0
+"""Seconds that the event loop gives a connection's end, with all that is still to be sent: it must not cut what a slow
+client is taking. Whether it does is looked at by the connection's own deadlines."""
 
 PLAIN_HTTP = "This port speaks TLS; use https:// or wss://"
 """What a client is told that speaks plain HTTP to it."""
@@ -179,6 +184,14 @@ def _state(path: str) -> tuple[int, ...]:
     except OSError:
         return ()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def tls_timeouts(config: Config) -> dict[str, Any]:
+    """Return the event loop's options for TLS connections of a server."""
+    timeouts = {"ssl_handshake_timeout": config.ssl_handshake_timeout}
+    if sys.version_info >= (3, 11):
+        timeouts["ssl_shutdown_timeout"] = _SHUTDOWN
+    return timeouts
 
 
 def make_context(config: Config) -> ssl.SSLContext:

@@ -553,3 +553,71 @@ async def test_from_the_command_line(command):
         "403",
         "503",
     ]
+
+
+# Progress
+
+
+@pytest.mark.both_loops
+@pytest.mark.parametrize("framing", [b"Content-Length: 10\r\n\r\nhello", b"Transfer-Encoding: chunked\r\n\r\n5\r\nhe"])
+async def test_a_body_that_does_not_come_on_is_not_waited_for(serve, stage, connect, framing):
+    server = await serve(stage, timeout_body=0.1)
+    client = await connect(server)
+    await client.raw(b"POST / HTTP/1.1\r\nHost: a\r\n" + framing)
+    act = await stage.next()
+    reading = asyncio.ensure_future(act.disconnected())
+    assert (await client.response()).status == 408
+    assert await reading == {"type": "http.disconnect"}
+    assert server.server.context.refusals == {"slow_request": 1}
+    act.leave()
+
+
+async def test_a_body_that_trickles_is_not_waited_for(serve, stage, connect):
+    """Each byte would be progress, for ever."""
+    client = await connect(await serve(stage, timeout_body=0.2))
+    await client.raw(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
+    act = await stage.next()
+
+    async def trickle():
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await client.raw(b"x")
+                await asyncio.sleep(0.01)
+
+    trickling = asyncio.ensure_future(trickle())
+    assert await act.disconnected() == {"type": "http.disconnect"}
+    assert (await client.response()).status == 408
+    trickling.cancel()
+    act.leave()
+
+
+async def test_an_application_may_take_its_time_before_it_reads(serve, stage, connect):
+    """A client that expects 100 Continue sends nothing until then."""
+    client = await connect(await serve(stage, timeout_body=0.1))
+    await client.raw(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+    act = await stage.next()
+    await asyncio.sleep(0.4)
+    reading = asyncio.ensure_future(act.read())
+    await client.expect(b"HTTP/1.1 100 Continue\r\n\r\n")
+    await client.raw(b"hello")
+    assert await reading == b"hello"
+    await act.answer(b"read")
+    assert (await client.response()).body == b"read"
+
+
+@pytest.mark.both_loops
+async def test_a_response_that_nobody_reads_is_cut(serve, connect):
+    ended = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(1000):
+            await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
+        ended.set()
+
+    server = await serve(app, timeout_response=0.2)
+    client = await connect(server, receive_buffer=65536)
+    client.writer.transport.pause_reading()
+    await client.raw(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    await within(ended.wait())
+    assert server.server.context.refusals == {"slow_response": 1}
