@@ -74,9 +74,8 @@ def install_peers(python: str, notes: list[str], progress: Progress) -> None:
         marker.write_text(wanted)
 
 
-def install_flowserve(python: str, directory: Path, notes: list[str], progress: Progress) -> None:
-    """Build and install the checkout as it is now, from a copy so that no build output lands in the checkout."""
-    progress.show("building and installing flowserve")
+def copy_sources(directory: Path) -> Path:
+    """A copy of the checkout as it is now, without what is built, so that no build output lands in the checkout."""
     source = directory / "source"
     shutil.rmtree(source, ignore_errors=True)
     source.mkdir()
@@ -87,6 +86,13 @@ def install_flowserve(python: str, directory: Path, notes: list[str], progress: 
             shutil.copytree(path, source / name, ignore=built)
         elif path.exists():
             shutil.copy(path, source / name)
+    return source
+
+
+def install_flowserve(python: str, directory: Path, notes: list[str], progress: Progress) -> None:
+    """Build and install the checkout as it is now."""
+    progress.show("building and installing flowserve")
+    source = copy_sources(directory)
     problem = run([python, "-m", "pip", "install", "--disable-pip-version-check", str(source)])
     if problem:
         notes.append(f"flowserve could not be installed: {problem}")

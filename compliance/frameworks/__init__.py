@@ -1,0 +1,1 @@
+"""Real frameworks with real clients, on flowserve and on uvicorn: `python -m compliance.frameworks --help`"""
