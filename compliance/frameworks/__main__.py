@@ -70,6 +70,7 @@ class Runner:
         outcome: report.Outcome = {}
         try:
             with self.site(server, row, python) as site:
+                listen("starts", site, outcome)
                 for check in row.checks:
                     self.check(check, site, outcome, f"{row.name} on {server}")
                     listen(check.__name__, site, outcome)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from compliance.frameworks.checks import contexts, ending, http, websocket, wsgi
+from compliance.frameworks.checks import contexts, ending, http, observed, websocket, wsgi
 from compliance.frameworks.site import Site
 
 Check = Callable[[Site], None]
@@ -83,5 +83,39 @@ ROWS = (
         http.ERROR,
         (ending.ends_when_idle, ending.ends_with_open_stream),
         options=WSGI,
+    ),
+    Row(
+        "Django",
+        *("light", "django_app:app", ("django",)),
+        (*http.HTTP, *http.FILES, *http.FORM, *http.DATABASE, *contexts.CONTEXTS, *contexts.CONTEXT_FILES),
+        http.ERROR,
+        (ending.ends_when_idle, ending.ends_with_open_stream),
+    ),
+    Row("Django that uses the database at import", "light", "django_import:app", ("django",), (http.hello,)),
+    Row(
+        "Django under WSGI",
+        *("light", "django_wsgi:application", ("django",)),
+        (*http.BASIC, *http.STREAMS, *http.FILES, *http.FORM, *http.DATABASE, wsgi.requests_side_by_side),
+        http.ERROR,
+        (ending.ends_when_idle,),
+        options=WSGI,
+    ),
+    Row(
+        "Correlation ids",
+        "light",
+        "correlation_app:app",
+        ("asgi-correlation-id",),
+        observed.IDENTIFIERS,
+        observed.LOGGED,
+    ),
+    Row("structlog", "light", "structlog_app:app", ("structlog",), observed.IDENTIFIERS, observed.LOGGED),
+    Row("Prometheus", "light", "prometheus_app:app", ("prometheus-client",), observed.METRICS),
+    Row(
+        "gunicorn",
+        *("light", "starlette_app:app", ("gunicorn", "uvicorn-worker")),
+        (*EVERYTHING, *websocket.DENIAL),
+        ERRORS,
+        ENDINGS,
+        under="gunicorn",
     ),
 )

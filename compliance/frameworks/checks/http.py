@@ -129,6 +129,13 @@ def clients_leave_fastapi_events(site: Site) -> None:
     clients_leave_streams(site, "/fastapi-events")
 
 
+def database(site: Site) -> None:
+    """Synchronous views on the database, several at a time."""
+    expect(site.get("/users").json, ["alice"])
+    with ThreadPoolExecutor(4) as pool:
+        expect([answer.json for answer in pool.map(site.get, ["/users"] * 8)], [["alice"]] * 8)
+
+
 def background_task(site: Site) -> None:
     before = site.get("/counts").json["background"]
     began = time.monotonic()
@@ -160,6 +167,7 @@ def error_is_500(site: Site) -> None:
 
 BASIC = (hello, keep_alive_clients, half_closed_client, head_request, upload, chunked_upload, broken_off_upload)
 FILES = (file_download, broken_off_download)
+DATABASE = (database,)
 FORM = (multipart_form,)
 STREAMS = (streamed_response, piece_before_blocking_code, head_before_first_piece)
 EVENTS = (clients_leave_streams,)
