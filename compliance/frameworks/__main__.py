@@ -77,7 +77,7 @@ class Runner:
                 for client in row.clients:
                     self.progress.show(f"{row.name} on {server}: {client}", every=10)
                     outcome.update(talk(client, site))
-                    listen(client, site, outcome)
+                    listen(f"{client} ends", site, outcome)
                 for check in row.errors:
                     self.check(check, site, outcome, f"{row.name} on {server}")
             for check in row.endings:

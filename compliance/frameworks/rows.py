@@ -5,11 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from compliance.frameworks.checks import contexts, ending, http, observed, websocket, wsgi
+from compliance.frameworks.checks import (
+    channels,
+    contexts,
+    ending,
+    fragments,
+    http,
+    monitored,
+    observed,
+    websocket,
+    wsgi,
+)
 from compliance.frameworks.site import Site
 
 Check = Callable[[Site], None]
 Checks = tuple[Check, ...]
+
+
+def without(checks: Checks, *dropped: Check) -> Checks:
+    """The checks without those that a framework has no means for."""
+    return tuple(check for check in checks if check not in dropped)
+
 
 ENDINGS: Checks = (
     ending.ends_when_idle,
@@ -22,8 +38,19 @@ FRAMEWORK: Checks = (
     *(*HTTP, *http.FORM, *http.BACKGROUND),
     *(*websocket.WEBSOCKET, *websocket.CLOSE_CODES, *websocket.SUBPROTOCOL, *contexts.CONTEXT_WEBSOCKET),
 )
-CANCELLED = tuple(check for check in FRAMEWORK if check not in websocket.CLOSE_CODES)
+CANCELLED = without(FRAMEWORK, *websocket.CLOSE_CODES)
 """For frameworks that cancel a handler whose client leaves, and tell it no code."""
+SANIC = without(CANCELLED, websocket.websocket_refused, websocket.websocket_closed_by_application)
+"""In its ASGI mode Sanic accepts every WebSocket, and closes without a code."""
+CHANNELS_HTTP: Checks = (*http.BASIC, *http.STREAMS, *http.FORM, *http.DATABASE)
+CHANNELS_WEBSOCKET: Checks = (
+    websocket.websocket_text,
+    websocket.websocket_binary,
+    websocket.websocket_many_messages,
+    websocket.websocket_message_before_blocking_code,
+    websocket.websocket_refused,
+    *websocket.SUBPROTOCOL,
+)
 EVERYTHING: Checks = (*FRAMEWORK, *http.FILES, *contexts.CONTEXT_FILES)
 ERRORS: Checks = (*http.ERROR, *websocket.ERROR)
 
@@ -117,5 +144,68 @@ ROWS = (
         ERRORS,
         ENDINGS,
         under="gunicorn",
+    ),
+    Row("Litestar", "frameworks", "litestar_app:app", ("litestar",), EVERYTHING, ERRORS, ENDINGS),
+    Row("Sanic", "frameworks", "sanic_app:app", ("sanic",), SANIC, ERRORS, ENDINGS),
+    Row(
+        "BlackSheep",
+        "frameworks",
+        "blacksheep_app:app",
+        ("blacksheep",),
+        without(FRAMEWORK, *http.BACKGROUND),
+        ERRORS,
+        ENDINGS,
+    ),
+    Row(
+        "Django with Channels",
+        *("frameworks", "channels_app:app", ("django", "channels", "channels-redis")),
+        (*CHANNELS_HTTP, *channels.CHANNELS, *CHANNELS_WEBSOCKET),
+        options=("--workers", "2"),
+        endings=(ending.ends_when_idle, ending.ends_with_open_websocket),
+        redis=True,
+    ),
+    Row(
+        "OpenTelemetry",
+        *("frameworks", "opentelemetry_app:app"),
+        ("opentelemetry-sdk", "opentelemetry-instrumentation-fastapi"),
+        (http.hello, *monitored.SPANS, observed.identifiers_of_pipelined_requests),
+    ),
+    Row(
+        "Sentry",
+        *("frameworks", "sentry_app:app", ("sentry-sdk",)),
+        (http.hello, *monitored.SENTRY),
+        monitored.SENTRY_ERRORS,
+    ),
+    Row(
+        "debugpy",
+        *("frameworks", "starlette_app:app", ("debugpy",)),
+        (*http.HTTP, *websocket.WEBSOCKET),
+        endings=ENDINGS,
+        under="debugpy",
+    ),
+    Row(
+        "python-socketio",
+        *("frameworks", "socketio_app:app", ("python-socketio", "python-engineio"), (http.hello,)),
+        endings=(ending.ends_when_idle,),
+        clients=("socketio.mjs",),
+    ),
+    Row(
+        "Strawberry",
+        *("frameworks", "strawberry_app:app", ("strawberry-graphql",), (http.hello,)),
+        endings=(ending.ends_when_idle,),
+        clients=("graphql.mjs",),
+    ),
+    Row(
+        "Ariadne",
+        *("frameworks", "ariadne_app:app", ("ariadne",), (http.hello,)),
+        endings=(ending.ends_when_idle,),
+        clients=("graphql.mjs",),
+    ),
+    Row(
+        "FastHTML",
+        *("frameworks", "fasthtml_app:app", ("python-fasthtml",)),
+        (*http.BASIC, *http.EVENTS, *http.LIFESPAN, *http.FORM, *fragments.FASTHTML),
+        http.ERROR,
+        (ending.ends_when_idle, ending.ends_with_open_stream),
     ),
 )

@@ -21,7 +21,7 @@ PATIENCE = 5.0
 """Seconds until an answer that does not come is a failure."""
 
 ALARM = re.compile(r"\b(ERROR|CRITICAL)\b|^Traceback|never retrieved|never awaited|^Exception in|Task was destroyed")
-RAISED = re.compile(r"^\s*[|+\s-]*([A-Za-z_][\w.]*(?:Error|Exception|Misuse|Disconnected|Failed|Group)\b.*)")
+RAISED = re.compile(r"^[|+\s-]*((?!ERROR|WARNING|INFO|DEBUG|Traceback)(?:\w+\.)*[A-Z]\w+(?:: .*)?)$")
 
 
 class Failed(Exception):

@@ -52,7 +52,7 @@ def ends_when_idle(site: Site) -> None:
 def ends_with_open_stream(site: Site) -> None:
     client = Raw(site.port)
     client.send("GET /events HTTP/1.1")
-    client.wait_for(b"data: hello")
+    client.wait_for(b"hello")
     end_in_time(site, GRACE + SPARE)
 
 
@@ -60,7 +60,7 @@ def ends_with_stream_that_notices(site: Site) -> None:
     """sse-starlette ends its streams at the signal, so that the time for open requests (30 s here) is not needed."""
     client = Raw(site.port)
     client.send("GET /events HTTP/1.1")
-    client.wait_for(b"data: hello")
+    client.wait_for(b"hello")
     end_in_time(site, SPARE)
     quiet_log(site)
 

@@ -91,12 +91,10 @@ def websocket_with_wrong_parameter(site: Site) -> None:
 
 
 def websocket_error_closes(site: Site) -> None:
-    """A handler that raises ends its WebSocket: 1011, the loss of the connection, or what its framework chooses."""
+    """A handler that raises ends its WebSocket, with a code that its framework may choose."""
     with site.websocket("/ws") as websocket:
         websocket.send("raise")
-        code, _ = closed(lambda: websocket.recv(PATIENCE))
-        if code not in (1011, 1006, 1000):
-            raise Failed(f"closed with {code}")
+        closed(lambda: websocket.recv(PATIENCE))
 
 
 def refused(site: Site, path: str) -> int:
