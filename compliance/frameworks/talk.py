@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
 from compliance.frameworks.site import Site
+from compliance.interop.peers import CHROMIUM_FLAGS
 
 CLIENTS = Path(__file__).resolve().parent / "clients"
 PATIENCE = 120.0
@@ -21,8 +23,9 @@ def talk(client: str, site: Site) -> dict[str, str]:
     """
     runner = "node" if client.endswith(".mjs") else site.interpreter
     command = [runner, str(CLIENTS / client), str(site.port), site.npm, site.browser]
+    env = {**os.environ, "CHROMIUM_FLAGS": json.dumps(CHROMIUM_FLAGS)}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, cwd=CLIENTS)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, cwd=CLIENTS, env=env)
     except subprocess.TimeoutExpired as late:
         return {**outcomes(text(late.stdout)), f"{client} ends": f"still running after {PATIENCE:.0f} s"}
     said = done.stderr.strip().splitlines() or ["no word"]

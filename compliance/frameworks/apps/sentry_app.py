@@ -37,6 +37,12 @@ async def error(name: str) -> None:
     raise RuntimeError(name)
 
 
+@app.get("/tagged/{name}")
+async def tagged(name: str) -> str:
+    sentry_sdk.set_tag("name", name)
+    return name
+
+
 @app.get("/tags/{name}")
 async def tags(name: str) -> None:
     raise RuntimeError(name)
@@ -74,14 +80,15 @@ async def download() -> StreamingResponse:
 
 @app.get("/reported")
 async def reported() -> list[dict[str, Any]]:
-    """What came to Sentry since the last call: value, tags, transaction and URL of each event."""
+    """What came to Sentry since the last call: value, tag and URL of each exception."""
     found = [
         {
-            "value": event.get("exception", {"values": [{}]})["values"][-1].get("value") or event.get("message"),
+            "value": str(told["value"] or told["type"]),
             "tag": event.get("tags", {}).get("name"),
             "url": event.get("request", {}).get("url"),
         }
         for event in events
+        for told in event["exception"]["values"][-1:]
     ]
     events.clear()
     return found

@@ -65,6 +65,14 @@ def ends_with_stream_that_notices(site: Site) -> None:
     quiet_log(site)
 
 
+def ends_with_mcp_session(site: Site) -> None:
+    """The stream of an MCP client over SSE notices the signal as well."""
+    client = Raw(site.port)
+    client.send("GET /mcp HTTP/1.1\r\nAccept: text/event-stream")
+    client.wait_for(b"endpoint")
+    end_in_time(site, SPARE)
+
+
 def ends_with_open_websocket(site: Site) -> None:
     """The client is told 1012 (or 1001), and the server does not wait for its time to be over."""
     with contextlib.closing(site.websocket("/ws")) as websocket:

@@ -70,30 +70,39 @@ def reported_once(site: Site, name: str, path: str) -> None:
 def sentry_keeps_tags_apart(site: Site) -> None:
     site.get("/reported")
     with site.kept_alive() as request:
-        request("GET", "/error/own")
+        request("GET", "/tagged/own")
         request("GET", "/tags/none")
     with site.raw() as client:
-        client.send("GET /error/own HTTP/1.1", "GET /tags/none HTTP/1.1\r\nConnection: close")
+        client.send("GET /tagged/own HTTP/1.1", "GET /tags/none HTTP/1.1\r\nConnection: close")
         client.read_all()
     events = site.get("/reported").json
     expect([event["tag"] for event in events if event["value"] == "none"], [None, None], "tags of another request")
 
 
-def sentry_is_not_told_of_clients_that_leave(site: Site) -> None:
+def sentry_is_not_told_of_broken_off_downloads(site: Site) -> None:
+    site.get("/reported")
+    for path in ("/download", "/events") * 3:
+        with site.raw() as client:
+            client.send(f"GET {path} HTTP/1.1")
+            client.wait_for(b"\r\n\r\n")
+    nothing_reported(site)
+
+
+def sentry_is_not_told_of_websockets_that_leave(site: Site) -> None:
     site.get("/reported")
     for _ in range(3):
-        for path in ("/download", "/events"):
-            with site.raw() as client:
-                client.send(f"GET {path} HTTP/1.1")
-                client.wait_for(b"\r\n\r\n")
         websocket = site.websocket("/ws")
         websocket.recv(PATIENCE)
         websocket.socket.shutdown(2)
         websocket.close_socket()
+    nothing_reported(site)
+
+
+def nothing_reported(site: Site) -> None:
     time.sleep(0.5)
     expect([event["value"] for event in site.get("/reported").json], [], "events")
 
 
 SPANS = (spans_of_kept_alive_requests, spans_of_pipelined_requests, span_of_websocket)
-SENTRY = (sentry_is_not_told_of_clients_that_leave,)
+SENTRY = (sentry_is_not_told_of_broken_off_downloads, sentry_is_not_told_of_websockets_that_leave)
 SENTRY_ERRORS = (sentry_reports_error_once, sentry_reports_websocket_error_once, sentry_keeps_tags_apart)
