@@ -21,6 +21,8 @@ PATIENCE = 5.0
 """Seconds until an answer that does not come is a failure."""
 
 ALARM = re.compile(r"\b(ERROR|CRITICAL)\b|^Traceback|never retrieved|never awaited|^Exception in|Task was destroyed")
+PASSING = re.compile(r"[-\s\[]*\d{4}-\d\d-\d\d[ T][\d:,.]+( \+\d{4})?\]?( \[\d+\])?|(?<=127\.0\.0\.1):\d+")
+"""Times, process IDs and ports, which differ from run to run."""
 RAISED = re.compile(r"^[|+\s-]*((?!ERROR|WARNING|INFO|DEBUG|Traceback)(?:\w+\.)*[A-Z]\w+(?:: .*)?)$")
 
 
@@ -169,5 +171,5 @@ def alarm(log: str) -> str:
     for number, line in enumerate(lines):
         if ALARM.search(line):
             raised = [found[1] for found in map(RAISED.match, lines[number:]) if found]
-            return " / ".join([line.strip(), *raised[-1:]])[:200]
+            return PASSING.sub("", " / ".join([line.strip(), *raised[-1:]]))[:200]
     return ""

@@ -62,7 +62,6 @@ def ends_with_stream_that_notices(site: Site) -> None:
     client.send("GET /events HTTP/1.1")
     client.wait_for(b"hello")
     end_in_time(site, SPARE)
-    quiet_log(site)
 
 
 def ends_with_mcp_session(site: Site) -> None:
@@ -88,6 +87,7 @@ def ends_with_open_websocket(site: Site) -> None:
 
 def runs_shutdown(site: Site) -> None:
     """The lifespan's shutdown has run when the server ends."""
+    site.get("/")  # where gunicorn listens before its workers have started
     end_in_time(site, SPARE)
     log = site.log()
     expect("the application has shut down" in log, True, "the lifespan's shutdown ran")
