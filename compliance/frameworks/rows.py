@@ -42,6 +42,8 @@ CANCELLED = without(FRAMEWORK, *websocket.CLOSE_CODES)
 """For frameworks that cancel a handler whose client leaves, and tell it no code."""
 SANIC = without(CANCELLED, websocket.websocket_refused, websocket.websocket_closed_by_application)
 """In its ASGI mode Sanic accepts every WebSocket, and closes without a code."""
+DJANGO_WSGI: Checks = (*without(http.BASIC, http.chunked_upload), *wsgi.STREAMS)
+"""Django under WSGI reads no more than Content-Length says."""
 CHANNELS_HTTP: Checks = (*http.BASIC, *http.STREAMS, *http.FORM, *http.DATABASE)
 CHANNELS_WEBSOCKET: Checks = (
     websocket.websocket_text,
@@ -106,7 +108,7 @@ ROWS = (
     Row(
         "Flask under WSGI",
         *("light", "flask_app:application", ("flask",)),
-        (*http.BASIC, *http.STREAMS, *http.FORM, *contexts.CONTEXTS, *wsgi.WSGI),
+        (*http.BASIC, *wsgi.STREAMS, *http.FORM, *contexts.CONTEXTS, *wsgi.WSGI),
         http.ERROR,
         (ending.ends_when_idle, ending.ends_with_open_stream),
         options=WSGI,
@@ -122,7 +124,7 @@ ROWS = (
     Row(
         "Django under WSGI",
         *("light", "django_wsgi:application", ("django",)),
-        (*http.BASIC, *http.STREAMS, *http.FILES, *http.FORM, *http.DATABASE, wsgi.requests_side_by_side),
+        (*DJANGO_WSGI, *http.FILES, *http.FORM, *http.DATABASE, wsgi.requests_side_by_side),
         http.ERROR,
         (ending.ends_when_idle,),
         options=WSGI,

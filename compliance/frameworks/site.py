@@ -156,7 +156,10 @@ class Site:
             connection.close()
 
     def websocket(self, path: str, **options: Any) -> ClientConnection:
-        return connect(f"ws://{HOST}:{self.port}{path}", proxy=None, open_timeout=PATIENCE, **options)
+        opened: ClientConnection = connect(
+            f"ws://{HOST}:{self.port}{path}", proxy=None, open_timeout=PATIENCE, **options
+        )
+        return opened
 
     def log(self) -> str:
         """What the server has logged since the last call."""

@@ -117,7 +117,7 @@ def clients_leave_streams(site: Site, path: str = "/events") -> None:
     def ended() -> bool:
         nonlocal open_streams
         open_streams = site.get("/counts").json["open"]
-        return open_streams == 0
+        return bool(open_streams == 0)
 
     try:
         until(ended, "ended", 3)

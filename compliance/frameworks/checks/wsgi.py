@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from compliance.frameworks.checks import http
 from compliance.frameworks.site import Failed, Raw, Site, expect, until
 
 
@@ -39,4 +40,6 @@ def closes_iterables(site: Site) -> None:
     until(lambda: bool(site.get("/counts").json["open"] == 0), "close() of all iterables")
 
 
+STREAMS = (http.streamed_response, http.piece_before_blocking_code)
+"""PEP 3333 has the head wait for the first piece."""
 WSGI = (requests_side_by_side, environ, start_response_with_exc_info, closes_iterables)

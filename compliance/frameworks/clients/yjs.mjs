@@ -1,5 +1,5 @@
 // Yjs with y-websocket: documents that are edited on both sides, offline too.
-import { check, expect, need, port, until } from "./report.mjs";
+import { check, expect, need, port, sleep, until } from "./report.mjs";
 
 const Y = need("yjs");
 const { WebsocketProvider } = need("y-websocket");
@@ -44,7 +44,7 @@ await check("yjs: a late client gets all", async () => {
 await check("yjs: changes made offline come when back", async () => {
   const [one, two] = await enterBoth("offline");
   two.provider.disconnect();
-  await until(() => two.provider.ws === null, "disconnected");
+  await sleep(0.3); // pycrdt's room does not bear a change while it learns that a client leaves
   one.map.set("one", 1);
   two.map.set("two", 2);
   two.provider.connect();
