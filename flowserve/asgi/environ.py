@@ -35,13 +35,14 @@ def environ_of(scope: dict[str, Any], incoming: Incoming) -> dict[str, Any]:
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": scheme,
         "wsgi.input": io.BufferedReader(RequestBody(incoming)),
-        "wsgi.input_terminated": True,  # can be read to its end without a Content-Length
         "wsgi.errors": _errors(),
         "wsgi.run_once": False,
         "wsgi.file_wrapper": _FileWrapper,
     }
     _add_addresses(environ, scope)
     _add_headers(environ, scope["headers"])
+    if "CONTENT_LENGTH" not in environ:  # where there is one, frameworks notice by it that a body has broken off
+        environ["wsgi.input_terminated"] = True  # a chunked body can be read to its end
     return environ
 
 

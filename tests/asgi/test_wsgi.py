@@ -749,6 +749,12 @@ async def test_fields(environ):
     assert "CONTENT_LENGTH" not in env
 
 
+async def test_what_frameworks_are_told_of_the_body(environ):
+    """Where wsgi.input_terminated stands, werkzeug does not notice by the length that a body has broken off."""
+    assert "wsgi.input_terminated" not in await environ("/", "Content-Length: 0")
+    assert (await environ("/"))["wsgi.input_terminated"] is True
+
+
 async def test_a_request_without_a_body_has_an_empty_one(environ, ask):
     def app(environ, start_response):
         return answer(b"[%b]" % environ["wsgi.input"].read())(environ, start_response)
