@@ -19,8 +19,8 @@ def entry(name: str, versions: dict[str, str], outcomes: dict[str, Outcome]) -> 
 
 
 def came_of(check: str, outcome: Outcome) -> str:
-    """Noise in the log is noted only where there was some."""
-    return outcome.get(check, "ok" if outcome.get(check.removeprefix(QUIET)) else "not run")
+    """Noise in the log is noted only where there was some, in a check that passed."""
+    return outcome.get(check, "ok" if outcome.get(check.removeprefix(QUIET)) == "ok" else "not run")
 
 
 def behind(entries: list[dict[str, Any]]) -> list[str]:

@@ -44,7 +44,7 @@ SANIC = without(CANCELLED, websocket.websocket_refused, websocket.websocket_clos
 """In its ASGI mode Sanic accepts every WebSocket, and closes without a code."""
 DJANGO_WSGI: Checks = (*without(http.BASIC, http.chunked_upload), *wsgi.STREAMS)
 """Django under WSGI reads no more than Content-Length says."""
-CHANNELS_HTTP: Checks = (*http.BASIC, *http.STREAMS, *http.FORM, *http.DATABASE)
+CHANNELS_HTTP: Checks = (*without(http.BASIC, http.broken_off_upload), *http.STREAMS, *http.FORM, *http.DATABASE)
 CHANNELS_WEBSOCKET: Checks = (
     websocket.websocket_text,
     websocket.websocket_binary,

@@ -12,8 +12,8 @@ from typing import Any
 
 user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
 
-counts: dict[str, Any] = {"started": 0, "open": 0, "background": 0, "close": None}
-"""Startups seen, streams open, background tasks done, the last close code that came."""
+counts: dict[str, Any] = {"started": 0, "open": 0, "background": 0, "uploads": 0, "close": None}
+"""Startups seen, streams open, background tasks done, uploads taken, the last close code that came."""
 
 PIECES = tuple(f"piece {number}\n" for number in range(5))
 MEGABYTE = b"0123456789abcdef" * 65536
@@ -29,6 +29,7 @@ def log_in(name: str = "alice") -> str:
 
 
 def digest(body: bytes) -> dict[str, Any]:
+    counts["uploads"] += 1
     return {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
 
 

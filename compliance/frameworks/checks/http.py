@@ -79,9 +79,12 @@ def broken_off_download(site: Site) -> None:
 
 
 def broken_off_upload(site: Site) -> None:
+    before = site.get("/counts").json["uploads"]
     with site.raw() as client:
         client.send("POST /upload HTTP/1.1\r\nContent-Length: 1000000", body=b"only this")
+    time.sleep(0.1)
     expect(site.get("/").status, 200)
+    expect(site.get("/counts").json["uploads"], before, "uploads that the application took for whole")
 
 
 def streamed_response(site: Site) -> None:
