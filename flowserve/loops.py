@@ -24,6 +24,24 @@ _left_behind: list[asyncio.Task[Any]] = []
 """Tasks that did not end then. They stay until the process ends, as Python would close them in the midst."""
 
 
+_EXHAUSTED = "socket.accept() out of system resource"
+"""What asyncio says for each connection that waits when there are no more descriptors; it tries again after a second."""
+
+
+class _ExceptionHandler:
+    """Reports as asyncio does, but tells once a second that no connection can be accepted."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if context.get("message") != _EXHAUSTED:
+            loop.default_exception_handler(context)
+        elif loop.time() >= self._next:
+            self._next = loop.time() + 1
+            logger.error("No connection can be accepted (ulimit -n): %s", context.get("exception"))
+
+
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     """Return what makes the event loop called `name`: auto, uvloop or asyncio. Raises ConfigError without uvloop."""
     if name != "asyncio":
@@ -65,6 +83,7 @@ def event_loop(name: str) -> Iterator[asyncio.AbstractEventLoop]:
     swallow their cancellation, and not for threads.
     """
     loop = loop_factory(name)()
+    loop.set_exception_handler(_ExceptionHandler())
     threads = ThreadPoolExecutor(thread_name_prefix="asyncio")
     loop.set_default_executor(threads)
     asyncio.set_event_loop(loop)

@@ -34,11 +34,11 @@ class Promise:
         return ratio(rounds, results.get(self.to_case or self.case, {}).get(self.to, []), self.figure)
 
 
-TO_UVICORN = {"A": 0.55, "B": 0.10, "C": 0.65, "D": 0.90, "E": 0.40, "G": 0.60, "H": 0.65, "I": 0.70, "J": 0.60}
+TO_UVICORN = {"A": 0.62, "B": 0.10, "C": 0.65, "D": 0.90, "E": 0.30, "G": 0.57, "H": 0.64, "I": 0.70, "J": 0.85}
 PROMISES = (
     *(Promise(case, most) for case, most in TO_UVICORN.items()),
     Promise("A", 1.40, "floor"),
-    Promise("F", 6.0, ""),
+    Promise("F", 5.2, ""),
     *(Promise(case, 0.60, "granian") for case in "ABCDEFGHIJ"),
     *(Promise(case, 1.0, figure="p99") for case in TO_UVICORN),
     *(Promise(case, 1.0, server="flowserve-pure") for case in "ABEG"),
