@@ -25,7 +25,7 @@ _left_behind: list[asyncio.Task[Any]] = []
 
 
 _EXHAUSTED = "socket.accept() out of system resource"
-"""What asyncio says for each connection that waits when there are no more descriptors; it tries again after a second."""
+"""What asyncio says when there are no more descriptors, for each connection that waits, and again a second later."""
 
 
 class _ExceptionHandler:
