@@ -159,7 +159,7 @@ async def test_code_and_reason(role):
             await within(ws.receive())
         assert caught.value.rcvd == Close(4001, "because")
         assert (ws.close_code, ws.close_reason) == (4001, "because")
-        assert await peer.close_frame() == (4001, "")
+        assert await peer.close_frame() == (4001, "because")
     async with open_ends(role, close_timeout=0.05) as (ws, peer):
         closing = asyncio.ensure_future(ws.close(4002, "my own"))
         assert await peer.close_frame() == (4002, "my own")
