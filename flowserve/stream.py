@@ -16,8 +16,8 @@ class Peer(NamedTuple):
     """The ASGI tls extension; None without TLS."""
 
     def __str__(self) -> str:
-        if self.client is None:
-            return "unix"
+        if self.client is None:  # over TCP it had left before its address could be asked for
+            return "unknown" if self.server is not None and self.server[1] is not None else "unix"
         host, port = self.client
         host = f"[{host}]" if ":" in host else host
         return f"{host}:{port}" if port else host  # of a proxy's client the port is seldom known

@@ -146,3 +146,10 @@ def test_what_many_clients_send_alike_is_held_once(loop: asyncio.AbstractEventLo
     one, other = headers(), headers()
     assert one == other
     assert [mine is yours for mine, yours in zip(one, other, strict=True)] == [True, False, False, False]
+
+
+def test_what_a_peer_is_called() -> None:
+    assert str(Peer(("127.0.0.1", 80), None, False)) == "127.0.0.1:80"
+    assert str(Peer(("::1", 80), None, False)) == "[::1]:80"
+    assert str(Peer(None, ("/tmp/socket", None), False)) == "unix"
+    assert str(Peer(None, ("127.0.0.1", 8000), False)) == "unknown"  # it has left already
