@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator
+from contextlib import suppress
 from contextvars import Context as Variables
 from threading import get_ident
 from time import perf_counter
@@ -368,7 +369,8 @@ class WebSocketCycle:
 
 
 # Of all connections' methods at once: a mark on each would take memory. asgiref's async_to_sync() warns without it.
-markcoroutinefunction(WebSocketCycle.send)
+with suppress(AttributeError):  # compiled functions can't be marked in Python 3.10
+    markcoroutinefunction(WebSocketCycle.send)
 
 
 async def _failed(error: Exception) -> None:
