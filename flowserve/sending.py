@@ -23,7 +23,7 @@ _OPEN = int(State.OPEN)
 
 _WRITE_MARK = 65536  # bytes that wait to be written together, or are written without letting others run, at the most
 _WRITE_COST = 1024  # bytes that take about as long as a write takes in any case
-_HOLD = 0.02  # seconds between writes while more input waits: several times what an echo of 32 small messages takes
+_HOLD = 0.05  # seconds between writes while more input waits: many times what an echo of 32 small messages takes
 
 
 class Sender(Receiver):

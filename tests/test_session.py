@@ -388,7 +388,7 @@ def test_nothing_is_held_for_longer_than_a_moment(loop: ClockLoop, make: Make) -
     for step in range(4):
         session.send_text(str(step))
         assert wire.sent() == b"\x81\x01%d" % step
-        time.sleep(0.03)
+        time.sleep(0.06)
 
 
 def test_what_is_published_leaves_at_the_end_of_the_turn(loop: ClockLoop, make: Make) -> None:

@@ -387,7 +387,10 @@ def _fields(headers: Any) -> list[tuple[bytes, bytes]]:
 
 def _payload(message: dict[str, Any]) -> str | bytes:
     """What a websocket.send carries, its type normalised."""
-    text, data = message.get("text"), message.get("bytes")
+    text = message.get("text")
+    if type(text) is str and len(message) == 2:  # the usual one: beside its type there is nothing else
+        return text
+    data = message.get("bytes")
     if (text is None) == (data is None):
         raise ASGIMisuse("'websocket.send' takes exactly one of 'text' and 'bytes'")
     if text is None:
