@@ -297,8 +297,8 @@ class HTTPCycle(Outgoing):
             logs.access_http(peer, request.method, target, request.http_version, self._status, seconds)
 
     def has_ended(self) -> bool:
-        """Whether receive() gives the disconnect, once the body is taken."""
-        return self._disconnected or self._complete or self._left
+        """Whether the client has left, for all that is known: not when it merely has the whole response."""
+        return self._disconnected or self._left
 
     def app_done(self, failed: bool) -> None:
         """The application has returned, or raised (`failed`)."""

@@ -40,6 +40,7 @@ cdef class WebSocketCycle:
     cpdef _refuse(self, int status, str detail)
     cpdef _end(self, int status)
     cpdef _time_out(self)
+    cpdef bint is_unheard(self) except -1
     @cython.locals(session=Session)
     cpdef bint has_ended(self) except -1
     cpdef _log_close(self, Session session)

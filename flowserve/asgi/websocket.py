@@ -103,7 +103,7 @@ class WebSocketCycle:
         self._session: Session | None = None
         self._state = _CONNECTING
         self._greeted = False
-        self._told = False  # receive() has given websocket.disconnect
+        self._told = False  # the application knows of the end, by websocket.disconnect or an exception
         self._deny_status = 0
         self._denied = False  # the head of its own response is on its way
         self._started_at = perf_counter()
@@ -180,15 +180,20 @@ class WebSocketCycle:
         try:
             drain = self._send(message)
         except Exception as error:
+            self._told = self._told or isinstance(error, ClientDisconnected)
             return _failed(error)
         return DONE if drain is None else drain
 
     async def _send_in_line(self, message: dict[str, Any]) -> None:
         """Send when it is awaited, not before: where one message may take long to compress the next has its place in
         line then, and from another thread it must be the event loop's that sends."""
-        drain = self._send(message)
-        if drain is not None:
-            await drain
+        try:
+            drain = self._send(message)
+            if drain is not None:
+                await drain
+        except ClientDisconnected:
+            self._told = True
+            raise
 
     def _send(self, message: dict[str, Any]) -> Awaitable[None] | None:
         """Send. Returns what to wait for before more is welcome."""
@@ -250,6 +255,7 @@ class WebSocketCycle:
         self._wake()
         take = message.get(TAKE_SESSION)
         if take is not None:
+            self._told = True  # of the end the session will tell
             take(session, stream.switching)
         if self._context.config.access_log:
             logs.access_websocket_open(self._name(), self._target(), subprotocol)
@@ -320,6 +326,10 @@ class WebSocketCycle:
         wake(waiters)
 
     # The end
+
+    def is_unheard(self) -> bool:
+        """Whether the connection is gone, and the application, which could know it from receive(), has not asked."""
+        return self._session is not None and self._session.lost and not self._told
 
     def has_ended(self) -> bool:
         """Whether receive() gives the disconnect, when all messages are taken."""

@@ -84,13 +84,14 @@ def tokens(value: bytes) -> list[bytes]:
 
 
 def as_bytes(value: Any, name: str) -> bytes:
-    """Return what an application hands over as exactly bytes, which compiled code insists on.
+    """Return what an application hands over as exactly bytes, which compiled code insists on: whatever has a buffer,
+    and of a subclass what it holds.
 
-    Raises ASGIMisuse, with the `name` of the thing, for anything but bytes, bytearray and memoryview, and what is made
-    of them.
+    Raises ASGIMisuse, with the `name` of the thing, for what has none.
     """
     if type(value) is bytes:
         return value
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value)
-    raise ASGIMisuse(f"{name} must be bytes, not {type(value).__name__}")
+    try:
+        return memoryview(value).tobytes()
+    except TypeError:
+        raise ASGIMisuse(f"{name} must be bytes, not {type(value).__name__}") from None

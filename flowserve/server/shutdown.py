@@ -21,6 +21,8 @@ from flowserve.session import Session
 
 _POLL = 0.02
 """Seconds between looks at what is still open."""
+_UNHEARD = 3.0
+"""Seconds for applications whose WebSocket is gone, and that do not ask: they wait for something else, for ever."""
 _SAY = 1.0
 """Seconds of waiting after which it is said what for."""
 _CUT = 0.5
@@ -69,13 +71,15 @@ class Shutdown:
         context, seconds = self._context, self._context.config.timeout_graceful_shutdown
         await drain(context, context.config.timeout_drain, lambda: self._forced)
         end = context.loop.time() + seconds
+        give_up = context.loop.call_later(_UNHEARD, self._cancel_unheard)
         await self._wait(self._nothing_open, end, self._waiting_for)
+        give_up.cancel()
         await self._cut()
         await self._end_lifespan(lifespan, max(end, context.loop.time() + lifespan_seconds(context.config)))
 
     def say(self, what: str) -> None:
         """Log what is waited for."""
-        logger.info("Waiting for %s%s%s", what, self._where, self._hint)
+        logger.info("Waiting for %s%s", what, self._hint or self._where)
 
     async def _wait(self, done: Callable[[], bool], end: float, what: Callable[[], str] | None = None) -> None:
         """Wait until `done()` or `end`, if it may take long with a word on `what` for."""
@@ -85,6 +89,11 @@ class Shutdown:
                 self.say(what())
                 what = None
             await asyncio.sleep(_POLL)
+
+    def _cancel_unheard(self) -> None:
+        for call in list(self._context.tasks):
+            if isinstance(call, WebSocketCycle) and call.is_unheard():
+                self._context.cancel_call(call)
 
     def _nothing_open(self) -> bool:
         return not self._context.live and not self._context.tasks

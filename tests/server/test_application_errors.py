@@ -478,3 +478,17 @@ async def test_a_plain_function_is_told_in_a_line(serve, connect, logs):
 async def test_a_plain_function_does_not_start(serve, mode):
     with pytest.raises(flowserve.ConfigError, match="can't be awaited"):
         await serve(Plain(), lifespan=mode)
+
+
+@pytest.mark.app_fails
+async def test_anothers_disconnect_behind_a_complete_response_is_told(serve, connect, logs):
+    """A framework's handler of errors has sent its 500, and raises what was behind it."""
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 500, "headers": []})
+        await send({"type": "http.response.body", "body": b"Internal Server Error"})
+        raise WebSocketDisconnect(1006)
+
+    client = await connect(await serve(app))
+    assert (await client.get()).status == 500
+    await until(lambda: logs.errors == ["flowserve: Exception in the application"])

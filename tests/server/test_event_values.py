@@ -38,6 +38,13 @@ class Kind(str, enum.Enum):
 class Bytes(bytes):
     __slots__ = ()
 
+    def __bytes__(self) -> bytes:
+        return b"not what it holds"
+
+
+def octets(data: bytes) -> Any:
+    return array.array("B", data)
+
 
 class Array(bytearray):
     __slots__ = ()
@@ -65,7 +72,7 @@ def words(data: bytes) -> memoryview:
     return memoryview(array.array("I", data))
 
 
-BUFFERS: list[Callable[[bytes], Any]] = [bytes, Bytes, bytearray, Array, memoryview, scattered, words]
+BUFFERS: list[Callable[[bytes], Any]] = [bytes, Bytes, bytearray, Array, memoryview, scattered, words, octets]
 EVENTS: list[Callable[[dict[str, Any]], Any]] = [dict, Event, OrderedDict]
 pytestmark = pytest.mark.both_loops
 

@@ -556,3 +556,26 @@ async def test_command_serves(command, loop):
 async def test_shutdown_with_no_connection(serve):
     server = await serve(echo, timeout_graceful_shutdown=10)
     await within(server.server.shutdown(), 2)
+
+
+async def test_an_application_that_does_not_ask_does_not_hold_the_end(serve, connect):
+    """Its WebSocket is gone, and it waits for something else: as one that only passes on what is published."""
+    cancelled = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    server = await serve(app, timeout_graceful_shutdown=9)
+    client = await connect(server)
+    await client.upgrade()
+    client.leave()
+    began = time.monotonic()
+    await within(server.server.shutdown())
+    assert cancelled.is_set()
+    assert time.monotonic() - began < 8  # it takes three seconds
