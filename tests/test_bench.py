@@ -207,7 +207,7 @@ async def test_wrong_echoes(serve, act, seen):
     status, told = await measure(server.ws_url, *options)
     if "unasked" in seen:  # where it comes behind the next message it is taken for the echo of that, and so on
         seen = {**seen, "wrong": told["messages"]["wrong"]}
-        assert seen["wrong"] in (0, 4)
+        assert seen["wrong"] in range(5)
     assert (status, told["messages"]) == (1, good | seen)
 
 
