@@ -3,7 +3,7 @@ cimport cython
 from flowserve.timers cimport Timers
 
 cdef class Context:
-    cdef readonly object app, config, loop, outbox, draining, variables
+    cdef readonly object app, config, decoding, loop, outbox, draining, variables
     cdef readonly Timers timers
     cdef public object gate, metrics, on_enough, root_path
     cdef public dict refusals, state

@@ -17,6 +17,7 @@ from asgiref.typing import ASGI3Application
 
 from flowserve.application import App, Call, Invocation
 from flowserve.config import Config
+from flowserve.decoding import DecodingQueue
 from flowserve.logs import logger
 from flowserve.timers import Timers
 
@@ -56,6 +57,7 @@ class Household(Protocol):
     loop: asyncio.AbstractEventLoop
     outbox: Any
     timers: Timers
+    decoding: DecodingQueue
     live: set[Any]
 
 
@@ -84,6 +86,7 @@ class Context:
         "app",
         "config",
         "cutting",
+        "decoding",
         "draining",
         "enough",
         "gate",
@@ -114,6 +117,7 @@ class Context:
         self.loop = loop
         self.outbox = outbox
         self.timers = Timers(loop)
+        self.decoding = DecodingQueue(loop)
         self.draining = asyncio.Event()
         self.variables = copy_context()
         self.variables.run(_draining.set, self.draining)

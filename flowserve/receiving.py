@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from flowserve.context import Household
     from flowserve.stream import Stream
 
-_READ_MARK = 65536  # bytes of complete messages: above it reading stops, at half of it it goes on
-
 
 class Receiver(Writer):
     """Reading stops while the queue is full; whoever is in `wait()` is woken when something has come."""
 
-    __slots__ = ("_loop", "_max_queue", "_reading", "_waiter", "_waiters", "context")
+    __slots__ = ("_loop", "_queued", "_reading", "_waiter", "_waiters", "context")
 
     def __init__(self, connection: Connection, stream: Stream, context: Household) -> None:
         super().__init__(connection, stream, context.outbox)
         self.context = context
         self._loop = context.loop
-        self._max_queue = context.config.ws_max_queue
+        connection.max_waiting = context.config.ws_max_queue
+        connection.share(context.decoding)
         self._reading = True
+        self._queued = False  # in context.decoding
         self._waiter: asyncio.Future[None] | None = None  # in wait(): nearly always one at most
         self._waiters: list[asyncio.Future[None]] | None = None  # the others
 
@@ -60,7 +60,7 @@ class Receiver(Writer):
         """Return the next message. IndexError when none is waiting."""
         connection = self.connection
         message = connection.take()
-        if not self._reading and not self._full(2):
+        if not self._reading and not connection.is_full(2):
             self.resume_reading()
         return message
 
@@ -70,13 +70,17 @@ class Receiver(Writer):
         self.stream.pause_reading()
 
     def resume_reading(self) -> None:
-        """Let them come again."""
-        self._reading = True
-        self.stream.resume_reading()
+        """Let them come again, behind those that have come but are not decoded yet."""
+        if not self.connection.held:
+            self._reading = True
+            self.stream.resume_reading()
+        elif not self._queued:
+            self._queued = True
+            self.context.decoding.add(self)
 
-    def _full(self, part: int) -> bool:
-        connection = self.connection
-        return connection.waiting > self._max_queue // part or connection.waiting_size > _READ_MARK // part
+    def decode_on(self) -> None:
+        """Decode more of what has come."""
+        raise NotImplementedError
 
     def wake(self) -> None:
         """Have whoever is in `wait()` look again."""

@@ -28,8 +28,9 @@ cdef class Session(Sender):
     cdef bint _expired(self) except -1
     cdef _set_deadline(self, double deadline)
 
-    @cython.locals(connection=Connection, messages="long long", state=int)
+    @cython.locals(connection=Connection, messages="long long", state=int, held=bint)
     cpdef data_received(self, bytes data)
+    cpdef decode_on(self)
     cdef _ended(self)
 
     cpdef on_deadline(self, double now)

@@ -91,17 +91,21 @@ class Session(Sender):
         connection = self.connection
         if connection.waiting:
             return True
+        if connection.held and self.context.decoding.left > 0:
+            self.data_received(b"")
+            if connection.waiting:
+                return True
         if connection.ended:
             self._answer()
             return True
-        return self._lost or connection.state != _OPEN
+        return (self._lost and not connection.held) or connection.state != _OPEN
 
     def take_part(self) -> str | bytes:
         """Return what has come of the next message, which is still coming; `take()` will give the rest."""
         part = self.connection.take_part()
         if self._idle_timeout:
             self._life.active_at = self._loop.time()
-        if not self._reading and not self._full(2):
+        if not self._reading and not self.connection.is_full(2):
             self.resume_reading()
         return part
 
@@ -172,12 +176,18 @@ class Session(Sender):
         connection = self.connection
         messages = connection.messages_in
         state = connection.state
+        held = connection.held
         self._life.active = True
         connection.feed(data)
+        if held or connection.held:  # then reading waits for the decoding
+            if self._reading:
+                self.pause_reading()
+            if not connection.is_full(2):
+                self.resume_reading()
         if connection.messages_in != messages:
             if self._idle_timeout:
                 self._life.active_at = self._loop.time()
-            if self._reading and self._full(1) and connection.state == _OPEN:
+            if self._reading and connection.is_full():
                 self.pause_reading()
             self.wake()
         elif self.monitor is not None:
@@ -190,6 +200,11 @@ class Session(Sender):
             self.stream.read_into(connection)
         if connection.output_size or connection.state != state:
             self.flush()
+
+    def decode_on(self) -> None:
+        """Decode more of what has come, as `context.decoding` has room for it."""
+        self._queued = False
+        self.data_received(b"")
 
     def _ended(self) -> None:
         """The peer's end has come in: answer it now, or when the messages before it have been taken, but not much

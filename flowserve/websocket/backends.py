@@ -25,10 +25,12 @@ class Compressor(Protocol):
 class Decompressor(Protocol):
     """zlib's decompression object."""
 
-    eof: bool
-    unused_data: bytes
-    unconsumed_tail: bytes
-
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    @property
+    def unconsumed_tail(self) -> bytes: ...
     def decompress(self, data: Data, max_length: int = ..., /) -> bytes: ...
 
 

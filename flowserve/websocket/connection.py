@@ -14,7 +14,9 @@ from io import BytesIO, StringIO
 from typing import TYPE_CHECKING, Any
 
 from flowserve.errors import InvalidText, PayloadTooBig, ProtocolError
+from flowserve.websocket.budget import Budget
 from flowserve.websocket.constants import MAX_CONTROL_PAYLOAD, CloseCode, Opcode, State, is_sendable
+from flowserve.websocket.deflate import INFLATE_MARK
 from flowserve.websocket.frames import FrameDecoder, encode_frame
 from flowserve.websocket.mask import Store
 from flowserve.websocket.output import Output
@@ -39,6 +41,14 @@ _MAX_CONTROL_PAYLOAD = int(MAX_CONTROL_PAYLOAD)
 _STORE_MARK = 65536  # bytes that are missing of a frame: from here on its payload gets a store
 _LATE_COST = 128  # bytes that a message takes beside its own
 _INBOX_MARK = 64  # messages taken: from here on the inbox forgets their places while others wait
+_FULL_MARK = 65536  # characters or bytes of messages that wait: above it decoding stops, where `max_waiting` is set
+_FRAME_COST = 256  # of the budget
+_MESSAGE_COST = 256  # of the budget: whoever takes it has work with it
+_INFLATE_COST = 1024  # of the budget, beside what comes out
+_INFLATE_MARK = INFLATE_MARK
+_LEAST_INFLATED = 4096  # bytes, even where the budget has less left
+
+_unlimited = Budget()
 
 
 class Connection(Output):
@@ -46,6 +56,10 @@ class Connection(Output):
 
     In: `feed(data)`; then `take()` gives the complete messages, and `ended` says that none will follow, with
     `close_code` and `close_reason` saying why. Out: as in Output, and `close`.
+
+    Where `max_waiting` is set, no more is decoded while more messages than that wait, or more than 64 KiB of them; and
+    no more at once than the budget allows that was set by `share()`. `held` says that bytes have come which are not
+    decoded for either reason: `feed(b"")` goes on with them.
 
     `state` is State.OPEN until this end's close frame is made, CLOSING until the peer's has come too, then CLOSED.
     `waiting` and `waiting_size` count the messages that `take()` would give, and their length (characters or bytes).
@@ -57,10 +71,13 @@ class Connection(Output):
 
     __slots__ = (
         "_answer",
+        "_budget",
         "_compressed",
         "_decoder",
         "_frames",
         "_inbox",
+        "_inflating",
+        "_last_piece",
         "_max_frames",
         "_max_size",
         "_opcode",
@@ -74,7 +91,9 @@ class Connection(Output):
         "close_code",
         "close_reason",
         "ended",
+        "held",
         "late_room",
+        "max_waiting",
         "messages_in",
         "other_pongs",
         "peer_close",
@@ -96,6 +115,11 @@ class Connection(Output):
         self._taken = 0  # of the inbox: they are replaced by None
         self._opcode = 0  # of the message being assembled; 0 for none
         self._compressed = False
+        self._inflating = False  # a piece of the message is inflated in part
+        self._last_piece = False  # and it is the last one
+        self._budget = _unlimited
+        self.held = False
+        self.max_waiting = 0
         self._frames = 0
         self._size = 0
         self._parts: StringIO | BytesIO | None = None
@@ -130,16 +154,31 @@ class Connection(Output):
 
     # In
 
+    def share(self, budget: Budget) -> None:
+        """Decode no more at once than `budget` allows, which other connections may share."""
+        self._budget = budget
+
     def feed(self, data: bytes) -> None:
         """Take bytes from the peer; never raises for what they say. Nothing counts behind the peer's close frame."""
         if self.peer_closed:
             return
         self._decoder.feed(data)
+        self._budget.begin()
         try:
             self._run()
         except ProtocolError as error:
             self._fail(error.close_code, error.reason)
             self._run()  # the peer's close frame may be there already
+        self._budget.end()
+
+    def is_full(self, part: int = 1) -> bool:
+        """Whether so much waits to be taken that no more is decoded; `part` is 2 for half of that."""
+        return (
+            self.max_waiting > 0
+            and (self.waiting > self.max_waiting // part or self.waiting_size > _FULL_MARK // part)
+            and self.state == _OPEN
+            and not self.ended
+        )
 
     def storing(self) -> bool:
         """Whether what comes next belongs to a large payload: it may be put into `room()` instead of being fed."""
@@ -195,7 +234,17 @@ class Connection(Output):
 
     def _run(self) -> None:
         decoder = self._decoder
-        while not self.peer_closed and decoder.next():
+        budget = self._budget
+        while not self.peer_closed:
+            if budget.allowance <= 0 or self.is_full():
+                self.held = self._inflating or decoder.has_more()
+                return
+            if self._inflating:
+                self._inflate(b"", self._last_piece)
+                continue
+            if not decoder.next():
+                break
+            budget.allowance -= _FRAME_COST
             if self.ended:  # by an error of the peer: pass over everything but its close frame
                 self.peer_closed = decoder.opcode == _CLOSE
                 if self.peer_closed:
@@ -208,6 +257,7 @@ class Connection(Output):
                 self._whole()
             else:
                 self._piece()
+        self.held = False
 
     def _control(self) -> None:
         payload = self._decoder.payload()
@@ -244,6 +294,7 @@ class Connection(Output):
 
     def _end(self, code: int, reason: str, answer: bytes) -> None:
         self.ended = True
+        self._inflating = False
         self._parts = self._store = None
         self._tail = b""
         if self.state == _OPEN:
@@ -275,27 +326,48 @@ class Connection(Output):
         if decoder.first:
             self._begin()
         done = decoder.last and decoder.fin
+        if self._compressed:
+            self._inflate(decoder.payload(), done)
+            return
         if self._store is None:
             self._add(decoder.payload(), done)
         else:
             decoder.store(self._store)
             if self._opcode == _TEXT and not self._store.ascii:
                 self._spill(done)
-        if done:
-            message = self._parts.getvalue() if self._store is None else self._store.whole()  # type: ignore[union-attr]
-            self._parts = self._store = None
-            self._opcode = 0
-            self._deliver(message, self._size)
+            elif done:
+                self._complete(self._store.whole())
+
+    def _inflate(self, payload: bytes, done: bool) -> None:
+        """Inflate a piece of the message, or the rest of one, as far as the budget allows; `done` says that it is the
+        last piece."""
+        deflate: PerMessageDeflate = self.deflate  # type: ignore[assignment]
+        most = min(max(self._budget.allowance, _LEAST_INFLATED), _INFLATE_MARK)
+        limit = self._max_size - self._size
+        inflated = deflate.go_on(limit, most) if self._inflating else deflate.inflate(payload, limit, done, most)
+        self._budget.allowance -= len(inflated) + _INFLATE_COST
+        self._inflating = deflate.unfinished
+        self._last_piece = done
+        self._add(inflated, done and not self._inflating)
 
     def _add(self, payload: bytes, done: bool) -> None:
-        """Add a piece of the message to its parts."""
-        if self.deflate is not None and self._compressed:
-            payload = self.deflate.inflate(payload, self._max_size - self._size, done)
+        """Add a piece of the message to its parts; `done` says that it is the last one."""
         self._size += len(payload)
         text = self._opcode == _TEXT
+        piece: str | bytes = self._decode(payload, done) if text else payload
         if self._parts is None:
+            if done:
+                self._complete(piece)
+                return
             self._parts = StringIO() if text else BytesIO()
-        self._parts.write(self._decode(payload, done) if text else payload)  # type: ignore[arg-type]
+        self._parts.write(piece)  # type: ignore[arg-type]
+        if done:
+            self._complete(self._parts.getvalue())
+
+    def _complete(self, message: str | bytes) -> None:
+        self._parts = self._store = None
+        self._opcode = 0
+        self._deliver(message, self._size)
 
     def _spill(self, done: bool) -> None:
         """Go on with parts instead of the store: for text that is not ASCII, or when a part was asked for."""
@@ -340,6 +412,7 @@ class Connection(Output):
     def _deliver(self, message: str | bytes, size: int) -> None:
         self.messages_in += 1
         self.bytes_in += size
+        self._budget.allowance -= _MESSAGE_COST
         if self.state != _OPEN:
             if self.late_room <= 0:  # nobody is to read it (RFC 6455 section 1.4)
                 return

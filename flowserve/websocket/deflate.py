@@ -11,7 +11,6 @@ import functools
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Literal
 
 from flowserve.errors import PayloadTooBig, ProtocolError
@@ -54,7 +53,11 @@ _TAIL = b"\x00\x00\xff\xff"  # of the empty block that ends a message, which doe
 _FINAL = b"\x01\x00\x00\xff\xff"  # an empty final block: zlib says `eof` behind it only if the message was whole
 _EMPTY = b"\x00"  # an empty message (RFC 7692 section 7.2.3.6)
 _SLICE = 65536  # bytes read at once: bounds what zlib copies when it leaves some of them unread
-_CHUNK = 262144  # bytes written at once
+INFLATE_MARK = 262144
+"""Bytes that are inflated at once, at the most."""
+_EMPTY_FINAL = b"\x03\x00"  # a final block that holds nothing, with the bits up to the next byte
+_MAX_SKIPPED = 128  # bytes of such blocks at once: they take as long as other steps
+_MAX_BLOCKS = 4  # final blocks at once
 _MAX_RESTARTS = 1024  # final blocks in one message; each costs a new decompressor, so that two bytes could cost much
 
 
@@ -135,16 +138,21 @@ class PerMessageDeflate:
     """
 
     __slots__ = (
+        "_final",
         "_final_seen",
         "_history",
         "_keep",
+        "_later",
         "_library",
+        "_looks_back",
+        "_rest",
         "_restarts",
         "_stream",
         "_takeover",
         "_threshold",
         "_window_bits",
         "deflater",
+        "unfinished",
     )
 
     def __init__(
@@ -164,6 +172,12 @@ class PerMessageDeflate:
         self._history: bytearray | None = None
         self._keep = False
         self._final_seen = False
+        self._looks_back = False  # in this message a block behind a final one did
+        # Of the piece that is inflated just now: what is still to be read at once, what behind that.
+        self._rest: Data | None = None
+        self._later: memoryview | None = None
+        self._final = False
+        self.unfinished = False
         self._restarts = 0  # in this message
         wanted = (settings.level, window_bits, settings.mem_level)
         self.deflater = Deflater(*wanted, True, self._library) if takeover else _shared_deflater(*wanted, self._library)
@@ -176,40 +190,97 @@ class PerMessageDeflate:
         """Return a whole message's payload, compressed; see Deflater."""
         return self.deflater.compress(data)
 
-    def inflate(self, data: Data, limit: int, final: bool = False) -> bytes:
+    def inflate(self, data: Data, limit: int, final: bool = False, most: int = INFLATE_MARK) -> bytes:
         """Inflate the next piece of a message's payload; `final` says that it is the last one.
 
-        Pieces may be of any length and any number. Raises PayloadTooBig when more than `limit` bytes would come out of
-        this piece, and ProtocolError for what is not DEFLATE or, without takeover, stops short of its end. After an
-        error this object is of no more use.
+        Pieces may be of any length and any number. Returns what comes out of it, or the first bytes of that, at most
+        `most`: then the piece is `unfinished`, and `go_on()` gives the rest. Raises PayloadTooBig when more than
+        `limit` bytes would come out, and ProtocolError for what is not DEFLATE or, without takeover, stops short of its
+        end. After an error this object is of no more use.
         """
         if final:
             data = b"".join((data, _TAIL if self._takeover else _TAIL + _FINAL))
         if self._stream is None:
             # In the shared context too never one that has a past: a peer could point back into another's messages.
             self._stream = self._library.decompressor(self._window_bits, b"")
-        self._keep = self._final_seen or not final or len(data) > _SLICE
+        self._final = final
+        self._keep = self._final_seen or not final
+        if len(data) > _SLICE:
+            view = memoryview(data)
+            data, self._later = view[:_SLICE], view[_SLICE:]
+        self._rest = data
+        return self.go_on(limit, most)
+
+    def go_on(self, limit: int, most: int = INFLATE_MARK) -> bytes:
+        """Return more of the piece that is `unfinished`; as `inflate()`."""
+        stream, data = self._stream, self._rest
+        most = min(limit + 1, most)  # never 0, which means no limit to zlib
         try:
-            if len(data) <= _SLICE:
-                out = self._inflate_slice(data, limit)
+            if stream.eof:  # type: ignore[union-attr]
+                out, rest = self._begin_again(data, most)  # type: ignore[arg-type]
             else:
-                view = memoryview(data)
-                buffer = BytesIO()
-                for start in range(0, len(view), _SLICE):
-                    buffer.write(self._inflate_slice(view[start : start + _SLICE], limit - buffer.tell()))
-                out = buffer.getvalue()
-        except self._library.error:
+                out = stream.decompress(data, most)  # type: ignore[union-attr,arg-type]
+                rest = _rest(stream, len(out) == most)  # type: ignore[arg-type]
+                if self._keep or rest is not None:
+                    self._remember(out)
+        except (zlib.error, self._library.error):
             raise ProtocolError("compressed message is not valid DEFLATE") from None
-        if final:
+        if len(out) > limit:
+            raise PayloadTooBig("compressed message inflates to more than the limit")
+        if rest is None and self._later is not None:
+            rest = self._later[:_SLICE]
+            self._later = self._later[_SLICE:] if len(self._later) > _SLICE else None
+        self._rest = rest
+        self.unfinished = rest is not None
+        if self._final and not self.unfinished:
             self._end_message()
         return out
 
-    def finish(self, limit: int) -> bytes:
-        """End a message whose pieces have all been inflated without `final`; return the rest of it."""
-        return self.inflate(b"", limit, True)
+    def _begin_again(self, data: Data, most: int) -> tuple[bytes, Data | None]:
+        """Go on behind a final block (RFC 7692 section 7.2.3.4): a new stream, with the old one's window.
+
+        Two bytes can be such a block, so a new stream has to cost little. A window costs more than all else: there is
+        none until a block refers to what came before it. And zlib's own streams are the cheapest to make.
+        """
+        self._final_seen = self._takeover
+        if empty := _empty_blocks(data):
+            return b"", data[empty:] or None
+        out, fresh = bytearray(), bytearray()
+        rest: Data | None = data
+        for _ in range(_MAX_BLOCKS):
+            if rest is None or most <= 0:
+                break
+            self._restarts += 1
+            if self._restarts > _MAX_RESTARTS:
+                raise ProtocolError("compressed message has too many final blocks")
+            if self._looks_back:
+                self._remember(fresh)
+                fresh.clear()
+                stream = zlib.decompressobj(-self._window_bits, zdict=self._history or b"")
+                inflated = stream.decompress(rest, most)
+            else:
+                stream = zlib.decompressobj(-self._window_bits)
+                try:
+                    inflated = stream.decompress(rest, most)
+                except zlib.error:
+                    self._looks_back = True
+                    continue
+                if not stream.eof:  # what follows may refer to what came before
+                    self._looks_back = True
+                    continue
+            self._stream = stream
+            out += inflated
+            fresh += inflated
+            rest = _rest(stream, len(inflated) == most)
+            most -= len(inflated)
+            if not stream.eof:
+                break
+        self._remember(fresh)
+        return bytes(out), rest
 
     def _end_message(self) -> None:
         self._restarts = 0
+        self._looks_back = False
         if self._takeover:
             if not self._final_seen:
                 self._history = None
@@ -219,45 +290,9 @@ class PerMessageDeflate:
         if not whole:
             raise ProtocolError("compressed message stops short of its end")
 
-    def _inflate_slice(self, data: Data, limit: int) -> bytes:
-        out, rest = self._step(data, limit)
-        if rest is None:
-            return out
-        buffer = BytesIO()  # grows in place, and gives its bytes away without a copy
-        buffer.write(out)
-        while rest is not None:
-            out, rest = self._step(rest, limit - buffer.tell())
-            buffer.write(out)
-        return buffer.getvalue()
-
-    def _step(self, data: Data, limit: int) -> tuple[bytes, bytes | None]:
-        """Inflate some of `data`; return it with what is still to be read, or with None when that is all."""
-        stream = self._stream
-        assert stream is not None
-        if stream.eof:
-            stream = self._restart()
-        most = min(limit + 1, _CHUNK)  # never 0, which means no limit to zlib
-        out = stream.decompress(data, most)
-        if len(out) > limit:
-            raise PayloadTooBig("compressed message inflates to more than the limit")
-        if stream.eof:
-            rest = stream.unused_data or None
-        else:
-            rest = stream.unconsumed_tail if len(out) == most else None
-        if self._keep or rest is not None:
-            self._remember(out)
-        return out, rest
-
-    def _restart(self) -> Decompressor:
-        """Go on behind a final block (RFC 7692 section 7.2.3.4): a new stream, with the old one's window."""
-        self._restarts += 1
-        if self._restarts > _MAX_RESTARTS:
-            raise ProtocolError("compressed message has too many final blocks")
-        self._final_seen = self._takeover
-        self._stream = self._library.decompressor(self._window_bits, bytes(self._history or b""))
-        return self._stream
-
-    def _remember(self, out: bytes) -> None:
+    def _remember(self, out: Data) -> None:
+        if not out:
+            return
         size = 1 << self._window_bits
         if self._history is None or len(out) >= size:
             self._history = bytearray(out[-size:])
@@ -266,3 +301,19 @@ class PerMessageDeflate:
         if surplus > 0:
             del self._history[:surplus]
         self._history += out
+
+
+def _rest(stream: Decompressor, full: bool) -> Data | None:
+    """What a stream has not read; None when it has all, and nothing more to give; `full` says that it gave all that was
+    asked for."""
+    if stream.eof:
+        return stream.unused_data or None
+    return stream.unconsumed_tail if full else None
+
+
+def _empty_blocks(data: Data) -> int:
+    """The length of the final blocks that `data` begins with and that hold nothing, as far as they are looked at."""
+    at = 0
+    while data[at : at + 2] == _EMPTY_FINAL and at < _MAX_SKIPPED:
+        at += 2
+    return at

@@ -17,6 +17,7 @@ cdef class FrameDecoder:
 
     cpdef feed(self, bytes data)
     cpdef bint next(self) except -1
+    cpdef bint has_more(self) except -1
 
     @cython.locals(data="const unsigned char *")
     cpdef bytes payload(self)

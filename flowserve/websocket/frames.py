@@ -77,9 +77,9 @@ class FrameDecoder:
         self.last = False
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes of the stream. All pieces of the bytes before must have been taken with `next()`."""
-        if self._end:  # at most an incomplete header, or control frame
-            data = self._data + data
+        """Take the next bytes of the stream. The piece that `next()` has moved on to must have been taken."""
+        if self._end:  # an incomplete header or control frame, or what was not looked at yet
+            data = self._data[self._pos :] + data if self._pos else self._data + data
         self._data = data
         self._pos = 0
         self._end = len(data)
@@ -105,6 +105,10 @@ class FrameDecoder:
         self.first = True
         self._take(self.size)
         return True
+
+    def has_more(self) -> bool:
+        """Whether there is something that `next()` has not looked at."""
+        return self._pos < self._end or self._landed > 0
 
     def payload(self) -> bytes:
         """Return the piece's bytes, unmasked."""

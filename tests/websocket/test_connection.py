@@ -13,6 +13,7 @@ from helpers import MASK, close_payload, frame, masked
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from flowserve.websocket.budget import Budget
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role, State
 from flowserve.websocket.deflate import DeflateParameters, DeflateSettings, PerMessageDeflate
@@ -655,6 +656,92 @@ def test_any_reason_fits(reason: str) -> None:
     assert sent == reason or len(reason[: len(sent) + 1].encode()) > 123
 
 
+# What waits, and what is done at once
+
+
+def test_no_more_is_decoded_than_may_wait() -> None:
+    conn = connection()
+    conn.max_waiting = 2
+    conn.feed(b"".join(frame(1, b"%d" % i) for i in range(5)) + frame(9, b"!") + frame(1, b"x")[:3])
+    assert (conn.waiting, conn.held, conn.is_full(), output(conn)) == (3, True, True, b"")
+    assert messages(conn) == ["0", "1", "2"]
+    conn.feed(b"")
+    assert (conn.waiting, conn.held, output(conn)) == (2, False, b"\x8a\x01!")
+    conn.feed(frame(1, b"x")[3:])
+    assert messages(conn) == ["3", "4", "x"]
+
+
+def test_no_more_bytes_are_decoded_than_may_wait() -> None:
+    conn = connection(deflate=True)
+    conn.max_waiting = 100
+    client = connection(CLIENT, deflate=True)
+    for _ in range(9):
+        client.send_binary(bytes(50_000))
+    conn.feed(output(client))
+    assert (conn.waiting, conn.waiting_size, conn.held) == (2, 100_000, True)
+
+
+def test_what_is_held_waits_for_the_end_of_the_connection_too() -> None:
+    """An error behind more messages than may wait is found when there is room for them."""
+    conn = connection()
+    conn.max_waiting = 1
+    conn.feed(frame(1, b"a") * 3 + frame(3) + frame(8, close_payload(1001)))
+    assert (conn.ended, conn.held) == (False, True)
+    assert messages(conn) == ["a", "a"]
+    conn.feed(b"")
+    assert (conn.ended, conn.close_code, conn.peer_closed, conn.held) == (True, 1002, True, False)
+
+
+def test_a_close_of_this_end_passes_over_what_is_held() -> None:
+    conn = connection()
+    conn.max_waiting = 1
+    conn.feed(frame(1, b"a") * 3 + frame(8, close_payload(1001)))
+    conn.close(1000)
+    conn.feed(b"")
+    assert (conn.state, conn.waiting, conn.held) == (State.CLOSED, 2, False)
+
+
+def test_inflation_stops_at_what_may_be_done_at_once() -> None:
+    conn = connection(deflate=True)
+    conn.share(Small(100_000))
+    client = connection(CLIENT, deflate=True)
+    client.send_binary(bytes(1 << 20))
+    conn.feed(output(client))
+    parts = 0
+    while conn.held:
+        assert 0 < conn.part_size <= 110_000 * (parts + 1)
+        conn.feed(b"")
+        parts += 1
+    assert parts > 8
+    assert messages(conn) == [bytes(1 << 20)]
+
+
+@pytest.mark.parametrize("piece", [frame(9), frame(1), frame(0, fin=False), frame(10, b"x" * 125)])
+def test_frames_cost_as_well(piece: bytes) -> None:
+    """However short they are, a read full of them does not hold up the event loop for long."""
+    conn = connection(max_frames=1 << 20)
+    conn.share(Small(1 << 20))
+    conn.feed(frame(1, fin=False) + frame(9) if piece == frame(0, fin=False) else b"")
+    conn.feed(piece * 20_000)
+    assert conn.held
+    calls = 1
+    while conn.held:
+        conn.feed(b"")
+        calls += 1
+    assert 5 <= calls <= 20
+
+
+def test_a_budget_is_had_back_when_half_is_used() -> None:
+    budget = Budget(1_000_000)
+    conns = [connection(), connection()]
+    for conn in conns:
+        conn.share(budget)
+    conns[0].feed(frame(9) * 1000)
+    assert budget.left == 1_000_000 - 256_000
+    conns[1].feed(frame(9) * 1000)
+    assert budget.left == 1_000_000
+
+
 # Pings and pongs
 
 
@@ -847,17 +934,38 @@ class Outcome(NamedTuple):
     answer: bytes
 
 
+class Small(Budget):
+    """The same in each call."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def begin(self) -> None:
+        self.allowance = self.most
+
+
 def outcome(
     chunks: Iterable[bytes],
     deflate: bool = False,
     max_size: int = 2000,
     give: Callable[[Connection, bytes], None] = Connection.feed,
+    allowance: int = 0,
 ) -> Outcome:
+    """With `allowance`, no more is decoded at once, and at most two messages wait."""
     conn = connection(max_size=max_size, max_frames=8, deflate=deflate)
+    if allowance:
+        conn.max_waiting = 1
+        conn.share(Small(allowance))
+    taken: list[Message] = []
     for chunk in chunks:
         give(conn, chunk)
+        while conn.held:
+            assert conn.waiting <= (2 if allowance else 0)
+            taken += messages(conn)
+            conn.feed(b"")
     return Outcome(
-        messages(conn),
+        taken + messages(conn),
         output(conn),
         conn.state,
         conn.ended,
@@ -955,12 +1063,27 @@ def test_one_chunk_equals_any_others(items: list[bytes], end: bytes, tail: bytes
 
 
 @given(
+    items=st.lists(messages_in_fragments() | controls, max_size=8),
+    end=ends,
+    cuts=st.lists(st.integers(0, 2**16), max_size=3),
+    allowance=st.integers(1, 2000),
+)
+@settings(deadline=None)
+def test_what_is_decoded_in_parts_equals_the_whole(
+    items: list[bytes], end: bytes, cuts: list[int], allowance: int
+) -> None:
+    wire = b"".join(items) + end
+    assert outcome(split(wire, cuts), allowance=allowance) == outcome([wire])
+
+
+@given(
     fragments=st.lists(bodies, min_size=1, max_size=5),
     cuts=st.lists(st.integers(0, 2**16), max_size=10),
     broken=st.none() | st.tuples(st.integers(0, 2**16), st.integers(1, 255)),
+    allowance=st.integers(1, 4000),
 )
 def test_one_chunk_equals_any_others_compressed(
-    fragments: list[tuple[int, bytes]], cuts: list[int], broken: tuple[int, int] | None
+    fragments: list[tuple[int, bytes]], cuts: list[int], broken: tuple[int, int] | None, allowance: int
 ) -> None:
     client = connection(CLIENT, deflate=True)
     for opcode, body in fragments:
@@ -973,6 +1096,7 @@ def test_one_chunk_equals_any_others_compressed(
         whole[broken[0] % len(whole)] ^= broken[1]
     wire = bytes(whole)
     expected, cut, bytewise = (outcome(chunks, True) for chunks in ([wire], split(wire, cuts), byte_by_byte(wire)))
+    assert outcome(split(wire, cuts), True, allowance=allowance) == cut
     if broken is None:
         assert expected.messages == [body.decode() if opcode == 1 else body for opcode, body in fragments]
         assert expected == cut == bytewise

@@ -1,0 +1,38 @@
+# cython: language_level=3, annotation_typing=False, boundscheck=False, wraparound=False, initializedcheck=False
+"""How much decoding connections may do before the event loop goes on with something else."""
+
+from __future__ import annotations
+
+UNLIMITED = 1 << 62
+
+_LEAST = 32768  # units that each call may use in any case: so that small messages never wait for other connections
+
+
+class Budget:
+    """What the connections that share it may do in one iteration of the event loop.
+
+    The unit is what one inflated byte costs, some two nanoseconds; what else costs time is said in those.
+    `allowance` is what the decoding that runs just now may still use, `left` what the later ones may.
+    """
+
+    __slots__ = ("_begun", "_size", "allowance", "left")
+
+    def __init__(self, size: int = UNLIMITED) -> None:
+        self._size = size
+        self._begun = 0
+        self.left = size
+        self.allowance = 0
+
+    def begin(self) -> None:
+        """A connection begins to decode."""
+        self._begun = self.allowance = max(self.left, _LEAST)
+
+    def end(self) -> None:
+        """It has stopped."""
+        self.left -= self._begun - self.allowance
+        if self.left < self._size >> 1:
+            self.refill()
+
+    def refill(self) -> None:
+        """Much is used: have all of it back. Where there is an event loop, in its next iteration."""
+        self.left = self._size
