@@ -12,6 +12,15 @@ from setuptools.command.bdist_wheel import bdist_wheel as _bdist_wheel
 from setuptools.command.build_ext import build_ext as _build_ext
 from setuptools.command.sdist import sdist as _sdist
 
+_DIRECTIVES = {
+    "auto_pickle": False,  # what it adds sets any attribute to anything, also those that pointers are made of
+    "embedsignature": True,  # inspect.signature() goes on knowing what has no annotations where `binding` is off
+    "embedsignature.format": "clinic",
+    "nonecheck": True,  # an attribute that __init__() has not set is None, and so may be an argument
+}
+"""For all modules. What differs between them stands at the head of each: with `binding=False` a method refuses a `self`
+of another class, and is no coroutine function to inspect."""
+
 
 def _obey_switch(distribution: Distribution) -> None:
     """Forget the extensions when FLOWSERVE_NO_EXTENSIONS=1; then the same files run as they are."""
@@ -25,6 +34,7 @@ class build_ext(_build_ext):  # noqa: N801  (distutils names commands in lower c
     def finalize_options(self) -> None:
         _obey_switch(self.distribution)
         super().finalize_options()
+        self.cython_directives = {**_DIRECTIVES, **(getattr(self, "cython_directives", None) or {})}
         self.parallel = self.parallel or True  # as many as there are cores
 
 

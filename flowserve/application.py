@@ -1,4 +1,4 @@
-# cython: language_level=3, annotation_typing=False
+# cython: language_level=3, annotation_typing=False, binding=False
 """One call of the application, in a task and a copy of the server's context variables of its own. A leaf."""
 
 from __future__ import annotations

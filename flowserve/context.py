@@ -1,4 +1,4 @@
-# cython: language_level=3, annotation_typing=False
+# cython: language_level=3, annotation_typing=False, binding=False
 """What one worker's connections share. A leaf above the configuration."""
 
 from __future__ import annotations

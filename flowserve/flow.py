@@ -1,4 +1,4 @@
-# cython: language_level=3, annotation_typing=False
+# cython: language_level=3, annotation_typing=False, binding=False
 """Flow control over one transport: pausing and resuming in both directions, written once for HTTP and WebSocket."""
 
 from __future__ import annotations

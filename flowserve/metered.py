@@ -1,4 +1,4 @@
-# cython: language_level=3, annotation_typing=False, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: language_level=3, annotation_typing=False, binding=False
 """Sessions that count for the metrics: other classes, so that those that don't count pay nothing."""
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-# cython: language_level=3, annotation_typing=False, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: language_level=3, annotation_typing=False, binding=False
+# cython: boundscheck=False, wraparound=False, initializedcheck=False
 """Writing at the end of a turn of the event loop, for all who have something to write.
 
 So what one connection has to say in a turn is one write; and a peer that waits is not woken, and done with it, before

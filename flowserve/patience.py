@@ -1,4 +1,4 @@
-# cython: language_level=3, annotation_typing=False
+# cython: language_level=3, annotation_typing=False, binding=False
 """What a session expects of its peer: signs of life, messages, and that it takes what is sent."""
 
 from __future__ import annotations

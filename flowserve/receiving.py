@@ -1,4 +1,5 @@
-# cython: language_level=3, annotation_typing=False, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: language_level=3, annotation_typing=False, binding=False
+# cython: boundscheck=False, wraparound=False, initializedcheck=False
 """A session's receiving side: its queue, whoever waits for it, and when reading stops."""
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-# cython: language_level=3, annotation_typing=False, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: language_level=3, annotation_typing=False, binding=False
+# cython: boundscheck=False, wraparound=False, initializedcheck=False
 """A session's sending side: messages whole, in fragments or compressed already, and what slow peers mean to them."""
 
 from __future__ import annotations

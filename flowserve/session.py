@@ -1,4 +1,5 @@
-# cython: language_level=3, annotation_typing=False, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: language_level=3, annotation_typing=False, binding=False
+# cython: boundscheck=False, wraparound=False, initializedcheck=False
 """One live WebSocket, in either role: its queue, its backpressure, its deadlines and its end (RFC 6455).
 
 A session is the protocol of its transport, so that no layer stands between the event loop and the decoder; how bytes

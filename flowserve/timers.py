@@ -1,4 +1,4 @@
-# cython: language_level=3, annotation_typing=False
+# cython: language_level=3, annotation_typing=False, binding=False
 """One timer for all connections of a worker: they stand in order of their next deadline."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# cython: language_level=3, annotation_typing=False
+# cython: language_level=3, annotation_typing=False, binding=False
 """Those who wait for something to change, as lists of futures that don't grow with those who give up. A leaf."""
 
 from __future__ import annotations

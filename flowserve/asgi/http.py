@@ -1,4 +1,4 @@
-# cython: language_level=3, annotation_typing=False
+# cython: language_level=3, annotation_typing=False, binding=False
 """One request and its response as ASGI events (ASGI specification, HTTP)."""
 
 from __future__ import annotations

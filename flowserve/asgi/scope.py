@@ -1,4 +1,4 @@
-# cython: language_level=3, annotation_typing=False
+# cython: language_level=3, annotation_typing=False, binding=False
 """A request and its peer as an ASGI connection scope (ASGI specification, HTTP & WebSocket message format)."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# cython: language_level=3, annotation_typing=False
+# cython: language_level=3, annotation_typing=False, binding=False
 """A WebSocket as ASGI events (ASGI specification, WebSocket, and the Denial Response extension)."""
 
 from __future__ import annotations

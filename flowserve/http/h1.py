@@ -1,4 +1,4 @@
-# cython: language_level=3, annotation_typing=False
+# cython: language_level=3, annotation_typing=False, binding=False
 """HTTP/1.1 over httptools: requests out of bytes (RFC 9112). No I/O.
 
 llhttp, beneath httptools, refuses most of what request smuggling is made of: bare CR and LF, space before the colon,

@@ -1,4 +1,4 @@
-# cython: language_level=3, annotation_typing=False
+# cython: language_level=3, annotation_typing=False, binding=False
 """HTTP as values: a request, and what its header fields say (RFC 9110). No I/O."""
 
 from __future__ import annotations

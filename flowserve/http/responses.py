@@ -1,4 +1,4 @@
-# cython: language_level=3, annotation_typing=False
+# cython: language_level=3, annotation_typing=False, binding=False
 """HTTP/1.1: bytes out of responses (RFC 9112). No I/O."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+cimport cython
+
 from flowserve.session cimport Session
 
 cdef class About:
@@ -8,4 +10,5 @@ cdef class About:
     cdef public object _id
     cdef readonly object subprotocol
 
-    cdef Session _own(self)
+@cython.locals(about=About)
+cpdef Session session_of(websocket)

@@ -1,4 +1,4 @@
-# cython: language_level=3, annotation_typing=False
+# cython: language_level=3, annotation_typing=False, binding=False
 """What a WebSocket says about itself."""
 
 from __future__ import annotations
@@ -18,6 +18,24 @@ if TYPE_CHECKING:
     from flowserve.flow import Flow
 
 _OPEN = int(State.OPEN)
+
+
+def session_of(websocket: Any) -> Session:
+    """Return the session of a WebSocket. A subclass may have forgotten it, and whoever calls a method by its class may
+    have given another object for `self`: compiled code would ask for neither.
+
+    Raises RuntimeError and TypeError.
+    """
+    if not isinstance(websocket, About):
+        raise TypeError(f"expected a WebSocket, not an object of type {type(websocket).__name__}")
+    about = websocket
+    try:
+        session: Session | None = about._session
+    except AttributeError:
+        session = None
+    if session is None:
+        raise RuntimeError(f"{type(websocket).__name__}.__init__() did not call WebSocket.__init__()")
+    return session
 
 
 class About:
@@ -43,19 +61,9 @@ class About:
         self._response = response
         self._id: uuid.UUID | None = None
 
-    def _own(self) -> Session:
-        """Its session. A subclass may have forgotten it, and compiled code would not ask."""
-        try:
-            session: Session | None = self._session
-        except AttributeError:
-            session = None
-        if session is None:
-            raise RuntimeError(f"{type(self).__name__}.__init__() did not call WebSocket.__init__()")
-        return session
-
     def __repr__(self) -> str:
         try:
-            session = self._own()
+            session = session_of(self)
         except RuntimeError as error:
             return f"<{error}>"
         role = "client" if session.connection.is_client else "server"
@@ -86,36 +94,36 @@ class About:
     @property
     def session(self) -> Session:
         """What lies beneath."""
-        return self._own()
+        return session_of(self)
 
     @property
     def latency(self) -> float:
         """Seconds that the last ping took to be answered, the keepalive's or one of `ping()`; 0.0 before that."""
-        return self._own().latency
+        return session_of(self).latency
 
     @property
     def closed(self) -> bool:
         """Whether the WebSocket has ended, or is ending; messages may still wait to be received."""
-        session = self._own()
+        session = session_of(self)
         return session.lost or session.connection.state != _OPEN
 
     @property
     def state(self) -> State:
         """OPEN; CLOSING from this end's close frame on; CLOSED when the connection beneath is gone too."""
-        if self._own().lost:
+        if session_of(self).lost:
             return State.CLOSED
         return State.CLOSING if self.closed else State.OPEN
 
     @property
     def close_code(self) -> int | None:
         """The peer's close code, 1005 if it gave none, 1006 if it sent no close frame; None before the end."""
-        end = end_of(self._own())
+        end = end_of(session_of(self))
         return None if end is None else end.code
 
     @property
     def close_reason(self) -> str | None:
         """The reason that went with the code."""
-        end = end_of(self._own())
+        end = end_of(session_of(self))
         return None if end is None else end.reason
 
     @property
@@ -131,4 +139,4 @@ class About:
     @property
     def transport(self) -> asyncio.Transport:
         """What carries it, for `get_extra_info()`; anything else is at your own risk."""
-        return cast("Flow", self._own().stream).transport
+        return cast("Flow", session_of(self).stream).transport

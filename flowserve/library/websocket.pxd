@@ -1,6 +1,6 @@
 cimport cython
 
-from flowserve.library.about cimport About
+from flowserve.library.about cimport About, session_of
 from flowserve.session cimport Session
 from flowserve.websocket.connection cimport Connection
 

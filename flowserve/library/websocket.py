@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from flowserve.errors import ClientDisconnected, ConnectionClosed, ConnectionClosedOK
-from flowserve.library.about import About
+from flowserve.library.about import About, session_of
 from flowserve.library.endings import check_close, closed_error
 from flowserve.library.fragments import Fragments, Pieces, each, send_fragments
 from flowserve.library.payload import Data, control_payload, message_payload, plain_str
@@ -68,7 +68,7 @@ class WebSocket(About):
 
         Raises ConnectionClosedOK or ConnectionClosedError when none will come.
         """
-        session = self._own()
+        session = session_of(self)
         while (self._part is not None and self._is_anothers()) or not session.ready():
             await session.wait()
         if not session.waiting and (error := await self._end_or_message()) is not None:
@@ -84,7 +84,7 @@ class WebSocket(About):
         return self
 
     async def __anext__(self) -> str | bytes:
-        session = self._own()
+        session = session_of(self)
         while (self._part is not None and self._is_anothers()) or not session.ready():
             await session.wait()
         if session.waiting or (error := await self._end_or_message()) is None:
@@ -100,14 +100,15 @@ class WebSocket(About):
         Raises as `receive()` does, also when the end comes before the message's. Left early, the rest of the message is
         what is received next.
         """
-        self._own()
+        session_of(self)
         return Pieces(self)
 
     recv_streaming = receive_fragments
 
     def _is_anothers(self) -> bool:
         """Whether the next message is being received in fragments, by another task. Asked when `part` is set."""
-        pieces = self._part()  # type: ignore[misc]
+        session_of(self)
+        pieces = None if self._part is None else self._part()
         if pieces is not None and pieces.held():
             return True
         self._leave_part()
@@ -115,9 +116,9 @@ class WebSocket(About):
 
     def _leave_part(self, name: weakref.ref[Pieces] | None = None) -> None:
         """Whoever was receiving a message in fragments has it whole, or has left: anybody may receive now."""
+        session = session_of(self)
         if name is None or name is self._part:
             self._part = None
-            session = self._own()
             session.resume_reading()
             session.wake()
 
@@ -136,7 +137,7 @@ class WebSocket(About):
         if not isinstance(message, (str, bytes, bytearray, memoryview)):
             await self.send_fragmented(message, text=text, compress=compress)
             return
-        session = self._own()
+        session = session_of(self)
         plain = text is None and (type(message) is str or type(message) is bytes)
         payload: str | bytes = message if plain else message_payload(message, text)  # type: ignore[assignment]
         if self._lock is not None and self._lock.locked():
@@ -161,7 +162,7 @@ class WebSocket(About):
         If `fragments` raises, or this is cancelled, what was sent can't be taken back: the WebSocket is closed with
         1011, and the error raised. Raises as `send()` does, and TypeError for pieces that are neither or of both kinds.
         """
-        session, pieces = self._own(), each(fragments)
+        session, pieces = session_of(self), each(fragments)
         if self._lock is None:
             self._lock = asyncio.Lock()
         try:
@@ -179,7 +180,7 @@ class WebSocket(About):
         Raises ConnectionClosedOK or ConnectionClosedError when the end comes before the pong, ValueError for `data`
         that is too long, or that another ping waits for.
         """
-        session = self._own()
+        session = session_of(self)
         payload = uuid.uuid4().bytes if data is None else control_payload(data, "ping")
         pings = self._pings = self._pings or Pings()
         seconds = await pings.ask(session, payload)
@@ -193,7 +194,7 @@ class WebSocket(About):
 
         Raises ConnectionClosedOK or ConnectionClosedError once nothing can be sent, ValueError for too much `data`.
         """
-        session = self._own()
+        session = session_of(self)
         payload = control_payload(data, "pong")
         if self.closed:
             raise await self._ending()
@@ -213,15 +214,16 @@ class WebSocket(About):
         the wait if it is closed already; cancelled, it goes on by itself. A reason of more than 123 bytes is cut;
         raises ValueError for a code that a close frame may not carry.
         """
+        session = session_of(self)
         check_close(code, reason)
         self._told = True
-        self._own().connection.late_room = LATE_ROOM
-        self._own().close(int(code), plain_str(reason))
+        session.connection.late_room = LATE_ROOM
+        session.close(int(code), plain_str(reason))
         await self.wait_closed()
 
     async def wait_closed(self) -> None:
         """Wait until the connection beneath is gone too."""
-        session = self._own()
+        session = session_of(self)
         while not session.lost:
             waiter: asyncio.Future[None] = session.context.loop.create_future()
             if self._waiters is None:
@@ -235,8 +237,9 @@ class WebSocket(About):
 
     def abort(self) -> None:
         """End it now, without a closing handshake: the peer sees 1006."""
+        session = session_of(self)
         self._told = True
-        self._own().abort()
+        session.abort()
 
     async def __aenter__(self) -> WebSocket:
         return self
@@ -247,7 +250,7 @@ class WebSocket(About):
     async def _ending(self) -> ConnectionClosed:
         """Return why it has ended, once that is known: both ends have said so, or the connection is gone. From then on
         the user knows."""
-        session = self._own()
+        session = session_of(self)
         while session.connection.state != _CLOSED and not session.lost:
             await session.wait()
         told, self._told = self._told, True
@@ -255,7 +258,7 @@ class WebSocket(About):
 
     async def _end_or_message(self) -> ConnectionClosed | None:
         """Return why it has ended, or None if a message comes before that: the peer may send some until it answers."""
-        session = self._own()
+        session = session_of(self)
         while session.connection.state != _CLOSED and not session.lost and not session.waiting:
             await session.wait()
         return None if session.waiting else await self._ending()
@@ -264,7 +267,7 @@ class WebSocket(About):
 
     def fed(self) -> None:
         """Bytes have come, but no message."""
-        session = self._own()
+        session = session_of(self)
         connection = session.connection
         if connection.state != _OPEN:
             session.wake()  # somebody may wait for the peer's close frame
@@ -278,21 +281,24 @@ class WebSocket(About):
 
     def pinged(self, payload: bytes) -> None:
         """The keepalive has sent a ping."""
+        session_of(self)
         self._pings = self._pings or Pings()
         self._pings.add_keepalive(payload)
 
     def ponged(self, payload: bytes) -> None:
         """A pong has come."""
+        session = session_of(self)
         seconds = None if self._pings is None else self._pings.answer(payload)
         if seconds is not None:
-            self._own().latency = seconds
+            session.latency = seconds
         if not self._pings:
             self._pings = None
 
     def lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
+        session = session_of(self)
         self._lost_by = exc
-        self._own().stream.close()  # for Python 3.10, whose TLS transports complain when nobody has
+        session.stream.close()  # for Python 3.10, whose TLS transports complain when nobody has
         pings, self._pings = self._pings, None
         if pings is not None:
             pings.end()

@@ -1,4 +1,4 @@
-# cython: language_level=3, annotation_typing=False
+# cython: language_level=3, annotation_typing=False, binding=False
 """The opening handshake of a WebSocket, from the server's side: what the client asks for, and the session that comes of
 it (RFC 6455 section 4.2)."""
 

@@ -1,4 +1,5 @@
-# cython: language_level=3, annotation_typing=False, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: language_level=3, annotation_typing=False, binding=False
+# cython: boundscheck=False, wraparound=False, initializedcheck=False
 """One WebSocket as a state machine over bytes, in either role (RFC 6455 sections 5 to 7, RFC 7692): no socket, no
 clock.
 

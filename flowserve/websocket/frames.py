@@ -1,4 +1,5 @@
-# cython: language_level=3, annotation_typing=False, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: language_level=3, annotation_typing=False, binding=False
+# cython: boundscheck=False, wraparound=False, initializedcheck=False
 """The base framing protocol (RFC 6455 section 5): a pull decoder and an encoder.
 
 The decoder makes no object per frame: `next()` moves on to the next piece and the caller reads it from the attributes.
@@ -81,7 +82,7 @@ class FrameDecoder:
         if self._end:  # an incomplete header or control frame, or what was not looked at yet
             data = self._data[self._pos :] + data if self._pos else self._data + data
         self._data = data
-        self._pos = 0
+        self._start = self._pos = 0
         self._end = len(data)
 
     def next(self) -> bool:
@@ -111,7 +112,9 @@ class FrameDecoder:
         return self._pos < self._end or self._landed > 0
 
     def payload(self) -> bytes:
-        """Return the piece's bytes, unmasked."""
+        """Return the piece's bytes, unmasked. Raises ValueError for one that landed: it is in the store."""
+        if self._start < 0:
+            raise ValueError("the piece is in the store")
         if not self._mask:
             data = self._data
             return data[self._start : self._pos]
@@ -121,8 +124,8 @@ class FrameDecoder:
         return payload
 
     def text(self) -> str:
-        """Return the piece's bytes as text. Raises UnicodeDecodeError."""
-        if not self._mask:
+        """Return the piece's bytes as text. Raises UnicodeDecodeError, and ValueError as `payload()`."""
+        if not self._mask and self._start >= 0:
             return self._data[self._start : self._pos].decode("utf-8")  # compiled: without a copy between
         return self.payload().decode("utf-8")
 
@@ -137,7 +140,10 @@ class FrameDecoder:
 
     def land(self, size: int) -> None:
         """The next `size` bytes of the frame's payload, at most those `missing`, have come into a store's room: they
-        are the next piece, only for `store()`. All pieces of the bytes before must have been taken."""
+        are the next piece, only for `store()`. All pieces of the bytes before must have been taken. Raises ValueError
+        for more than those missing."""
+        if not 0 <= size <= self.missing:
+            raise ValueError("more than is missing of the payload")
         self._landed = size
 
     def _turn(self, size: int) -> None:
@@ -234,7 +240,7 @@ class FrameDecoder:
         """Keep no more than what has not been looked at; False, as `next()` answers it."""
         self._data = self._data[self._pos : self._end]
         self._end -= self._pos
-        self._pos = 0
+        self._start = self._pos = 0
         if self.missing < 0:
             self._mask = b""  # it would keep the bytes before alive
         return False
@@ -247,7 +253,7 @@ _SHORT_HEADERS = [[bytes((0x80 | opcode, second)) for second in range(0x80 + 126
 def encode_frame(opcode: int, payload: bytes, mask: bytes = b"", rsv1: bool = False, fin: bool = True) -> bytes:
     """Return one frame (RFC 6455 section 5.2). `mask` is 4 random bytes for a client, empty for a server."""
     size = len(payload)
-    if size < 126 and fin and not rsv1:
+    if size < 126 and fin and not rsv1 and 0 <= opcode <= _PONG:
         if not mask:
             return join(_SHORT_HEADERS[opcode][size], payload)
         return apply_mask(payload, 0, size, mask, 0, _SHORT_HEADERS[opcode][0x80 | size] + mask)

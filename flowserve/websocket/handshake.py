@@ -1,4 +1,4 @@
-# cython: language_level=3, annotation_typing=False
+# cython: language_level=3, annotation_typing=False, binding=False
 """The opening handshake as functions over header lists (RFC 6455 section 4)."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# cython: language_level=3, annotation_typing=False, boundscheck=False, wraparound=False
+# cython: language_level=3, annotation_typing=False, binding=False, boundscheck=False, wraparound=False
 """What touches each byte of a payload: XOR masking (RFC 6455 section 5.3), putting it behind its header, and gathering
 a large one where it will stay."""
 
@@ -34,8 +34,10 @@ def apply_mask(data: bytes, start: int, end: int, mask: bytes, at: int = 0, head
     """Return `head` and behind it `data[start:end]`, each byte XORed with the mask byte that belongs to it.
 
     The mask is the 4 bytes at `mask[at:]`, the first of which belongs to `data[start]`. The operation is its own
-    inverse. `0 <= start <= end <= len(data)` and `0 <= at <= len(mask) - 4` are the caller's duty.
+    inverse. Raises ValueError unless `0 <= start <= end <= len(data)` and `0 <= at <= len(mask) - 4`.
     """
+    if not (0 <= start <= end <= len(data) and 0 <= at <= len(mask) - 4):
+        raise ValueError("a part or a mask that is not there")
     size = end - start
     if COMPILED:
         # The pointers are declared in the .pxd; a test holds this branch equal to the one below.
@@ -70,6 +72,8 @@ def text_bytes(text: str) -> bytes | memoryview:
 def join(head: bytes, payload: bytes) -> bytes:
     """Return `head + payload`, in half the time for short ones."""
     if COMPILED:
+        if head is None or payload is None:  # which a parameter of type bytes may be
+            raise TypeError("None is not bytes")
         joined: bytes = join_bytes(head, payload)  # type: ignore[name-defined]  # noqa: F821
         return joined
     return head + payload
@@ -89,12 +93,12 @@ class Store:
         """`come` are the bytes that are there already: there is room for a multiple of them, not for what a header
         promises."""
         capacity = min(size, _GROWTH * come)
+        self._memory: Any = new_memory(capacity, text) if COMPILED else bytearray(capacity)  # type: ignore[name-defined]  # noqa: F821
         self.size = size
         self.filled = 0
         self.ascii = True
         self._text = text
         self._capacity = capacity
-        self._memory: Any = new_memory(capacity, text) if COMPILED else bytearray(capacity)  # type: ignore[name-defined]  # noqa: F821
 
     def room(self) -> memoryview:
         """Return the room for what comes next, to be written into: at least one byte while some is missing.
@@ -109,8 +113,13 @@ class Store:
         return memoryview(self._memory)[self.filled :]
 
     def put(self, data: bytes, start: int, end: int) -> None:
-        """Copy `data[start:end]` to where `room()` begins; `settle()` is to follow."""
+        """Copy `data[start:end]` to where `room()` begins; `settle()` is to follow. Raises ValueError unless the bytes
+        are there, and no more than those missing."""
+        if not (0 <= start <= end <= len(data) and end - start <= self.size - self.filled):
+            raise ValueError("more than there is, or than is missing")
         size = end - start
+        if not size:
+            return
         if self.filled + size > self._capacity:
             self._grow(self.filled + size)
         if COMPILED:
@@ -121,7 +130,12 @@ class Store:
 
     def settle(self, size: int, mask: bytes, at: int) -> None:
         """Take the `size` bytes that were put into `room()` for a part of the payload: unmask them, with the 4 bytes at
-        `mask[at:]`; an empty mask is none."""
+        `mask[at:]`; an empty mask is none. Raises ValueError unless there is room for so many, and for a mask that is
+        not there."""
+        if not 0 <= size <= self._capacity - self.filled or (mask and not 0 <= at <= len(mask) - 4):
+            raise ValueError("more than there is room for, or a mask that is not there")
+        if not size:
+            return
         begin = self.filled
         self.filled = begin + size
         if COMPILED:
@@ -152,13 +166,15 @@ class Store:
 
     def part(self) -> bytes:
         """Return what has come, as bytes."""
-        if COMPILED:
+        if COMPILED and self.filled:
             part: bytes = memory(self._memory)[: self.filled]  # type: ignore[name-defined]  # noqa: F821
             return part
-        return bytes(self._memory[: self.filled])
+        return bytes(self._memory[: self.filled]) if self.filled else b""
 
     def whole(self) -> str | bytes:
-        """Return the payload, which is complete and, where text is expected, ASCII."""
+        """Return the payload. Raises ValueError unless it is complete and, where text is expected, ASCII."""
+        if self.filled < self.size or (self._text and not self.ascii):
+            raise ValueError("not all of it has come, or not all of it is ASCII")
         if COMPILED:
             whole: str | bytes = self._memory
             return whole

@@ -1,4 +1,5 @@
-# cython: language_level=3, annotation_typing=False, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: language_level=3, annotation_typing=False, binding=False
+# cython: boundscheck=False, wraparound=False, initializedcheck=False
 """What one end of a WebSocket has to say, as bytes that wait to be written (RFC 6455 section 5, RFC 7692 section 6)."""
 
 from __future__ import annotations
@@ -134,7 +135,7 @@ class Output:
         while count < len(outbox):
             piece = outbox[count]
             # a large payload stands behind its header
-            if size >= least and not (len(outbox[count - 1]) <= _MAX_HEADER and len(piece) >= _COPY_MARK):
+            if count and size >= least and not (len(outbox[count - 1]) <= _MAX_HEADER and len(piece) >= _COPY_MARK):
                 break
             size += len(piece)
             count += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import inspect
 import logging
 import sys
 import uuid
@@ -208,6 +209,21 @@ def test_a_subclass_without_its_session_says_so_at_once(use):
     with pytest.raises(RuntimeError, match="did not call"):
         use(Forgetful())
     assert repr(Forgetful()) == "<Forgetful.__init__() did not call WebSocket.__init__()>"
+
+
+@pytest.mark.parametrize("stranger", [None, object(), Forgetful], ids=str)
+async def test_a_stranger_for_self(stranger):
+    with pytest.raises(TypeError):
+        await WebSocket.send(stranger, "x")
+    with pytest.raises(TypeError):
+        WebSocket.abort(stranger)
+
+
+def test_methods_are_known_for_what_they_are():
+    """Frameworks ask whether to await what they call."""
+    assert inspect.iscoroutinefunction(WebSocket.send)
+    assert inspect.iscoroutinefunction(Forgetful().close)
+    assert str(inspect.signature(Forgetful().close)).startswith("(code: 'int' = 1000, reason: 'str' = '')")
 
 
 async def test_a_subclass_that_does_it_right():

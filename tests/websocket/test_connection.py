@@ -1435,6 +1435,15 @@ def test_some_of_the_output_is_whole_frames(role: Role, least: int) -> None:
     assert [len(message) for message in got] == sizes
 
 
+def test_some_of_the_output_is_one_frame_at_least() -> None:
+    conn = connection()
+    conn.send_binary(b"a")
+    conn.send_binary(b"b")
+    assert conn.take_some(0) == [b"\x82\x01a"]
+    assert conn.take_some(-1) == [b"\x82\x01b"]
+    assert conn.take_some(0) == []
+
+
 def test_output_that_is_disowned() -> None:
     conn = connection()
     conn.send_text("gone")

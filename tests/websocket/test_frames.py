@@ -441,3 +441,46 @@ def test_payload_that_was_taken_is_not_kept() -> None:
         assert tracemalloc.get_traced_memory()[0] < 2 * 65536 + 4096
     finally:
         tracemalloc.stop()
+
+
+# What is not there
+
+
+@pytest.mark.parametrize("size", [-1, 3, 2**62])
+def test_no_more_lands_than_is_missing(size: int) -> None:
+    decoder = FrameDecoder(Role.CLIENT, False)
+    decoder.feed(b"\x82\x05abc")
+    assert decoder.next()
+    assert decoder.missing == 2
+    with pytest.raises(ValueError, match="missing"):
+        decoder.land(size)
+
+
+@pytest.mark.parametrize("role", Role)
+def test_a_piece_that_landed_is_in_the_store(role: Role) -> None:
+    decoder = FrameDecoder(role, False)
+    decoder.feed(b"\x82\x05abc" if role == Role.CLIENT else b"\x82\x85\0\0\0\0abc")
+    assert decoder.next()
+    assert not decoder.next()
+    decoder.land(2)
+    assert decoder.next()
+    for read in (decoder.payload, decoder.text):
+        with pytest.raises(ValueError, match="in the store"):
+            read()
+
+
+def test_no_piece_is_empty() -> None:
+    decoder = FrameDecoder(Role.CLIENT, False)
+    decoder.feed(b"\x82\x05hello")
+    assert decoder.next()
+    assert not decoder.next()
+    assert decoder.payload() == b""
+    decoder.feed(b"\x82")
+    assert decoder.text() == ""
+
+
+@pytest.mark.parametrize("opcode", [-1, 256, 2**20])
+def test_an_opcode_out_of_range(opcode: int) -> None:
+    for encode in (lambda: encode_frame(opcode, b"x"), lambda: encode_header(opcode, 1)):
+        with pytest.raises(ValueError):
+            encode()

@@ -246,3 +246,58 @@ def test_a_text_as_bytes_outlives_it(mask: ModuleType) -> None:
     assert b"".join([b"head", octets]) == b"head" + expected
     with pytest.raises(TypeError):
         octets[0] = 65
+
+
+# What is not there
+
+
+@each_branch
+@pytest.mark.parametrize(
+    ("start", "end", "key", "at"),
+    [
+        *((-1, 2, b"abcd", 0), (2, 1, b"abcd", 0), (0, 6, b"abcd", 0), (0, 5, b"abc", 0), (0, 5, b"abcd", 1)),
+        *((0, 5, b"abcdefgh", -1), (0, 2**62, b"abcd", 0), (0, 5, b"", 0)),
+    ],
+)
+def test_a_part_or_a_mask_that_is_not_there(mask: ModuleType, start: int, end: int, key: bytes, at: int) -> None:
+    with pytest.raises(ValueError, match="not there"):
+        mask.apply_mask(b"hello", start, end, key, at, b"head")
+
+
+@each_branch
+def test_none_is_not_bytes(mask: ModuleType) -> None:
+    for head, payload in ((None, b""), (b"", None)):
+        with pytest.raises(TypeError):
+            mask.join(head, payload)
+
+
+@each_branch
+@pytest.mark.parametrize(("start", "end"), [(-1, 1), (2, 1), (0, 12), (0, 11), (2**62, 2**62 + 1)])
+def test_a_store_takes_no_more_than_is_there_and_missing(mask: ModuleType, start: int, end: int) -> None:
+    store = mask.Store(10, False, 10)
+    with pytest.raises(ValueError, match="more than"):
+        store.put(b"hello world", start, end)
+    assert store.part() == b""
+
+
+@each_branch
+@pytest.mark.parametrize(
+    ("size", "key", "at"), [(-1, b"", 0), (11, b"", 0), (2**62, b"", 0), (5, b"abc", 0), (5, b"abcd", 1)]
+)
+def test_a_store_settles_no_more_than_it_has_room_for(mask: ModuleType, size: int, key: bytes, at: int) -> None:
+    store = mask.Store(10, False, 10)
+    with pytest.raises(ValueError, match="not there"):
+        store.settle(size, key, at)
+    assert store.filled == 0
+
+
+@each_branch
+def test_a_store_is_given_whole_or_not_at_all(mask: ModuleType) -> None:
+    store = mask.Store(5, True, 5)
+    with pytest.raises(ValueError, match="not all"):
+        store.whole()
+    store.put(b"h\xc3\xa9lo", 0, 5)
+    store.settle(5, b"", 0)
+    with pytest.raises(ValueError, match="not all"):
+        store.whole()
+    assert store.part() == b"h\xc3\xa9lo"
