@@ -22,7 +22,7 @@ FIELDS: dict[str, tuple[Any, str]] = {
     "client": ("127.0.0.1:50000", "the client's address and port; unix for a UNIX domain socket"),
     "address": ("127.0.0.1", "the client's address without the port"),
     "method": ("GET", "the request's method"),
-    "target": ("/", "the request's target, with its query"),
+    "target": ("/", "the request's target, with its query as --log-query says"),
     "path": ("/", "the target without its query"),
     "http_version": ("1.1", "1.0 or 1.1"),
     "status": (200, "the response's status; 101 for a WebSocket"),

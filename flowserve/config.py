@@ -34,6 +34,7 @@ from flowserve.options import (
     worker_count,
 )
 from flowserve.places import Bind, addresses, binds, hosts, origins, place
+from flowserve.redaction import LogQuery
 from flowserve.sealed import sealed
 
 if TYPE_CHECKING:
@@ -155,6 +156,12 @@ class Config:
 
     log_level: str = option("info", _LEVEL, LOGGING, "Least level that is logged; trace shows every ASGI message.")
     access_log: bool = option(True, _SWITCH, LOGGING, "A line for each request and each WebSocket's begin and end.")
+    log_query: LogQuery = option(  # noqa: RUF009  (a field, as the others)
+        "redact",
+        choice("redact", "full", "omit"),
+        LOGGING,
+        "Queries in the log; redact: without the values of what looks like a secret, as ?token=REDACTED.",
+    )
     use_colors: bool | None = option(
         None, optional(_SWITCH, "auto"), LOGGING, "Colours in the log; auto: on a terminal."
     )

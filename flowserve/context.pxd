@@ -14,13 +14,14 @@ cdef class Context:
     cdef public Py_ssize_t active, enough, served, websockets
     cdef public bint cutting, late_websockets, shutting_down
     cdef public double timeout_keep_alive
-    cdef object _told
+    cdef object _told, _log_query
     cdef bytes _defaults
     cdef double _defaults_at
     cdef Py_ssize_t _limit
 
     cpdef bint is_full(self)
     cpdef refused(self, str reason)
+    cpdef target_for_log(self, bytes target)
     cpdef call_app(self, call, scope)
     cpdef cancel_call(self, call)
     cpdef ended(self, call, bint failed)

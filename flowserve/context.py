@@ -19,6 +19,7 @@ from flowserve.application import App, Call, Invocation
 from flowserve.config import Config
 from flowserve.decoding import DecodingQueue
 from flowserve.logs import logger
+from flowserve.redaction import shown_target
 from flowserve.timers import Timers
 
 DRAINING = "flowserve.draining"
@@ -80,6 +81,7 @@ class Context:
         "_defaults",
         "_defaults_at",
         "_limit",
+        "_log_query",
         "_told",
         "access_log",
         "active",
@@ -123,6 +125,7 @@ class Context:
         self.variables.run(_draining.set, self.draining)
         self.state: dict[str, Any] = {}  # the lifespan's; each scope gets a copy
         self.root_path = config.root_path
+        self._log_query = config.log_query
         self.live: set[Live] = set()
         self.tasks: dict[Call, asyncio.Task[None]] = {}
         self.cutting = False  # what still runs of the application
@@ -158,6 +161,11 @@ class Context:
         if fresh:
             self._told.add(what)
         logger.log(WARNING if fresh else DEBUG, message, *arguments)
+
+    def target_for_log(self, target: bytes) -> str:
+        """Return the target of a request as it may stand in the log (--log-query)."""
+        text = self.root_path + target.decode("latin-1")
+        return shown_target(text, self._log_query) if "?" in text else text
 
     def call_app(self, call: Call, scope: Any) -> Variables:
         """Call the application for `call`, in a task of its own. Returns the context variables that it is called with:

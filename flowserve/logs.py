@@ -32,6 +32,7 @@ from flowserve.accesslog import show_bytes as show_bytes
 from flowserve.accesslog import show_time as show_time
 from flowserve.config import Config
 from flowserve.errors import ConfigError
+from flowserve.redaction import LogQuery, shown_target
 
 TRACE = 5
 
@@ -251,8 +252,9 @@ def access_websocket_close(
         access.info(CloseLine(peer, target, code, seconds, *traffic))
 
 
-def trace(app: ASGI3Application) -> ASGI3Application:
-    """`app`, with each of its messages logged at TRACE; bodies and texts as sizes, headers as a number."""
+def trace(app: ASGI3Application, log_query: LogQuery = "redact") -> ASGI3Application:
+    """`app`, with each of its messages logged at TRACE; bodies and texts as sizes, headers as a number, the query as
+    `log_query` says."""
     numbers = itertools.count(1)
 
     async def traced(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -267,7 +269,7 @@ def trace(app: ASGI3Application) -> ASGI3Application:
             logger.log(TRACE, "%s send %s", name, _summary(message))
             await send(message)
 
-        logger.log(TRACE, "%s begins %s", name, _summary(scope))
+        logger.log(TRACE, "%s begins %s", name, _summary(scope, log_query))
         try:
             await app(scope, traced_receive, traced_send)
         except BaseException as error:
@@ -290,9 +292,13 @@ def _want_colours(stream: TextIO | None, wanted: bool | None) -> bool:
     return stream is not None and stream.isatty() and not os.environ.get("NO_COLOR")
 
 
-def _summary(message: Mapping[str, Any]) -> dict[str, Any]:
+def _summary(message: Mapping[str, Any], log_query: LogQuery = "redact") -> dict[str, Any]:
     """A message or scope with sizes in the place of contents."""
-    return {key: _sized(key, value) for key, value in message.items()}
+    summary = {key: _sized(key, value) for key, value in message.items()}
+    query = summary.get("query_string")
+    if isinstance(query, bytes):
+        summary["query_string"] = shown_target("?" + query.decode("latin-1"), log_query)[1:].encode("latin-1")
+    return summary
 
 
 def _sized(key: str, value: Any) -> Any:

@@ -356,6 +356,7 @@ GIVEN = {
     "interface": ("wsgi", "wsgi"),
     "wsgi_threads": ("8", 8),
     "log_level": ("trace", "trace"),
+    "log_query": ("omit", "omit"),
     "headers": ("X-One: 1", (("X-One", "1"),)),
     "limit_concurrency": ("100", 100),
     "timeout_keep_alive": ("500ms", 0.5),

@@ -30,6 +30,7 @@ DEFAULTS = {
     "loop": "auto",
     "interface": "auto",
     "log_level": "info",
+    "log_query": "redact",
     "access_log": True,
     "use_colors": None,
     "headers": (),

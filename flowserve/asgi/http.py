@@ -291,7 +291,7 @@ class HTTPCycle(Outgoing):
             self._context.metrics.request(self._request.method, self._status, perf_counter() - self._started_at)
         if self._context.access_log:
             request = self._request
-            target = self._context.root_path + request.target.decode("latin-1")
+            target = self._context.target_for_log(request.target)
             seconds = perf_counter() - self._started_at
             peer = str(self._stream.peer)
             logs.access_http(peer, request.method, target, request.http_version, self._status, seconds)

@@ -375,7 +375,7 @@ class WebSocketCycle:
         return str(Peer(self._client, None, False))
 
     def _target(self) -> str:
-        return self._context.root_path + self._raw_target.decode("latin-1")
+        return self._context.target_for_log(self._raw_target)
 
 
 # Of all connections' methods at once: a mark on each would take memory. asgiref's async_to_sync() warns without it.

@@ -8,6 +8,7 @@ from typing import Any
 from flowserve.library.heads import Request, Response, unpack_request
 from flowserve.library.payload import plain_str
 from flowserve.library.websocket import WebSocket
+from flowserve.redaction import shown_target
 
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
@@ -76,7 +77,7 @@ class Handshake:
         return ws
 
     def __repr__(self) -> str:
-        return f"<Handshake of {self._remote!r} for {self.request.path!r}>"
+        return f"<Handshake of {self._remote!r} for {shown_target(self.request.path)!r}>"
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name != "logger" and (hasattr(Handshake, name) or hasattr(WebSocket, name)):

@@ -10,7 +10,8 @@ from flowserve.config import Config
 from flowserve.errors import HandshakeError, InvalidProxy, ProxyError
 from flowserve.http.response import encode_request
 from flowserve.library.exchange import Exchange
-from flowserve.library.uri import ascii_host, basic_authorization, in_brackets, split, without_password
+from flowserve.library.uri import ascii_host, basic_authorization, in_brackets, split
+from flowserve.redaction import shown_uri
 
 _PORTS = {"http": 80, "https": 443}
 _SECURE, _PLAIN = ("wss", "socks", "https"), ("ws", "socks", "https", "http")
@@ -47,7 +48,7 @@ def find_proxy(wanted: str | Literal[True], secure: bool, host: str, port: int) 
 
 def parse_proxy(url: str, kind: str = "http") -> Proxy:
     """Return the proxy of a URL; http:// may be left out. Raises InvalidProxy."""
-    shown = repr(without_password(url))
+    shown = repr(shown_uri(url))
     if kind == "socks" or url.lower().startswith("socks"):
         raise InvalidProxy(f"proxy: {shown}: SOCKS is not supported; give an http:// or https:// proxy, or None")
     try:

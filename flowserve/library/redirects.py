@@ -9,6 +9,7 @@ from flowserve.errors import HandshakeError, InvalidURI, ProxyError
 from flowserve.library.dialing import Route
 from flowserve.library.opening import Wish
 from flowserve.library.uri import URI, parse_uri
+from flowserve.redaction import shown_uri
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _FOR_ONE_ORIGIN = (b"authorization", b"cookie", b"proxy-authorization", b"host")
@@ -31,7 +32,7 @@ def target_of(uri: URI, error: HandshakeError) -> URI | None:
     except InvalidURI as invalid:
         raise _refusal(error, f"was redirected, but {invalid}") from None
     except ValueError as invalid:
-        raise _refusal(error, f"was redirected, but {text!r} is no URI: {invalid}") from None
+        raise _refusal(error, f"was redirected, but {shown_uri(text)!r} is no URI: {invalid}") from None
     if uri.secure and not new.secure:
         raise _refusal(error, f"was redirected to {new}, which is not encrypted as {uri} is")
     if new.origin == uri.origin and new.authorization is None:

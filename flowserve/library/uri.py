@@ -10,11 +10,11 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from flowserve.errors import InvalidURI
 from flowserve.library.payload import plain_str
+from flowserve.redaction import shown_target, shown_uri
 
 _PORTS = {"ws": 80, "wss": 443}
 _KEPT = "!$%&'()*+,/:;=?@[]~"  # of a path or query: what has a meaning there, and what is escaped already
 _HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=-]+")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _BLANK = re.compile(r"[\x00-\x20\x7f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -49,8 +49,8 @@ class URI(NamedTuple):
         return "wss" if self.secure else "ws"
 
     def __str__(self) -> str:
-        """The URI without user and password."""
-        return f"{self.scheme}://{self.authority.decode()}{self.target}"
+        """The URI as it may be shown: without user and password, and the secrets of its query."""
+        return f"{self.scheme}://{self.authority.decode()}{shown_target(self.target)}"
 
 
 def parse_uri(uri: str) -> URI:
@@ -59,9 +59,9 @@ def parse_uri(uri: str) -> URI:
     Raises InvalidURI.
     """
     if not isinstance(uri, str):
-        raise InvalidURI(f"{uri!r} is no URI: text is wanted")
+        raise InvalidURI(f"text is wanted for a URI, not {type(uri).__name__}")
     uri = plain_str(uri)
-    shown = repr(without_password(uri))
+    shown = repr(shown_uri(uri))
     if not uri.lower().startswith(("ws://", "wss://")):
         raise InvalidURI(f"{shown} should begin with ws:// or wss://")
     try:
@@ -88,14 +88,16 @@ def split(uri: str) -> SplitResult:
         raise ValueError("it names no host")
     if "[" in parts.netloc:
         ipaddress.IPv6Address(parts.hostname.partition("%")[0])  # what Python looks at itself from 3.11 on
-    if parts.port == 0:
+    if _port_of(parts) == 0:
         raise ValueError("there is no port 0")
     return parts
 
 
-def without_password(uri: str) -> str:
-    """`uri` as it may be shown: without the user and password that may be in it."""
-    return re.sub(r"(?<=//)[^/?#]*@", "", uri)
+def _port_of(parts: SplitResult) -> int | None:
+    try:
+        return parts.port
+    except ValueError:  # Python's text has what stands there, which may be part of a password
+        raise ValueError("its port is no number from 1 to 65535") from None
 
 
 def in_brackets(host: str) -> str:

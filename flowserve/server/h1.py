@@ -281,7 +281,7 @@ class H1Connection:
         if context.metrics is not None:
             context.metrics.request(request.method, error.status, 0.0)
         if context.access_log:
-            target = context.root_path + request.target.decode("latin-1")
+            target = context.target_for_log(request.target)
             access_http(str(self.peer), request.method, target, request.http_version, error.status, 0.0)
         self._reject(error, headers)
 

@@ -179,7 +179,7 @@ class Server:
         loop = self._loop = asyncio.get_running_loop()
         self._certificates = Certificates(config) if config.ssl else None
         if config.log_level == "trace":
-            app = logs.trace(app)
+            app = logs.trace(app, config.log_query)
         self._listeners = Listeners(config) if sockets is None else None
         self.sockets = self._listeners.slot(0) if self._listeners is not None else list(sockets or ())
         try:
