@@ -10,6 +10,8 @@ from typing import Protocol
 
 _RESOLUTION = 0.05
 """Seconds; deadlines within one tick are looked at together."""
+_SLACK = 64
+"""Ticks beside twice those in use that the heap may hold."""
 
 
 class Timed(Protocol):
@@ -30,15 +32,20 @@ class Timers:
 
     Setting one costs a set operation at most, and nothing when it only moves later, which is what they nearly always
     do: the connection is looked at when its old place comes up, and then put where its deadline is now.
+
+    What is cancelled leaves nothing behind: a bucket that becomes empty goes when the next one does, and its tick, if
+    it does not come first, when the heap has twice as many as there are buckets.
     """
 
-    __slots__ = ("_buckets", "_fired", "_handle", "_loop", "_ticks", "_variables")
+    __slots__ = ("_armed", "_buckets", "_fired", "_handle", "_loop", "_ticks", "_vacant", "_variables")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._buckets: dict[int, set[Timed]] = {}
-        self._ticks: list[int] = []  # a heap
+        self._ticks: list[int] = []  # a heap: those of the buckets, some twice, and some of buckets that have gone
+        self._vacant = 0  # whose bucket became empty last: it stays, as a connection often cancels and sets in turn
         self._fired = 0  # the last tick that was looked at: nothing is put there any more
+        self._armed = 0  # the tick that the handle waits for
         self._handle: asyncio.TimerHandle | None = None
         self._variables = copy_context()  # not those of whoever sets a deadline
 
@@ -58,7 +65,7 @@ class Timers:
         if bucket is None:
             self._buckets[tick] = bucket = set()
             heapq.heappush(self._ticks, tick)
-            if self._ticks[0] == tick:
+            if self._handle is None or tick < self._armed:
                 self._arm()
         bucket.add(item)
 
@@ -72,6 +79,19 @@ class Timers:
     def _leave(self, item: Timed, tick: int) -> None:
         bucket = self._buckets[tick]
         bucket.discard(item)
+        if not bucket and tick != self._vacant:
+            self._clear_away(self._vacant)
+            self._vacant = tick
+
+    def _clear_away(self, tick: int) -> None:
+        """Forget the bucket of a tick, if it is empty still."""
+        bucket = self._buckets.get(tick)
+        if bucket is None or bucket:
+            return
+        del self._buckets[tick]
+        if len(self._ticks) > 2 * len(self._buckets) + _SLACK:
+            self._ticks = list(self._buckets)
+            heapq.heapify(self._ticks)
 
     def close(self) -> None:
         """Forget everything."""
@@ -87,7 +107,8 @@ class Timers:
     def _arm(self) -> None:
         if self._handle is not None:
             self._handle.cancel()
-        self._handle = self._loop.call_at(self._ticks[0] * _RESOLUTION, self._fire, context=self._variables)
+        self._armed = self._ticks[0]
+        self._handle = self._loop.call_at(self._armed * _RESOLUTION, self._fire, context=self._variables)
 
     def _call(self, item: Timed, now: float) -> None:
         try:
@@ -101,7 +122,7 @@ class Timers:
         now = self._loop.time() + _RESOLUTION / 2  # event loops may be early by their clock's resolution
         while self._ticks and self._ticks[0] * _RESOLUTION <= now:
             self._fired = heapq.heappop(self._ticks)
-            bucket = self._buckets[self._fired]
+            bucket = self._buckets.get(self._fired) or set()
             while bucket:  # a deadline that is looked at may cancel another one
                 item = bucket.pop()
                 item.tick = 0
@@ -109,6 +130,6 @@ class Timers:
                     self.set(item, item.deadline)
                 else:
                     self._call(item, now)
-            del self._buckets[self._fired]
+            self._buckets.pop(self._fired, None)
         if self._ticks and self._handle is None:
             self._arm()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -337,6 +338,51 @@ def test_moving_later_makes_no_timers(loop: ClockLoop, timers: Timers) -> None:
     assert all(item.calls == [] for item in items)
     loop.walk(START + 31, step=TICK)
     assert all(len(item.calls) == 1 for item in items)
+
+
+@pytest.mark.parametrize("living", [0, 1, 50])
+@pytest.mark.parametrize("moved_sooner", [False, True])
+def test_what_was_cancelled_takes_no_memory(loop: ClockLoop, timers: Timers, living: int, moved_sooner: bool) -> None:
+    """Visitors who come and go, each with a deadline in twelve hours."""
+    stays = [Item() for _ in range(living)]
+    for i, item in enumerate(stays):
+        timers.set(item, START + 50_000 + i)
+    item = Item()
+
+    def visit(count: int) -> None:
+        for _ in range(count):
+            loop.now += TICK
+            timers.set(item, loop.now + 43_200)
+            if moved_sooner:
+                timers.set(item, START + 60_000)
+            timers.cancel(item)
+
+    visit(1000)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        visit(20_000)
+        assert tracemalloc.get_traced_memory()[1] - before < 50_000 + 200 * living
+    finally:
+        tracemalloc.stop()
+    made = loop.timers_made
+    loop.walk(START + 50_000 + living + 1, step=100)
+    assert all(len(each.calls) == 1 for each in stays)
+    assert item.calls == []
+    assert loop.timers_made - made <= 3 * living + 200
+
+
+def test_setting_and_cancelling_in_turn_makes_no_timers(loop: ClockLoop, timers: Timers) -> None:
+    """What one client does that asks again and again."""
+    item = Item()
+    for _ in range(1000):
+        timers.set(item, START + 5)
+        timers.cancel(item)
+    assert loop.timers_made == 1
+    for i in range(1000):
+        timers.set(item, START + 5 + (i & 1))
+        timers.cancel(item)
+    assert loop.timers_made == 1
 
 
 def test_any_mixture_of_calls(loop: ClockLoop, timers: Timers) -> None:
