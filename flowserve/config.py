@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from flowserve.errors import ConfigError
 from flowserve.options import (
+    INT_MAX,
     KIB,
     MIB,
     Option,
     choice,
     close_code,
+    close_reason,
     duration,
     header_list,
     line_format,
@@ -76,13 +78,15 @@ class Config:
 
     host: str = option(
         "127.0.0.1",
-        text(),
+        text(printable=True),
         LISTENING,
         "Address or name to listen on; 0.0.0.0 is every IPv4 interface, :: every one of IPv6 and IPv4.",
     )
     port: int = option(8000, number(0, 65535), LISTENING, "TCP port; 0 takes a free one.")
     uds: str | None = option(None, _FILE, LISTENING, "Listen on a UNIX domain socket instead.")
-    fd: int | None = option(None, optional(number(0)), LISTENING, "Listen on a socket inherited as this descriptor.")
+    fd: int | None = option(
+        None, optional(number(0, INT_MAX)), LISTENING, "Listen on a socket inherited as this descriptor."
+    )
     bind: tuple[Bind, ...] = option(
         (),
         binds(),
@@ -90,7 +94,7 @@ class Config:
         "Listen here instead: host:port, [ipv6]:port, unix:PATH, unix:PATH,mode=660, fd:N, or systemd for the sockets"
         " that it passes; may be given several times.",
     )
-    backlog: int = option(2048, number(1), LISTENING, "Connections that may wait to be accepted.")
+    backlog: int = option(2048, number(1, INT_MAX), LISTENING, "Connections that may wait to be accepted.")
 
     app_dir: str = option(
         "", path(empty=True), APPLICATION, "Where APP is looked for first; by default in the current folder."
@@ -151,7 +155,7 @@ class Config:
     )
     ws_shutdown_code: int = option(1012, close_code(), DRAINING, "Close code that they get.")
     ws_shutdown_reason: str = option(
-        "the server is shutting down", text(empty=True), DRAINING, "Close reason that they get."
+        "the server is shutting down", close_reason(), DRAINING, "Close reason that they get."
     )
 
     log_level: str = option("info", _LEVEL, LOGGING, "Least level that is logged; trace shows every ASGI message.")
@@ -291,7 +295,7 @@ class Config:
     ssl_ca_certs: str | None = option(None, _FILE, TLS, "Authorities that clients' certificates are checked by (PEM).")
     ssl_cert_reqs: str = option("none", _CERT_REQS, TLS, "Whether clients are asked for a certificate.")
     ssl_ciphers: str | None = option(
-        None, optional(text()), TLS, "Ciphers (OpenSSL's notation); by default Python's own."
+        None, optional(text(printable=True)), TLS, "Ciphers (OpenSSL's notation); by default Python's own."
     )
     ssl_version_min: Literal["TLSv1.2", "TLSv1.3"] = option(
         "TLSv1.2",
@@ -345,8 +349,6 @@ def _check_combinations(config: Config) -> None:
             "--limit-connections-per-address: with --forwarded-allow-ips '*' every client counts as a proxy, and those"
             " are not limited; name the proxies"
         )
-    if len(config.ws_shutdown_reason.encode()) > 123:
-        raise ConfigError("--ws-shutdown-reason: a close frame holds 123 bytes at most (RFC 6455 section 5.5)")
     if config.log_config is not None and (config.log_format != "human" or config.access_log_format is not None):
         which = "--log-format" if config.log_format != "human" else "--access-log-format"
         raise ConfigError(f"--log-config and {which} exclude each other; say the format in the file")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ APP = "app"
 _PROJECT = "pyproject.toml"
 _KEYS = {APP: APP, **{option.word: name for name, option in OPTIONS.items()}}
 _HIDDEN = "***"
+_SURROGATE = re.compile(r"\\ud[89a-f][0-9a-f]{2}")
 _COLUMN = 44
 """Where the comments begin, if the value leaves room."""
 
@@ -145,6 +147,8 @@ def dump(config: Config, given: Mapping[str, Given]) -> str:
                 shown = _text("auto")  # rather than what that came to on this machine
         if option.secret and value is not None:
             lines.append(_line(f"# {option.word}", _text(_HIDDEN), origin))
+        elif shown is not None and _SURROGATE.search(shown):  # in the name of a file; TOML can't hold it
+            lines.append(_line(f"# {option.word}", shown, origin))
         else:
             lines.append(_line(option.word, shown, origin))
     return "\n".join(lines)

@@ -58,7 +58,8 @@ def _import(name: str, app_dir: str) -> Any:
     module_name, colon, attribute = name.partition(":")
     file = module_name.replace(os.sep, "/")
     if not colon or not attribute or not file or file.startswith(".") or "/" in file or file.endswith(".py"):
-        example = f"{file.removesuffix('.py').strip('./').replace('/', '.') or 'main'}:{attribute or 'app'}"
+        meant = file.removesuffix(".py").strip("./").replace("/", ".")
+        example = f"{meant if meant.strip() and meant.isprintable() else 'main'}:{attribute or 'app'}"
         raise ConfigError(f"{name!r} doesn't name an application; write module:attribute, e.g. {example}")
     if attribute.endswith(")"):
         example = f"{module_name}:{attribute.partition('(')[0]}"

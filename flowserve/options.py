@@ -15,14 +15,30 @@ from flowserve.accesslog import LineFormat
 from flowserve.errors import ConfigError
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+INT_MAX = 2**31 - 1
+"""The most that C takes as an int: for descriptors and backlogs."""
 
 _SIZE_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": KIB, "mib": MIB, "gib": GIB}
 _SIZE_SHOWN = ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 _TIME_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _WITH_UNIT = re.compile(r"\s*(\d{1,20}(?:\.\d{1,20})?)\s*([A-Za-z]*)\s*", re.ASCII)
 _LONGEST = 1e9  # seconds, some 30 years
+_SHORTEST = 1e-6
+_MOST = 2**53  # of what is counted
+_MAX_REASON = 123  # bytes in a close frame (RFC 6455 section 5.5)
+_PATH_MAX = 4095  # bytes, of Linux; others take no more
+_LONGEST_MESSAGE = 500
+_MOST_WORKERS = 4096
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
 _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 section 5.5
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONNECTIONS_OWN = frozenset(
+    ("connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade")
+)
+"""Names of headers that say how a response is framed, or what becomes of the connection (RFC 9110 sections 7.6.1 and
+8.6): one for all responses would be wrong for most."""
+_HANDSHAKES_OWN = "sec-websocket-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +83,7 @@ class Option:
         try:
             return self.kind.parse(value)
         except ValueError as error:
-            raise ConfigError(f"{origin or self.flag}: {error}") from None
+            raise ConfigError(f"{origin or self.flag}: {_cut(str(error))}") from None
 
 
 def option(default: Any, kind: Kind, group: str, help: str, *, word: str | None = None, secret: bool = False) -> Any:
@@ -76,36 +92,70 @@ def option(default: Any, kind: Kind, group: str, help: str, *, word: str | None 
     return dataclasses.field(default=default, repr=not secret, metadata=metadata)
 
 
-def text(*, empty: bool = False, metavar: str = "TEXT") -> Kind:
+def _cut(message: str) -> str:
+    half = _LONGEST_MESSAGE // 2
+    return message if len(message) <= _LONGEST_MESSAGE else f"{message[:half]} ... {message[-half:]}"
+
+
+def text(*, empty: bool = False, printable: bool = False, metavar: str = "TEXT") -> Kind:
+    """Any text of characters, or (`printable`) without control characters. Messages don't show it: it may be secret."""
+
     def parse(value: Any) -> str:
         if not isinstance(value, str):
             raise ValueError(f"text is wanted, not {type(value).__name__}")
         if not value and not empty:
             raise ValueError("an empty value means nothing here; leave the option out or give a value")
+        if _SURROGATE.search(value):
+            raise ValueError("a lone surrogate is no character; write the value in UTF-8")
+        if printable and _CONTROL.search(value):
+            raise ValueError("a control character, such as a line's end, can't be in it")
         return str.__str__(value)  # of a subclass of str the text alone
 
     return Kind(parse, str, metavar)
 
 
 def path(*, empty: bool = False, metavar: str = "PATH") -> Kind:
-    plain = text(empty=empty)
+    """The name of a file or folder, which need not be UTF-8 (PEP 383)."""
 
     def parse(value: Any) -> str:
-        return str(plain.parse(os.fspath(value) if isinstance(value, os.PathLike) else value))
+        value = os.fspath(value) if isinstance(value, os.PathLike) else value
+        if not isinstance(value, str):
+            raise ValueError(f"text is wanted, not {type(value).__name__}")
+        if not value and not empty:
+            raise ValueError("an empty value means nothing here; leave the option out or give a value")
+        check_path(value)
+        return str.__str__(value)
 
     return Kind(parse, str, metavar)
 
 
-def number(low: int, high: int = sys.maxsize, metavar: str = "NUMBER") -> Kind:
+def check_path(value: str) -> None:
+    """Raise ValueError for what no file can be called."""
+    try:
+        encoded = os.fsencode(value)
+    except UnicodeEncodeError:
+        raise ValueError(f"{value!r} can't be the name of a file: it has a lone surrogate in it") from None
+    if b"\0" in encoded:
+        raise ValueError(f"{value!r} can't be the name of a file: it has a NUL in it")
+    if len(encoded) > _PATH_MAX:
+        raise ValueError(f"{value!r} can't be the name of a file: it has more than {_PATH_MAX} bytes")
+
+
+def number(low: int, high: int = _MOST, metavar: str = "NUMBER") -> Kind:
     """A whole number from `low` to `high`."""
-    wanted = f"from {low} to {high}" if high < sys.maxsize else f"of at least {low}"
 
     def parse(value: Any) -> int:
         if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d{1,20}\s*", value, re.ASCII):
             value = int(value)
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError(f"{value!r} is not a whole number {wanted}")
+        if value > high and high == _MOST:
+            raise ValueError(f"{value!r} is too large; the most is {high}")
+        if not low <= value <= high:
             raise ValueError(f"{value!r} is not a whole number {wanted}")
         return int(value)
+
+    wanted = f"from {low} to {high}" if high < _MOST else f"of at least {low}"
 
     return Kind(parse, str, metavar)
 
@@ -147,7 +197,9 @@ def duration(*, zero: bool = False) -> Kind:
             raise ValueError(f"{value!r} is too long; the most is {_LONGEST:.0f} seconds")
         if amount < 0 or (amount == 0 and not zero):
             raise ValueError(f"{value!r} is too short; write a duration {'of 0 or more' if zero else 'above 0'}")
-        return float(amount)
+        if 0 < amount < _SHORTEST:
+            raise ValueError(f"{value!r} is too short; the least is 0.001ms{' beside 0' if zero else ''}")
+        return float(amount) or 0.0  # not -0.0
 
     return Kind(parse, _show_duration, "DURATION")
 
@@ -156,7 +208,9 @@ def choice(*values: str, also: dict[str, str] | None = None) -> Kind:
     """One of `values`, in any case. `also` maps other spellings, whole numbers among them, to these."""
 
     def parse(value: Any) -> str:
-        word = value.strip().lower() if isinstance(value, str) else str(int(value)) if isinstance(value, int) else ""
+        word = value.strip().lower() if isinstance(value, str) else ""
+        if isinstance(value, int) and not isinstance(value, bool):
+            word = str(int(value))
         word = (also or {}).get(word, word)
         if word not in values:
             raise ValueError(f"{value!r} is not one of {', '.join(values)}")
@@ -230,6 +284,8 @@ def header_list() -> Kind:
                 raise ValueError(f"{entry!r} is not a header; write a pair (name, value) of str")
         if not _TOKEN.fullmatch(name):
             raise ValueError(f"{name!r} can't be the name of a header (RFC 9110 section 5.6.2)")
+        if name.lower() in _CONNECTIONS_OWN or name.lower().startswith(_HANDSHAKES_OWN):
+            raise ValueError(f"{name!r} can't be the same in every response; the server sends it where it belongs")
         if not _FIELD_VALUE.fullmatch(value):
             raise ValueError(f"{value!r} can't be the value of a header: a control character, or not Latin-1")
         return str.__str__(name), str.__str__(value)
@@ -260,7 +316,7 @@ def _show_duration(value: float) -> str:
 
 def url_path(*, prefix: bool = False) -> Kind:
     """The path of a URL; a `prefix` of other paths may be empty, and loses its last slash, as they bring their own."""
-    plain = text(empty=prefix)
+    plain = text(empty=prefix, printable=True)
 
     def parse(value: Any) -> str:
         found = str(plain.parse(value))
@@ -306,7 +362,7 @@ def _text_entry(value: Any) -> str:
 
 def paths() -> Kind:
     """Files or folders."""
-    return several(_text_entry, "PATH", re.escape(os.pathsep), os.pathsep)
+    return several(path().parse, "PATH", re.escape(os.pathsep), os.pathsep)
 
 
 def patterns() -> Kind:
@@ -314,9 +370,22 @@ def patterns() -> Kind:
     return several(_text_entry, "PATTERN")
 
 
+def close_reason() -> Kind:
+    """Why a WebSocket is closed (RFC 6455 section 7.1.6)."""
+    plain = text(empty=True)
+
+    def parse(value: Any) -> str:
+        found = str(plain.parse(value))
+        if len(found.encode()) > _MAX_REASON:
+            raise ValueError(f"a close frame holds {_MAX_REASON} bytes at most (RFC 6455 section 5.5)")
+        return found
+
+    return Kind(parse, str, "TEXT")
+
+
 def worker_count() -> Kind:
     """A number of processes; auto is the number of CPUs that this process may use."""
-    plain = number(1)
+    plain = number(1, _MOST_WORKERS)
 
     def parse(value: Any) -> int:
         if isinstance(value, str) and value.strip().lower() == "auto":

@@ -7,7 +7,7 @@ import re
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from flowserve.options import Kind, several
+from flowserve.options import Kind, check_path, several
 
 
 class Bind(NamedTuple):
@@ -43,6 +43,7 @@ def _bind(value: Any) -> Bind:
     if match := _UNIX.fullmatch(value):
         if ",mode=" in match[1]:
             raise ValueError(f"{value!r} has no mode of three or four octal digits; write e.g. mode=660")
+        check_path(match[1])
         return Bind(path=match[1], mode=int(match[2], 8) if match[2] else 0o666)
     match = _HOST_AND_PORT.fullmatch(value)
     if not match or int(match[3]) > 65535:

@@ -288,7 +288,7 @@ def test_wrong_ports(port):
 
 
 @pytest.mark.parametrize(
-    "name", ["backlog", "h1_max_header_count", "ws_max_queue", "ws_max_frames_per_message", "limit_concurrency"]
+    "name", ["h1_max_header_count", "ws_max_queue", "ws_max_frames_per_message", "limit_concurrency"]
 )
 def test_numbers_are_positive(name):
     assert getattr(Config("a:b", **{name: "1"}), name) == 1
@@ -355,6 +355,8 @@ def test_headers():
     assert Config("a:b", headers=[("X-One", "1"), ("x-two", "a: b")]).headers == expected
     assert Config("a:b", headers=[["X-One", "1"], "x-two:a: b "]).headers == expected
     assert Config("a:b", headers="X-One: 1\n\nx-two: a: b\n").headers == expected
+    own = (("Server", "x"), ("Date", "today"), ("Content-Type", "text/plain"), ("Upgrade-Insecure-Requests", "1"))
+    assert Config("a:b", headers=own).headers == own
     assert Config("a:b", headers=["X-Empty:"]).headers == (("X-Empty", ""),)
 
 
@@ -367,6 +369,14 @@ def test_headers():
         ([7], "write a pair"),
         ([b"a: b"], "write a pair"),
         (["a b: c"], "can't be the name"),
+        (["Content-Length: 5"], "'Content-Length' can't be the same in every response"),
+        (["transfer-encoding: chunked"], "can't be the same"),
+        (["Connection: close"], "can't be the same"),
+        (["KEEP-ALIVE: timeout=5"], "can't be the same"),
+        (["Upgrade: h2c"], "can't be the same"),
+        (["Trailer: x"], "can't be the same"),
+        (["Sec-WebSocket-Accept: x"], "can't be the same"),
+        ([("Sec-WebSocket-Protocol", "chat")], "can't be the same"),
         ([": c"], "can't be the name"),
         ([("a:", "c")], "can't be the name"),
         ([("a", "b\r\nc: d")], "can't be the value"),
@@ -493,7 +503,7 @@ def test_numbers_of_workers():
     assert Config("a:b", workers="2").workers == 2
     assert Config("a:b", workers=" Auto ").workers >= 1
     for wrong in ("0", 0, "many", 1.5, True):
-        with pytest.raises(ConfigError, match=r"^--workers: .* is not a whole number of at least 1, or auto$"):
+        with pytest.raises(ConfigError, match=r"^--workers: .* is not a whole number from 1 to 4096, or auto$"):
             Config("a:b", workers=wrong)
 
 
