@@ -18,6 +18,12 @@ class SyncApplication(ConfigError):
     """The application is a plain function where an asynchronous one is wanted; the message says what it gave."""
 
 
+LATE_REQUEST = 408, "The request head took too long"
+"""The answer to a client that was too slow, status and detail."""
+LATE_ANSWER = 504, "The application did not answer in time"
+"""Likewise, to one whose handshake nobody has answered."""
+
+
 class StartupFailed(FlowserveError):
     """The application's lifespan startup failed; the message carries what it said."""
 

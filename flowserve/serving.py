@@ -15,14 +15,23 @@ from typing import Any
 from flowserve.app_errors import holds_only
 from flowserve.asgi.websocket import TAKE_SESSION
 from flowserve.config import HTTP, LIMITS, OPTIONS, PROTECTION, PROXIES, SIGHT, TLS, Config
-from flowserve.errors import ConfigError, HandshakeError
+from flowserve.errors import LATE_ANSWER, ConfigError, HandshakeError
+from flowserve.library.deadline import Deadline
 from flowserve.library.endings import tells_end_of
 from flowserve.library.events import EventStream
 from flowserve.library.extras import Extras
 from flowserve.library.handshake import Handshake
 from flowserve.library.heads import pack
 from flowserve.library.home import read_options
-from flowserve.library.terms import Origins, ProcessRequest, ProcessResponse, SelectSubprotocol, Terms, answer_of
+from flowserve.library.terms import (
+    Fields,
+    Origins,
+    ProcessRequest,
+    ProcessResponse,
+    SelectSubprotocol,
+    Terms,
+    answer_of,
+)
 from flowserve.library.websocket import LATE_ROOM, WebSocket
 from flowserve.logs import logger
 from flowserve.places import Bind
@@ -85,14 +94,14 @@ def serve(
     `logger` is told of handlers that raise, and is the WebSockets' `logger`; `write_limit` is as for `connect()`.
 
     A client has `open_timeout` seconds (None or 0: no limit) for its request, and for its TLS handshake; the callbacks
-    have as long. The other options are those of a WebSocket, such as `max_size`, and these of the server by their own
-    names: headers, access_log, backlog, timeout_graceful_shutdown, and the groups HTTP, limits, protection, proxies,
-    metrics and TLS. By default nothing is written to the access log, and no proxy is believed.
+    have as long, and are cancelled then. The other options are those of a WebSocket, such as `max_size`, and these of
+    the server by their own names: headers, access_log, backlog, timeout_graceful_shutdown, and the groups HTTP, limits,
+    protection, proxies, metrics and TLS. By default nothing is written to the access log, and no proxy is believed.
 
     Raises ConfigError, here or when it is awaited, for what can't be served; TypeError for an unknown option.
     """
     terms = Terms(subprotocols, select_subprotocol, origins, process_request, process_response)
-    host_app = _Host(handler, terms, Extras(logger, write_limit))
+    host_app = _Host(handler, terms, Extras(logger, write_limit), open_timeout or None)
     options.pop("reuse_address", None)  # which is always so
     given = {name: each for name, each in options.items() if _is_servers(name)}
     config = read_options({name: each for name, each in options.items() if name not in given})
@@ -262,7 +271,7 @@ class start_server(EventStream):  # noqa: N801  (used like a function)
 class _Host:
     """The ASGI application that opens WebSockets and gives them to a handler."""
 
-    def __init__(self, handler: Handler, terms: Terms, extras: Extras) -> None:
+    def __init__(self, handler: Handler, terms: Terms, extras: Extras, timeout: float | None) -> None:
         self.connections: set[WebSocket] = set()  # whose handler is running
         self.idle = asyncio.Event()  # none is
         self.idle.set()
@@ -270,18 +279,14 @@ class _Host:
         self._handler = handler
         self._terms = terms
         self._extras = extras
+        self._timeout = timeout
 
     async def __call__(self, scope: dict[str, Any], receive: Callable[[], Any], send: _Send) -> None:
         handshake = Handshake(_request(scope), scope["client"], scope["server"])
         if self._extras.logger is not None:
             handshake.logger = self._extras.logger
         try:
-            if scope["type"] == "http":
-                raise await self._terms.turn_away(handshake, scope["method"])
-            subprotocol = await self._terms.agree(handshake, scope["subprotocols"])
-            headers = await self._terms.accepted(handshake, subprotocol, ())
-            if self.closing:
-                raise HandshakeError(503, "The server is shutting down")
+            subprotocol, headers = await self._decide(handshake, scope)
         except HandshakeError as error:
             kind = "http.response" if scope["type"] == "http" else "websocket.http.response"
             await _respond(send, kind, await self._terms.refused(handshake, error))
@@ -292,6 +297,25 @@ class _Host:
         session, head = taken
         ws = self._extras.put_on(WebSocket(session, subprotocol, handshake._request, head))
         await self._handle(handshake.hand_over(ws))
+
+    async def _decide(self, handshake: Handshake, scope: dict[str, Any]) -> tuple[str | None, Fields]:
+        """Return subprotocol and header fields of a WebSocket that may be opened. Raises HandshakeError for another,
+        also when the callbacks are not done in time: nobody waits for them then, so they are cancelled."""
+        deadline = Deadline(self._timeout if self._terms.waits else None)
+        try:
+            async with deadline:
+                if scope["type"] == "http":
+                    raise await self._terms.turn_away(handshake, scope["method"])
+                subprotocol = await self._terms.agree(handshake, scope["subprotocols"])
+                headers = await self._terms.accepted(handshake, subprotocol, ())
+        except TimeoutError:
+            if not deadline.expired:
+                raise
+            (self._extras.logger or logger).error("The callbacks of a handshake were not done in time (open_timeout)")
+            raise HandshakeError(*LATE_ANSWER) from None
+        if self.closing:
+            raise HandshakeError(503, "The server is shutting down")
+        return subprotocol, headers
 
     async def _handle(self, ws: WebSocket) -> None:
         self.connections.add(ws)

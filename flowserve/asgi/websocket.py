@@ -15,7 +15,7 @@ from asgiref.sync import markcoroutinefunction
 
 from flowserve import logs
 from flowserve.asgi.scope import websocket_scope
-from flowserve.errors import ASGIMisuse, ClientDisconnected
+from flowserve.errors import LATE_ANSWER, ASGIMisuse, ClientDisconnected
 from flowserve.http.messages import as_bytes
 from flowserve.session import Session
 from flowserve.stream import Peer
@@ -309,7 +309,7 @@ class WebSocketCycle:
 
     def _time_out(self) -> None:
         logs.logger.error("The application neither accepted nor denied a WebSocket in time (--timeout-handshake)")
-        self._refuse(504, "The application did not answer in time")
+        self._refuse(*LATE_ANSWER)
 
     def _in_context(self, function: Callable[..., None], *args: Any) -> None:
         """Call `function` in the context of the application's call, for the sake of what it logs; a copy, as the

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from flowserve.compression import deflate_settings
 from flowserve.config import Config
-from flowserve.errors import ConfigError, HandshakeError, RequestError
+from flowserve.errors import LATE_ANSWER, LATE_REQUEST, ConfigError, HandshakeError, RequestError
 from flowserve.flow import Flow
 from flowserve.http.h1 import RequestParser
 from flowserve.http.headers import Headers
@@ -56,8 +56,9 @@ class accept:  # noqa: N801  (used like a function)
     `headers` are added to the answer. The client has `open_timeout` seconds (None or 0: no limit) for its part.
     `logger` and `write_limit` are as for `connect()`. The other options are those of a WebSocket, such as `max_size`.
 
-    Raises HandshakeError when the client is refused, with the answer that it got, or has left (status 0); TimeoutError;
-    OSError when TLS fails; and what the callbacks raise, which the client sees as a 500.
+    Raises HandshakeError when the client is refused, with the answer that it got, or has left (status 0); TimeoutError,
+    where the client gets a 408, or a 504 if it was the callbacks that took so long; OSError when TLS fails; and what
+    the callbacks raise, which the client sees as a 500.
     """
 
     def __init__(
@@ -125,7 +126,10 @@ class accept:  # noqa: N801  (used like a function)
             reception.refuse(HandshakeError(500, "Internal Server Error"))
             raise
         except BaseException:
-            reception.transport.abort()
+            if deadline.expired:
+                reception.time_out()
+            else:
+                reception.transport.abort()
             raise
 
     async def _take_over(self, reception: _Reception) -> None:
@@ -252,15 +256,26 @@ class _Reception(asyncio.Protocol):
         self.transport.resume_reading()  # to throw it away
         self._linger = asyncio.get_running_loop().call_later(_LINGER, self.transport.abort)
 
+    def time_out(self) -> None:
+        """Answer, as the server does, that it took too long; a client that has sent nothing sees its connection
+        close."""
+        if self._request is not None:
+            self.refuse(HandshakeError(*LATE_ANSWER))
+        elif self._parser.started:
+            self.refuse(HandshakeError(*LATE_REQUEST))
+        else:
+            self.transport.close()
+
     # As the protocol of the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.begin(cast(asyncio.Transport, transport), b"", False)
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         if self.head.done():
-            if not self._refused:
-                self._rest += data
+            self._rest += data
             return
         try:
             self._rest = self._parser.feed(data)

@@ -23,6 +23,11 @@ class Deadline:
         self._handle: asyncio.TimerHandle | None = None
         self._expired = False
 
+    @property
+    def expired(self) -> bool:
+        """Whether the time is up."""
+        return self._expired
+
     async def __aenter__(self) -> Deadline:
         self._task = asyncio.current_task()
         if hasattr(self._task, "cancelling"):

@@ -47,6 +47,11 @@ class Terms:
             if isinstance(getattr(self, name), str):
                 raise ConfigError(f"{name}: a list is wanted, not one text")
 
+    @property
+    def waits(self) -> bool:
+        """Whether answering may take a while: there are callbacks that may be coroutine functions."""
+        return self.process_request is not None or self.process_response is not None
+
     async def agree(self, handshake: Handshake, offered: Sequence[str]) -> str | None:
         """Return the subprotocol of a WebSocket that may be opened; `offered` is what the client speaks.
 

@@ -9,7 +9,7 @@ from typing import Any
 from flowserve.asgi.http import HTTPCycle
 from flowserve.asgi.websocket import WebSocketCycle
 from flowserve.context import Context
-from flowserve.errors import ForeignProtocol, HandshakeError, RequestError
+from flowserve.errors import LATE_REQUEST, ForeignProtocol, HandshakeError, RequestError
 from flowserve.flow import Flow
 from flowserve.http.h1 import RequestParser
 from flowserve.http.messages import Request
@@ -436,7 +436,7 @@ class H1Connection:
             self._flow.abort()
         elif self._parser.started and not self._receiving:
             self._context.refused("slow_request")
-            self._reject(RequestError(408, "The request head took too long"))
+            self._reject(RequestError(*LATE_REQUEST))
         else:
             self._close()
 
