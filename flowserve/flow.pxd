@@ -5,7 +5,7 @@ from flowserve.waiters cimport joined, wake
 cdef class Flow:
     cdef readonly object transport
     cdef readonly bint half_open, write_paused
-    cdef bint _reading
+    cdef bint _over, _reading
     cdef long long _unsent
     cdef list _waiters
     cdef object _variables
@@ -20,11 +20,12 @@ cdef class Flow:
     @cython.locals(buffered=Py_ssize_t, unsent="long long", changed=bint)
     cpdef bint progressed(self) except -1
     cpdef bint is_reset(self) except -1
-    cpdef limit_buffer(self, Py_ssize_t size)
+    cpdef limit_buffer(self, size, low=*)
     cpdef pause_reading(self)
     cpdef resume_reading(self)
     cpdef close(self)
     cpdef abort(self)
     cpdef lost(self)
 
+cpdef extra_info(transport, name)
 cdef long long _in_kernel(transport) except? -1

@@ -33,9 +33,13 @@ class Flow:
 
     Whatever is the transport's protocol passes on `pause_writing()`, `resume_writing()` and, as `lost()`,
     `connection_lost()`.
+
+    None of its methods raises for what the peer, or this end, has done to the connection, though transports do, each
+    event loop's in ways of its own: a reset that was not seen yet, the end of writing, a close. What is written then
+    is dropped; `lost()` follows.
     """
 
-    __slots__ = ("_reading", "_unsent", "_variables", "_waiters", "half_open", "transport", "write_paused")
+    __slots__ = ("_over", "_reading", "_unsent", "_variables", "_waiters", "half_open", "transport", "write_paused")
 
     def __init__(self, transport: asyncio.Transport, variables: Variables) -> None:
         """`variables` are those of whoever owns the connection: what comes in does not belong to whichever application
@@ -45,16 +49,21 @@ class Flow:
         self.half_open: bool = transport.can_write_eof()  # TLS can not
         self.write_paused = False
         self._unsent = 0
+        self._over = False  # nothing is written any more
         self._reading = True
         self._waiters: list[asyncio.Future[None]] | None = None
 
     def write(self, data: bytes | memoryview) -> None:
-        self.transport.write(data)
+        # Of a transport that has closed by itself uvloop's raises, and asyncio's complains after a few times.
+        if not self._over and not self.transport.is_closing():
+            self.transport.write(data)
 
     def writelines(self, data: Sequence[bytes | memoryview]) -> None:
+        if self._over or self.transport.is_closing():  # asyncio's would, from 3.12 on, watch a descriptor that is gone
+            return
         if _NEVER_PAUSES:
             for piece in data:
-                self.transport.write(piece)
+                self.write(piece)
         else:
             self.transport.writelines(data)
 
@@ -90,14 +99,15 @@ class Flow:
     def is_reset(self) -> bool:
         """Whether the peer has reset the connection. Event loops find out by reading or writing, which neither side may
         do any more after a half-close."""
-        sock: Any = self.transport.get_extra_info("socket")
+        sock = extra_info(self.transport, "socket")
         try:
             return sock is not None and sock.getsockopt(SOL_SOCKET, SO_ERROR) != 0
         except (OSError, ValueError):  # closed
             return True
 
-    def limit_buffer(self, size: int) -> None:
-        self.transport.set_write_buffer_limits(size)
+    def limit_buffer(self, size: int, low: int | None = None) -> None:
+        if not self.transport.is_closing():
+            self.transport.set_write_buffer_limits(size, low)
 
     def pause_reading(self) -> None:
         if self._reading:
@@ -115,23 +125,38 @@ class Flow:
             self.transport.set_protocol(Landing(self.transport, protocol, target))
 
     def end_writing(self) -> None:
-        if self.half_open:
+        if not self.half_open:
+            self.close()
+        elif not self._over:
+            self._over = True
             try:
                 self.transport.write_eof()
-            except OSError:  # asyncio's transports raise where the peer has reset the connection
+            except (
+                OSError,
+                RuntimeError,
+            ):  # asyncio's, of a reset that it has not read yet; uvloop's, of one that it has
                 self.transport.abort()
-        else:
-            self.transport.close()
 
     def close(self) -> None:
+        self._over = True
         self.transport.close()
 
     def abort(self) -> None:
+        self._over = True
         self.transport.abort()
 
     def lost(self) -> None:
+        self._over = True
         self._reading = True  # nothing left to pause or resume
         self.resume_writing()
+
+
+def extra_info(transport: asyncio.BaseTransport, name: str) -> Any:
+    """Return what a transport knows of itself (`get_extra_info()`); None where it doesn't, be it as it is closed."""
+    try:
+        return transport.get_extra_info(name)
+    except AttributeError:  # uvloop's, of a UNIX domain socket that is closed
+        return None
 
 
 def _in_kernel(transport: asyncio.Transport) -> int:
@@ -140,7 +165,7 @@ def _in_kernel(transport: asyncio.Transport) -> int:
 
     A socket may be full for minutes while a slow peer takes what is in it: a transport alone does not see that.
     """
-    sock: Any = transport.get_extra_info("socket")
+    sock = extra_info(transport, "socket")
     if sock is None or ioctl is None:
         return 0
     try:

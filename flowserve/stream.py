@@ -24,7 +24,10 @@ class Peer(NamedTuple):
 
 
 class Stream(Protocol):
-    """Bytes both ways under flow control: what carries a session. `flow.Flow` is one, over a transport."""
+    """Bytes both ways under flow control: what carries a session. `flow.Flow` is one, over a transport.
+
+    Nothing here raises for a connection that is closed, ended or reset: what is written then is dropped.
+    """
 
     write_paused: bool
     """Over the high-water mark: whoever sends should await `drain()`."""
@@ -46,8 +49,8 @@ class Stream(Protocol):
     def unsent(self) -> int:
         """Return how many bytes that were written the peer has not taken, as far as that is known."""
 
-    def limit_buffer(self, size: int, /) -> None:
-        """Be over the high-water mark from `size` bytes on."""
+    def limit_buffer(self, size: int, low: int | None = None, /) -> None:
+        """Be over the high-water mark from `size` bytes on, and below it again from `low` on, by default a quarter."""
 
     def progressed(self) -> bool:
         """Whether some, but not yet all, of what was written has left since this was last asked."""

@@ -31,6 +31,9 @@ class Transport:
     def get_write_buffer_size(self) -> int:
         return self.buffered
 
+    def is_closing(self) -> bool:
+        return False
+
     def __getattr__(self, name: str) -> Any:
         return lambda *args: self.calls.append((name, *args))
 
@@ -175,7 +178,7 @@ def test_what_is_unsent_is_what_the_transport_holds_where_no_socket_tells_more()
 def test_limit_buffer() -> None:
     transport = Transport()
     flow_over(transport).limit_buffer(5000)
-    assert transport.calls == [("set_write_buffer_limits", 5000)]
+    assert transport.calls == [("set_write_buffer_limits", 5000, None)]
 
 
 # Over a real transport

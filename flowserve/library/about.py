@@ -6,6 +6,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any, cast
 
+from flowserve.flow import extra_info
 from flowserve.library.endings import end_of
 from flowserve.library.heads import Request, Response, unpack_request, unpack_response
 from flowserve.logs import logger
@@ -129,12 +130,12 @@ class About:
     @property
     def local_address(self) -> Any:
         """This end's address, as a socket's getsockname() gives it."""
-        return self.transport.get_extra_info("sockname")
+        return extra_info(self.transport, "sockname")
 
     @property
     def remote_address(self) -> Any:
         """The peer's address, as a socket's getpeername() gives it."""
-        return self.transport.get_extra_info("peername")
+        return extra_info(self.transport, "peername")
 
     @property
     def transport(self) -> asyncio.Transport:

@@ -9,13 +9,14 @@ import ssl as tls
 import sys
 from collections.abc import Generator, Iterable, Sequence
 from contextvars import Context as Variables
+from contextvars import copy_context
 from email.utils import formatdate
 from typing import Any, cast
 
 from flowserve.compression import deflate_settings
 from flowserve.config import Config
 from flowserve.errors import LATE_ANSWER, LATE_REQUEST, ConfigError, HandshakeError, RequestError
-from flowserve.flow import Flow
+from flowserve.flow import Flow, extra_info
 from flowserve.http.h1 import RequestParser
 from flowserve.http.headers import Headers
 from flowserve.http.messages import Request as Head
@@ -142,7 +143,7 @@ class accept:  # noqa: N801  (used like a function)
             return
         reader, writer = self._stream
         if (error := reader.exception()) is not None:
-            raise error
+            raise HandshakeError(0, f"the stream is lost already: {error}") from error
         if writer.transport.is_closing():
             raise HandshakeError(0, "the stream is closed already")
         buffered = _buffered(reader)
@@ -156,7 +157,7 @@ class accept:  # noqa: N801  (used like a function)
         head = await reception.head
         deadline.doing = "deciding on the client's request"
         transport = reception.transport
-        addresses = [transport.get_extra_info(name) for name in ("peername", "sockname")]
+        addresses = [extra_info(transport, name) for name in ("peername", "sockname")]
         handshake = Handshake(self._request or _packed(head), *addresses)
         try:
             return await self._answer(reception, head, handshake)
@@ -244,15 +245,12 @@ class _Reception(asyncio.Protocol):
         encoder.keep_alive = False
         status, fields, body = answer_of(error)
         encoder.start(status, fields)
-        self.transport.write(encoder.head(_date(), len(body)) + encoder.body(body, False))
-        if self._eof or not self.transport.can_write_eof():
-            self.transport.close()
+        flow = Flow(self.transport, copy_context())
+        flow.write(encoder.head(_date(), len(body)) + encoder.body(body, False))
+        if self._eof or not flow.half_open:
+            flow.close()
             return
-        try:
-            self.transport.write_eof()
-        except OSError:  # asyncio's loop raises where uvloop does not, of a client that has left
-            self.transport.abort()
-            return
+        flow.end_writing()
         self.transport.resume_reading()  # to throw it away
         self._linger = asyncio.get_running_loop().call_later(_LINGER, self.transport.abort)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import Context as Variables
+from contextvars import copy_context
 
 from flowserve.config import Config
 from flowserve.errors import HandshakeError
+from flowserve.flow import Flow
 from flowserve.http.response import Response, ResponseParser
 
 _BODY_PATIENCE = 1.0
@@ -39,7 +41,7 @@ class Exchange(asyncio.Protocol):
             raise ConnectionResetError("the connection was closed at once")
         self._transport.set_protocol(self)
         self._transport.resume_reading()
-        self._transport.write(request)
+        Flow(self._transport, copy_context()).write(request)
         try:
             return await self._response
         finally:

@@ -27,7 +27,7 @@ class Extras:
         if self.logger is not None:
             ws.logger = self.logger
         if self._limits is not None:
-            ws.transport.set_write_buffer_limits(*self._limits)
+            ws.session.stream.limit_buffer(*self._limits)
         return ws
 
 

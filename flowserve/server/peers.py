@@ -6,6 +6,7 @@ import asyncio
 import functools
 from typing import Any
 
+from flowserve.flow import extra_info
 from flowserve.server.listen import unix_name
 from flowserve.server.tls import tls_info
 from flowserve.stream import Peer
@@ -13,9 +14,9 @@ from flowserve.stream import Peer
 
 def peer_of(transport: asyncio.BaseTransport) -> Peer:
     """Return both ends of a transport. A UNIX domain socket has a server path, and no client."""
-    server = transport.get_extra_info("sockname")
-    client = transport.get_extra_info("peername")
-    secure = transport.get_extra_info("sslcontext") is not None
+    server = extra_info(transport, "sockname")
+    client = extra_info(transport, "peername")
+    secure = extra_info(transport, "sslcontext") is not None
     return Peer(
         (_unmapped(str(client[0])), int(client[1])) if isinstance(client, tuple) else None,
         _server_address(server) if server else None,
