@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable
-from functools import partial
 from time import time
 from typing import Any
 
@@ -15,7 +13,7 @@ from flowserve.context import Context
 from flowserve.errors import ConfigError
 from flowserve.logs import logger
 from flowserve.outbox import Outbox
-from flowserve.server.h1 import H1Connection
+from flowserve.server.accept import Acceptor
 from flowserve.server.listen import Listeners
 
 PATH = "/metrics"
@@ -51,10 +49,10 @@ class Page:
         assert config.metrics is not None
         self._collect = collect
         self._started_at = time()
-        self._servers: list[asyncio.AbstractServer] = []
         loop = asyncio.get_running_loop()
         own = Config(self, bind=(config.metrics,), access_log=False, backlog=config.backlog)
         self._context = Context(self, own, loop, Outbox(loop))
+        self._acceptor = Acceptor(self._context, where=" (metrics)")
         try:
             self._listeners = Listeners(own)
         except ConfigError as error:
@@ -63,24 +61,13 @@ class Page:
 
     async def start(self) -> None:
         """Listen."""
-        context = self._context
-        factory = partial(H1Connection, context, None)
-        for sock in self.sockets:
-            options: dict[str, Any] = {"sock": sock, "backlog": context.config.backlog}
-            create: Any = context.loop.create_server
-            if not isinstance(sock.getsockname(), tuple):
-                create = context.loop.create_unix_server
-                if sys.version_info >= (3, 13):
-                    options["cleanup_socket"] = False  # whoever made the path removes it
-            self._servers.append(await create(factory, **options))
+        await self._acceptor.start(self.sockets)
         for url in self._listeners.describe():
             logger.info("Metrics on %s%s", url, PATH)
 
     def close(self) -> None:
         """Stop listening, and end the connections: after the scrape that is in progress."""
-        for server in self._servers:
-            server.close()
-        self._servers.clear()
+        self._acceptor.close()
         self._listeners.close()
         self._context.shutting_down = True
         for connection in list(self._context.live):

@@ -23,11 +23,11 @@ from flowserve.errors import ConfigError
 from flowserve.exits import guard
 from flowserve.loader import load
 from flowserve.logs import logger
-from flowserve.loops import first_of, handling, takers, uncancelled
+from flowserve.loops import first_of, handling, uncancelled
 from flowserve.metrics import WORKER_MEMORY, Metrics
 from flowserve.outbox import Outbox
 from flowserve.server import scrape
-from flowserve.server.accept import accept_on
+from flowserve.server.accept import Acceptor
 from flowserve.server.garbage import settle
 from flowserve.server.gate import gate_of
 from flowserve.server.listen import Listeners, url_of
@@ -40,7 +40,7 @@ from flowserve.server.wear import Wear, memory
 _SETTLE = 0.05
 """Seconds for connections whose TCP handshake is under way."""
 _TURNS = 3
-"""Turns of the event loop in which it accepts what waits at its sockets, and makes connections of it."""
+"""Turns of the event loop in which it accepts what waits at its sockets."""
 _HANGUP = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
 _STARTING = 1.0
 """Seconds after which it is said that the application's startup is waited for."""
@@ -76,7 +76,7 @@ class Server:
         self.context: Context | None = None
         self._listeners: Listeners | None = None
         self._certificates: Certificates | None = None
-        self._servers: list[asyncio.AbstractServer] = []
+        self._acceptor: Acceptor | None = None
         self._page: scrape.Page | None = None
         self._lifespan: Lifespan | None = None
         self._wear: Wear | None = None
@@ -188,10 +188,8 @@ class Server:
             self._wear = Wear(self.context, self._on_worn)
             await self._measure(self.context)
             await self._start_lifespan(self.context)
-            for sock in self.sockets:
-                for number in range(takers(loop)):
-                    accepting = accept_on(sock.dup() if number else sock, self.context, self._certificates)
-                    self._servers.append(await accepting)
+            self._acceptor = Acceptor(self.context, self._certificates, self._where())
+            await self._acceptor.start(self.sockets)
             if self._certificates is not None:
                 self._certificates.watch(loop)
             self._wear.start()
@@ -336,18 +334,14 @@ class Server:
                 await asyncio.sleep(_SETTLE)
         for _ in range(_TURNS):
             await asyncio.sleep(0)
-        if isinstance(self._loop, asyncio.SelectorEventLoop):  # it drops what it has accepted in the turn of close()
-            for sock in self.sockets:
-                self._loop.remove_reader(sock)
-            for _ in range(_TURNS):
-                await asyncio.sleep(0)
+        if self._acceptor is not None:
+            await self._acceptor.stop()
         self._close_sockets()
         self.sockets = []
 
     def _close_sockets(self) -> None:
-        for server in self._servers:
-            server.close()
-        self._servers.clear()
+        if self._acceptor is not None:
+            self._acceptor.close()
         if self._certificates is not None:
             self._certificates.close()
         if self._listeners is not None:
