@@ -77,14 +77,17 @@ class WorkerProcess:
         worker = cls(keeper, healthcheck)
         descriptors = tuple(sock.fileno() for sock in sockets)
         order = Order(config, descriptors, tuple(sys.path), tuple(sys.argv)).encode()
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise _cannot_start(error) from None
         try:
             worker._channel = await Channel.open(ours, worker._on_message)
             worker._process = await _spawn(theirs.fileno(), descriptors)
         except BaseException as error:
             worker._channel.close()
             if isinstance(error, OSError):
-                raise FlowserveError(f"can't start a worker process: {error.strerror or error}") from None
+                raise _cannot_start(error) from None
             raise
         finally:
             theirs.close()
@@ -218,6 +221,10 @@ class WorkerProcess:
             self.ready.set_exception(FlowserveError(f"a worker {self.how_it_ended()} before it served"))
         self.ready.exception()  # looked at, so that asyncio does not complain if nobody else does
         self._keeper.ended(self)
+
+
+def _cannot_start(error: OSError) -> FlowserveError:
+    return FlowserveError(f"can't start a worker process: {error.strerror or error}")
 
 
 async def _spawn(channel: int, descriptors: Iterable[int]) -> asyncio.subprocess.Process:
