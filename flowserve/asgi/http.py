@@ -147,7 +147,7 @@ class HTTPCycle(Outgoing):
             self._status = self._status or _CLIENT_CLOSED_REQUEST
             self._variables.copy().run(self._log)
             timeout = self._context.config.timeout_disconnect
-            if self._begun and timeout is not None:
+            if self._begun and timeout is not None and self in self._context.tasks:
                 self._context.timers.set(self, self._context.loop.time() + timeout)
             else:
                 self._context.timers.cancel(self)

@@ -97,6 +97,30 @@ async def test_an_application_that_never_asks_is_cancelled(serve, connect, logs)
     assert sum("--timeout-disconnect" in line for line in logs.lines()) == 3
 
 
+@pytest.mark.app_fails
+@pytest.mark.parametrize("ending", ["raises", "returns"])
+async def test_an_application_that_ends_in_its_response_is_not_said_to_go_on(serve, connect, logs, ending):
+    """Its response is cut; nothing of it stays until --timeout-disconnect has passed."""
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"some", "more_body": True})
+        if scope["path"] == "/endless":
+            await asyncio.Event().wait()
+        elif ending == "raises":
+            raise ValueError("in its response")
+
+    server = await serve(app, timeout_disconnect=0.2)
+    first, second = await connect(server), await connect(server)
+    await first.raw(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (await first.rest()).endswith(b"4\r\nsome\r\n")
+    await second.raw(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n")
+    await second.head()
+    second.reset()
+    await until(lambda: any("--timeout-disconnect" in line for line in logs.lines()))
+    assert sum("--timeout-disconnect" in line for line in logs.lines()) == 1
+
+
 async def test_an_application_that_has_not_responded_goes_on(serve, connect):
     """What it does may matter without its client."""
     go_on, done = asyncio.Event(), asyncio.Event()
