@@ -12,6 +12,7 @@ cdef class Flow:
 
     cpdef write(self, data)
     cpdef writelines(self, data)
+    cdef bint _is_over(self) except -1
     cpdef pause_writing(self)
     cpdef resume_writing(self)
     cpdef end_writing(self)
@@ -28,4 +29,5 @@ cdef class Flow:
     cpdef lost(self)
 
 cpdef extra_info(transport, name)
+cdef _below_tls(transport)
 cdef long long _in_kernel(transport) except? -1

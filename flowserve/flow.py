@@ -54,18 +54,24 @@ class Flow:
         self._waiters: list[asyncio.Future[None]] | None = None
 
     def write(self, data: bytes | memoryview) -> None:
-        # Of a transport that has closed by itself uvloop's raises, and asyncio's complains after a few times.
-        if not self._over and not self.transport.is_closing():
+        if not self._is_over():
             self.transport.write(data)
 
     def writelines(self, data: Sequence[bytes | memoryview]) -> None:
-        if self._over or self.transport.is_closing():  # asyncio's would, from 3.12 on, watch a descriptor that is gone
+        if self._is_over():
             return
         if _NEVER_PAUSES:
             for piece in data:
                 self.write(piece)
         else:
             self.transport.writelines(data)
+
+    def _is_over(self) -> bool:
+        """Whether nothing that is written gets anywhere. Until `lost()` tells so, event loops would put a warning into
+        the log for each write, as many as there are tasks of the application that send; or raise; or, from Python 3.12
+        on, watch a descriptor that is gone."""
+        transport = self.transport
+        return self._over or transport.is_closing() or (not self.half_open and _below_tls(transport).is_closing())
 
     def pause_writing(self) -> None:
         self.write_paused = True
@@ -157,6 +163,11 @@ def extra_info(transport: asyncio.BaseTransport, name: str) -> Any:
         return transport.get_extra_info(name)
     except AttributeError:  # uvloop's, of a UNIX domain socket that is closed
         return None
+
+
+def _below_tls(transport: Any) -> Any:
+    """The transport that asyncio's TLS writes to, which knows of a reset before it; else the transport itself."""
+    return getattr(getattr(transport, "_ssl_protocol", None), "_transport", None) or transport
 
 
 def _in_kernel(transport: asyncio.Transport) -> int:

@@ -95,6 +95,40 @@ async def test_https(secure, stage, connect, files):
 
 
 @pytest.mark.both_loops
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("how", ["leave", "reset"])
+async def test_many_tasks_that_send_to_a_client_that_left_are_not_told_of(serve, files, connect, logs, tls, how):
+    """Event loops put a warning into the log for each write to a connection that has broken in the same turn."""
+    left, ended = asyncio.Event(), asyncio.Event()
+
+    async def send_on(send):
+        await left.wait()
+        while True:
+            await send({"type": "websocket.send", "text": "tick"})
+            await asyncio.sleep(0)
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        try:
+            await asyncio.gather(*(send_on(send) for _ in range(50)))
+        finally:
+            ended.set()
+
+    options = {"ssl_certfile": files.certificate, "ssl_keyfile": files.key} if tls else {}
+    server = await serve(app, **options)
+    for _ in range(5):
+        client = await (secure_client(connect, server, files) if tls else connect(server))
+        await client.upgrade()
+        getattr(client, how)()
+        left.set()
+        await within(ended.wait())
+        left.clear()
+        ended.clear()
+    assert logs.lines("asyncio") == []
+
+
+@pytest.mark.both_loops
 async def test_wss(secure, stage, connect, files):
     client = await secure_client(connect, await secure(stage), files)
     await client.raw(UPGRADE + frame(TEXT, b"hello"))
