@@ -1,0 +1,88 @@
+"""The least inputs that cover what all cover: `python -m compliance.fuzz.minimize TARGET FOLDER` writes them to the
+repository. The measure are steps from line to line in flowserve's files, and what a target sees."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+from compliance.fuzz import corpus
+from compliance.fuzz.speeds import outcome
+from compliance.fuzz.targets import load
+
+_MOST_TEXT = 20_000
+"""Characters of one file in the repository."""
+_LONGEST = 1500
+"""Bytes of an input that is kept."""
+
+Arc = tuple[CodeType | str, int, int]
+
+
+def covered(observe: Callable[[bytes], Any], data: bytes) -> set[Arc]:
+    """The steps from line to line of flowserve's code that an input takes."""
+    arcs: set[Arc] = set()
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        if event == "call" and "/flowserve/" in frame.f_code.co_filename:
+            return local(frame)
+        return None
+
+    def local(frame: FrameType) -> Any:
+        code, before = frame.f_code, 0
+
+        def line(frame: FrameType, event: str, _: Any) -> Any:
+            nonlocal before
+            if event == "line":
+                arcs.add((code, before, frame.f_lineno))
+                before = frame.f_lineno
+            return line
+
+        return line
+
+    sys.settrace(trace)
+    try:
+        seen = outcome(observe, data)
+    finally:
+        sys.settrace(None)
+    return arcs | {(_shape(seen), 0, 0)}
+
+
+def _shape(seen: Any) -> str:
+    """What a target saw, without the values: its errors, and how many there are of what."""
+    if isinstance(seen, str):
+        return seen if len(seen) < 60 and seen.isascii() else "text"
+    if isinstance(seen, (list, tuple)):
+        return f"[{min(len(seen), 4)}" + ",".join(map(_shape, seen[:4])) + "]"
+    if isinstance(seen, dict):
+        return ",".join(f"{key}:{_shape(value)}" for key, value in seen.items())
+    return type(seen).__name__ if not isinstance(seen, bool) else str(seen)
+
+
+def least(observe: Callable[[bytes], Any], inputs: list[bytes]) -> list[bytes]:
+    """Of all inputs, the short ones first, those that cover what none before has covered, as far as there is room."""
+    known: set[Arc] = set()
+    kept, room = [], _MOST_TEXT
+    for data in sorted(inputs, key=lambda each: (len(each), each)):
+        if len(data) <= _LONGEST and len(repr(data)) < room and not (found := covered(observe, data)) <= known:
+            shapes = {arc for arc in found - known if isinstance(arc[0], str)}
+            if shapes == found - known and room < _MOST_TEXT // 3:
+                continue  # room is for code that was not run yet
+            known |= found
+            kept.append(data)
+            room -= len(repr(data)) + 1
+    return kept
+
+
+def main() -> None:
+    target, folder = load(sys.argv[1]), Path(sys.argv[2])
+    inputs = [path.read_bytes() for path in folder.iterdir()]
+    kept = least(target.observe, inputs)
+    corpus.write(corpus.CORPUS / f"{target.name}.txt", kept)
+    print(f"{target.name}: {len(kept)} of {len(inputs)} inputs")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""What the WebSocket targets share: options out of an input's first bytes, frames by hand, one connection's story."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from compliance.fuzz.findings import require
+from flowserve.websocket.connection import Connection
+from flowserve.websocket.constants import Role
+from flowserve.websocket.deflate import DeflateParameters, DeflateSettings, PerMessageDeflate
+
+_MASK = bytes((0x11, 0x22, 0x33, 0x44))
+SIZES = (64, 1000, 1 << 16, 1 << 20)
+"""Limits of messages; the largest is what other implementations have by default."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A connection, as the first two bytes of an input have it."""
+
+    role: Role
+    deflate: bool
+    takeover: bool
+    structured: bool  # the rest describes frames that are well formed, instead of being the stream itself
+    closes: bool  # this end sends its close frame first, and takes some of what comes behind it
+    max_size: int
+    max_frames: int
+    seed: int
+
+    @classmethod
+    def of(cls, data: bytes) -> Setting:
+        first, second = data[0], data[1]
+        return cls(
+            role=Role.CLIENT if first & 1 else Role.SERVER,
+            deflate=bool(first & 2),
+            takeover=bool(first & 4),
+            structured=bool(first & 8),
+            closes=bool(first & 16),
+            max_size=SIZES[first >> 5 & 3],
+            max_frames=4 if first & 128 else 1000,
+            seed=second,
+        )
+
+    def stream(self, data: bytes) -> bytes:
+        """The peer's bytes."""
+        return b"".join(described(data[2:], self.role == Role.SERVER)) if self.structured else data[2:]
+
+    def connection(self) -> Connection:
+        return Connection(self.role, self.max_size, self.max_frames, self.codec() if self.deflate else None)
+
+    def codec(self) -> PerMessageDeflate:
+        context: Literal["shared", "takeover"] = "takeover" if self.takeover else "shared"
+        agreed = DeflateParameters(not self.takeover, not self.takeover, 15, 15)
+        return PerMessageDeflate(DeflateSettings(context), agreed, self.role)
+
+
+def described(data: bytes, masked: bool) -> Iterator[bytes]:
+    """Frames whose headers are well formed: each is described by its first byte, as on the wire, a byte for the length
+    of its payload (from 224 on in steps of 64), and the payload."""
+    at = 0
+    while at + 2 <= len(data):
+        size = data[at + 1] if data[at + 1] < 224 else (data[at + 1] - 220) * 64
+        payload = data[at + 2 : at + 2 + size]
+        yield encoded(data[at], payload, masked)
+        at += 2 + size
+
+
+def encoded(first: int, payload: bytes, masked: bool) -> bytes:
+    """A frame (RFC 6455 section 5.2), written down without flowserve's own encoder."""
+    bit, size = 0x80 if masked else 0, len(payload)
+    if size < 126:
+        head = bytes((first, bit | size))
+    elif size < 65536:
+        head = bytes((first, bit | 126)) + size.to_bytes(2, "big")
+    else:
+        head = bytes((first, bit | 127)) + size.to_bytes(8, "big")
+    if not masked:
+        return head + payload
+    return head + _MASK + bytes(byte ^ _MASK[at & 3] for at, byte in enumerate(payload))
+
+
+def decoded(data: bytes) -> list[tuple[int, bytes]]:
+    """The frames that this end has sent: first byte and payload. Raises Broken for what is no whole frame."""
+    frames, at = [], 0
+    while at < len(data):
+        first, size, masked, at = data[at], data[at + 1] & 0x7F, data[at + 1] >= 0x80, at + 2
+        if size >= 126:
+            wide = 2 if size == 126 else 8
+            size, at = int.from_bytes(data[at : at + wide], "big"), at + wide
+        mask, at = (data[at : at + 4], at + 4) if masked else (bytes(4), at)
+        payload = bytes(byte ^ mask[place & 3] for place, byte in enumerate(data[at : at + size]))
+        require(len(payload) == size, "this end sends a frame that is cut short")
+        frames.append((first, payload))
+        at += size
+    return frames
+
+
+Story = dict[str, Any]
+"""What became of a connection, as plain data."""
+
+
+def story(setting: Setting, pieces: Sequence[bytes], feed: Callable[[Connection, bytes], None] | None = None) -> Story:
+    """Feed the pieces to a connection of this `setting`; return what it gave and what it ended as."""
+    connection = setting.connection()
+    messages: list[str | bytes] = []
+    if setting.closes:
+        connection.late_room = 500
+        connection.close(1000, "enough")
+    for piece in pieces:
+        (feed or Connection.feed)(connection, piece)
+        require(connection.part_size <= setting.max_size, "more of a message is kept than it may have")
+        take_all(connection, messages)
+    connection.answer_end()
+    sent = b"".join(map(bytes, connection.take_output()))
+    pongs = [*(connection.other_pongs or ()), *([] if connection.pong_received is None else [connection.pong_received])]
+    return {
+        "messages": messages,
+        "ended": connection.ended,
+        "failed": connection.failed,
+        "close": (connection.close_code, connection.close_reason),
+        "peer_close": (connection.peer_closed, connection.peer_close),
+        "state": int(connection.state),
+        "counted": (connection.messages_in, connection.bytes_in),
+        "pongs": pongs,
+        "sent": decoded(sent),
+    }
+
+
+def take_all(connection: Connection, messages: list[str | bytes]) -> None:
+    while connection.waiting:
+        messages.append(connection.take())
+    require(connection.waiting_size == 0, "no message waits, and yet bytes do")

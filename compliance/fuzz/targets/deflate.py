@@ -1,0 +1,141 @@
+"""permessage-deflate: what inflates a peer's payloads, over every DEFLATE that is installed, and what deflates ours.
+
+The input is a message's payload, or (by its first byte) several with a byte between them.
+
+- Only ProtocolError and PayloadTooBig are raised; no more than the limit comes out.
+- In pieces it is what it is as a whole, and so over each library; with takeover up to the first message that stops in
+  the midst of a block, or has a final one.
+- A payload of blocks that are not final is what zlib makes of it.
+- What the input is as a message, deflated by any library and in any context, is inflated to the same.
+"""
+
+from __future__ import annotations
+
+import functools
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+from compliance.fuzz.findings import Broken, require
+from compliance.fuzz.pieces import cuts
+from flowserve.errors import PayloadTooBig, ProtocolError
+from flowserve.websocket.backends import Backend, _backend
+from flowserve.websocket.constants import Role
+from flowserve.websocket.deflate import DeflateParameters, DeflateSettings, PerMessageDeflate
+
+_LIMITS = (0, 100, 70_000, 1 << 20)
+_MESSAGES = 4
+Inflated = tuple[list[bytes], str | None]
+
+
+@functools.cache
+def libraries() -> list[Backend]:
+    """Those that are installed; zlib always is."""
+    found = [_backend("zlib")]
+    for name in ("isal", "zlib-ng"):
+        try:
+            found.append(_backend(name))
+        except ImportError:
+            pass
+    return found
+
+
+def observe(data: bytes) -> Any:
+    if len(data) < 3:
+        return None
+    takeover, bits, limit = bool(data[0] & 1), 8 + (data[0] >> 1 & 7), _LIMITS[data[0] >> 4 & 3]
+    payloads = [data[3:]] if data[0] & 64 else data[3:].split(data[2:3], _MESSAGES - 1)
+    seen = [_inflated(library, payloads, takeover, bits, limit, data[1]) for library in libraries()]
+    sure = _whole_messages(payloads, max(bits, 9)) if takeover else len(payloads)
+    for library, other in zip(libraries()[1:], seen[1:], strict=True):
+        _same(f"zlib and {library.name} inflate a payload to different things", seen[0], other, sure)
+    if bits >= 9:  # zlib itself has no smaller window
+        _check_with_zlib(payloads[0], bits, limit, seen[0])
+    _round_trip(data[3:], takeover, max(bits, 9), data[1])
+    return [seen[0][0], seen[0][1]]
+
+
+def _codec(library: Backend, takeover: bool, bits: int, role: Role = Role.SERVER) -> PerMessageDeflate:
+    settings = DeflateSettings("takeover" if takeover else "shared", send_window_bits=max(bits, 9))
+    return PerMessageDeflate(settings, DeflateParameters(not takeover, not takeover, bits, bits), role, library)
+
+
+def _inflated(
+    library: Backend, payloads: Sequence[bytes], takeover: bool, bits: int, limit: int, seed: int
+) -> Inflated:
+    """The messages, and what ended them."""
+    ways = [list(cuts(payload, seed)) for payload in payloads]
+    outcomes = []
+    for at in range(min(map(len, ways))):
+        codec = _codec(library, takeover, bits)
+        outcomes.append(_one_way(codec, [way[at] for way in ways], limit))
+    for each in outcomes[1:]:
+        _same(f"{library.name} inflates pieces to something else than the whole", outcomes[0], each, len(payloads))
+    return outcomes[0]
+
+
+def _one_way(codec: PerMessageDeflate, messages: Sequence[Sequence[bytes]], limit: int) -> Inflated:
+    found: list[bytes] = []
+    for pieces in messages:
+        out = b""
+        try:
+            for at, piece in enumerate(pieces):
+                out += codec.inflate(piece, limit - len(out), at == len(pieces) - 1)
+            if not pieces:
+                out = codec.finish(limit)
+        except PayloadTooBig:
+            return found, "too big"
+        except ProtocolError:
+            return found, "invalid"
+        require(len(out) <= limit, "more comes out than the limit")
+        found.append(out)
+    return found, None
+
+
+def _same(what: str, one: Inflated, other: Inflated, sure: int) -> None:
+    """Two ways agree on the first messages, as many as are `sure`, and on whether there is an error. Which one may
+    differ: who sees later that a payload is invalid may have inflated too much of it by then."""
+    errors = one[1] is not None, other[1] is not None
+    if one[0][:sure] != other[0][:sure] or (errors[0] != errors[1] and sure > min(len(one[0]), len(other[0]))):
+        raise Broken(what, one, other)
+
+
+def _whole_messages(payloads: Sequence[bytes], bits: int) -> int:
+    """How many messages, from the first, end where a block ends. With takeover nobody looks: of one that does not, a
+    library may have seen more or less when it is out of bytes."""
+    stream = zlib.decompressobj(-bits)
+    for number, payload in enumerate(payloads):
+        try:
+            stream.decompress(payload + b"\0\0\xff\xff")
+            probe = stream.copy()
+            probe.decompress(b"\1\0\0\xff\xff")
+        except (zlib.error, ValueError):
+            return number
+        if stream.eof or not probe.eof:
+            return number
+    return len(payloads)
+
+
+def _check_with_zlib(payload: bytes, bits: int, limit: int, seen: Inflated) -> None:
+    """The first message by zlib's own hand: one stream, as long as no block is final."""
+    stream = zlib.decompressobj(-bits)
+    try:
+        out = stream.decompress(payload + b"\0\0\xff\xff")
+    except zlib.error:
+        require(not seen[0], "zlib calls invalid what was inflated")
+        return
+    if stream.eof:
+        return  # what is behind a final block is another stream (RFC 7692 section 7.2.3.4)
+    if len(out) <= limit and seen[0]:
+        require(seen[0][0] == out, "a payload is not inflated as zlib does it")
+
+
+def _round_trip(message: bytes, takeover: bool, bits: int, seed: int) -> None:
+    for library in libraries():
+        sender, receiver = (_codec(library, takeover, bits, role) for role in (Role.SERVER, Role.CLIENT))
+        first = sender.compress(message)
+        step = sender.deflater.begin()
+        pieces = b"".join([*(step(piece, False) for piece in list(cuts(message, seed))[1]), step(b"", True)])
+        for payload in (first, pieces, sender.compress(message)):
+            out = receiver.inflate(payload, len(message), True)
+            require(out == message, f"{library.name} does not inflate what it deflated")

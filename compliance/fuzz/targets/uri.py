@@ -1,0 +1,86 @@
+"""URIs of WebSockets, URLs of proxies, and places to which a server redirects; all as text.
+
+- Only InvalidURI, InvalidProxy and (for a redirect) HandshakeError are raised; no message shows a password.
+- A URI in ASCII that is shown and read again is the same, but for user and password.
+- What goes into a request can stand there: target and Host field have no blanks, control or other characters.
+- websockets, where it reads the same text, means the same place (see `compare`).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from compliance.fuzz.findings import Broken, require
+from flowserve.errors import HandshakeError, InvalidProxy, InvalidURI
+from flowserve.http.response import encode_request
+from flowserve.library.proxies import parse_proxy
+from flowserve.library.redirects import target_of
+from flowserve.library.uri import URI, parse_uri
+
+MAX_LEN = 400
+_TARGET = re.compile(r"/[\x21-\x7e]*")
+_HOST = re.compile(rb"(?:\[[0-9a-fA-F:.]+\]|[\x21-\x7e]+)(?::[0-9]+)?")
+_BASE = parse_uri("wss://example.com:8443/a/b?c")
+
+
+def text_of(data: bytes) -> str:
+    """The input as text, where bytes that are not UTF-8 become lone surrogates."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+def observe(data: bytes) -> Any:
+    text = text_of(data)
+    return [_uri(text), _proxy(text), _redirect(data)]
+
+
+def _uri(text: str) -> Any:
+    try:
+        uri = parse_uri(text)
+    except InvalidURI as error:
+        require("hunter2" not in str(error) or not re.search("//[^/?#]*hunter2[^/?#]*@", text), "a password is shown")
+        return "invalid"
+    _check(uri)
+    return tuple(uri)
+
+
+def _check(uri: URI) -> None:
+    require(_TARGET.fullmatch(uri.target) is not None, "a target that can't stand in a request", uri)
+    require(0 < uri.port < 65536, "a port that is none", uri.port)
+    require(_HOST.fullmatch(uri.authority) is not None, "a Host field that can't stand in a request", uri.authority)
+    encode_request("GET", uri.target, [(b"host", uri.authority)])
+    if uri.authorization is not None:
+        encode_request("GET", uri.target, [(b"authorization", uri.authorization)])
+    again = parse_uri(str(uri))
+    if "%" not in uri.host and again != uri._replace(authorization=None):  # a zone is for this machine alone
+        raise Broken("a URI that is shown and read again is another one", uri, again)
+
+
+def _proxy(text: str) -> Any:
+    try:
+        proxy = parse_proxy(text)
+    except InvalidProxy:
+        return "invalid"
+    require(0 < proxy.port < 65536, "a port of a proxy that is none", proxy.port)
+    str(proxy).encode("ascii")
+    return tuple(proxy)
+
+
+def _redirect(data: bytes) -> Any:
+    location = data.replace(b"\r", b"").replace(b"\n", b"").strip(b" \t")
+    try:
+        new = target_of(_BASE, HandshakeError(302, "elsewhere", [(b"location", location)]))
+    except HandshakeError as error:
+        require(error.status == 302, "a redirect that is refused has lost its status")
+        return "refused"
+    require(new is not None, "a redirect leads nowhere")
+    assert new is not None
+    require(new.secure, "a redirect gives up encryption")
+    _check(new)
+    return tuple(new)
+
+
+def compare(data: bytes, seen: Any) -> bool:
+    from compliance.fuzz.targets._uris import agree
+
+    return agree(text_of(data), seen)

@@ -1,0 +1,93 @@
+"""The inputs that fuzzing keeps (compliance/fuzz): each holds at both speeds, and both see the same."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:
+    sys.path.append(str(ROOT))  # compliance is not installed
+
+from compliance.fuzz import corpus, targets  # noqa: E402
+from compliance.fuzz.environment import variables  # noqa: E402
+from compliance.fuzz.findings import Broken, require  # noqa: E402
+from compliance.fuzz.pieces import cuts, same_in_pieces  # noqa: E402
+from compliance.fuzz.speeds import Other, outcome  # noqa: E402
+from flowserve.speed import compiled  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def other() -> Iterator[Other]:
+    """A process at the speed that this one does not have; where nothing is compiled, both are plain."""
+    process = Other(variables(None, pure=compiled()))
+    yield process
+    process.close()
+
+
+@pytest.mark.parametrize("name", targets.names())
+def test_every_kept_input_holds_and_both_speeds_see_the_same(name: str, other: Other) -> None:
+    inputs = corpus.committed(name)
+    assert inputs
+    target = targets.load(name)
+    for data in inputs:
+        seen = outcome(target.observe, data)
+        assert seen[0] == "saw", f"{data!r}: {seen[1][1]}"
+        assert other.outcome(name, data) == seen, data
+
+
+def test_there_are_no_inputs_of_targets_that_are_gone() -> None:
+    kept = {path.stem for folder in (corpus.CORPUS, corpus.FAILED) for path in folder.glob("*.txt")}
+    assert kept <= set(targets.names())
+
+
+def test_the_corpus_stays_small() -> None:
+    files = [path for folder in (corpus.CORPUS, corpus.FAILED) for path in folder.glob("*.txt")]
+    assert sum(path.stat().st_size for path in files) < 600_000
+
+
+@pytest.mark.parametrize("name", targets.names())
+def test_a_target_says_what_must_hold(name: str) -> None:
+    assert "\n- " in targets.load(name).about
+
+
+def test_an_input_that_ends_the_other_process_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = Other({**os.environ, "PYTHONPATH": os.devnull})  # where the module is not to be found
+    monkeypatch.chdir(os.sep)
+    with pytest.raises(Broken, match="ended with status 1"):
+        process.outcome("uri", b"ws://a/")
+
+
+def test_a_parser_that_depends_on_the_cuts_is_found() -> None:
+    with pytest.raises(Broken, match="in pieces"):
+        same_in_pieces(len, b"ab", 0)
+
+
+@pytest.mark.parametrize("seed", range(256))
+def test_all_cuts_are_the_stream(seed: int) -> None:
+    data = random.Random(seed).randbytes(seed * 4)
+    assert {b"".join(way) for way in cuts(data, seed)} == {data}
+
+
+def test_what_is_broken_and_what_is_raised_are_told_apart() -> None:
+    def broken(data: bytes) -> None:
+        require(not data, "there is data", data)
+
+    assert outcome(broken, b"") == ("saw", None)
+    assert outcome(broken, b"x") == ("found", ("there is data", "there is data\n  b'x'"))
+    kind, text = outcome(lambda data: data[9], b"x")[1]
+    assert kind.startswith("IndexError in ")
+    assert text.startswith("Traceback")
+
+
+def test_inputs_are_kept_as_lines_that_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "FAILED", tmp_path)
+    assert corpus.add_failed("uri", b"\x00\n#", "why \u20ac")
+    assert not corpus.add_failed("uri", b"\x00\n#", "again")
+    assert (tmp_path / "uri.txt").read_text() == "# why \\u20ac\nb'\\x00\\n#'\n"
+    assert corpus.read(tmp_path / "uri.txt") == [b"\x00\n#"]
