@@ -6,12 +6,13 @@ from collections.abc import Generator
 from typing import Any
 
 from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidHandshake
+from websockets.exceptions import InvalidHandshake, NegotiationError
 from websockets.extensions.permessage_deflate import (
     ClientPerMessageDeflateFactory,
     PerMessageDeflate,
     ServerPerMessageDeflateFactory,
 )
+from websockets.headers import parse_extension
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 from websockets.streams import StreamReader
@@ -46,7 +47,7 @@ def agree_as_servers(data: bytes, seen: Any) -> bool:
     request = _read(Request, data)
     if request is None or seen[0] != "accepted":
         return False
-    factory = ServerPerMessageDeflateFactory(server_max_window_bits=None, client_max_window_bits=None)
+    factory = _factory()
     subprotocols = seen[1]
     server = ServerProtocol(subprotocols=subprotocols[:1] or None, extensions=[factory])  # as an application chooses
     try:
@@ -93,3 +94,40 @@ def agree_as_clients(data: bytes, seen: Any) -> bool:
         ]
         require(agreed == theirs, "websockets understands the extension otherwise", agreed, theirs)
     return True
+
+
+def agree_on_offer(values: list[bytes], extensions: Any, accepted: Any) -> bool:
+    """Compare what is read in Sec-WebSocket-Extensions, and what a server agrees to that has no limits of its own."""
+    if isinstance(extensions, str):
+        return False
+    try:
+        read = [each for value in values if value for each in parse_extension(value.decode("latin-1"))]
+    except InvalidHandshake:
+        return False
+    require(read == [(name, parameters) for name, parameters in extensions], "websockets reads other extensions", read)
+    if isinstance(accepted, tuple):
+        _same_agreement(next(parameters for name, parameters in read if _agrees(name, parameters)), accepted[0])
+    return True
+
+
+def _agrees(name: str, parameters: list[tuple[str, str | None]]) -> bool:
+    try:
+        return name == "permessage-deflate" and bool(_factory().process_request_params(parameters, []))
+    except NegotiationError:
+        return False
+
+
+def _same_agreement(parameters: list[tuple[str, str | None]], agreed: list[Any]) -> None:
+    found = _factory().process_request_params(parameters, [])[1]
+    assert isinstance(found, PerMessageDeflate)
+    theirs = [
+        found.local_no_context_takeover,
+        found.remote_no_context_takeover,
+        found.local_max_window_bits,
+        found.remote_max_window_bits,
+    ]
+    require(agreed == theirs, "websockets agrees to something else", agreed, theirs)
+
+
+def _factory() -> ServerPerMessageDeflateFactory:
+    return ServerPerMessageDeflateFactory(server_max_window_bits=None, client_max_window_bits=None)

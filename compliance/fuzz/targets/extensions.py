@@ -5,7 +5,7 @@ The first byte chooses the settings; the fields' values stand behind it, with li
 - Only HandshakeError is raised: 400 for an offer, 101 for an answer.
 - What the server agrees to, a client that had offered it can read; both ends then mean the same.
 - The answer to the client's own offer is never refused by it.
-- websockets and wsproto, where they read the same values, understand the same.
+- websockets, where it reads the same values, reads the same parameters, and agrees to the same as a server.
 """
 
 from __future__ import annotations
@@ -110,3 +110,9 @@ def _ours(settings: DeflateSettings) -> None:
 
 def plain(agreed: DeflateParameters) -> Any:
     return [getattr(agreed, name) for name in DeflateParameters.__dataclass_fields__]
+
+
+def compare(data: bytes, seen: Any) -> bool:
+    from compliance.fuzz.targets._handshakes import agree_on_offer
+
+    return seen is not None and agree_on_offer(data[1:].split(b"\n"), seen[0], seen[1] if data[0] == 1 else None)

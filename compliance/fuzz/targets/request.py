@@ -22,6 +22,7 @@ from flowserve.http.messages import Request
 
 MAX_LEN = 4096
 MAX_HEAD, MAX_FIELDS = 1500, 16
+_TOO_LARGE = (414, 431)
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _TARGET = re.compile(rb"[\x21-\x7e\x80-\xff]+")
@@ -31,7 +32,20 @@ _METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Z]+")
 def observe(data: bytes) -> Any:
     if not data:
         return None
-    return same_in_pieces(requests, data[1:], data[0])
+    same_in_pieces(lambda pieces: known(requests(pieces)), data[1:], data[0])
+    return requests([data[1:]] if data[1:] else [])
+
+
+def known(seen: dict[str, Any]) -> dict[str, Any]:
+    """Without what is known to depend on how a stream was cut.
+
+    - What an error says beside its status: it may be a hint at another protocol, as far as that has come.
+    - Of a head that is both malformed and too large, what is seen first.
+    """
+    end = seen["end"]
+    if isinstance(end, tuple):
+        end = 400 if end[0] in _TOO_LARGE else end[0]
+    return {**seen, "end": end}
 
 
 class Recorder:
