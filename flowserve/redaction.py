@@ -51,8 +51,8 @@ _JWT = "eyJ"  # '{"' in base64: a JSON Web Token is a secret under any name, or 
 _MOST_PARAMETERS = 256  # more are not looked at one by one, which would take the time of others
 _LONGEST_NAME = 192  # characters, of the end
 _NO_LETTERS = re.compile("[^a-z]+")
-_USER = re.compile(r"(?<=//)(?:[^/?#]*@|[^/?#@:\[]*:(?!\d{0,5}(?:[/?#]|\Z)).*@)", re.DOTALL)
-"""User and password; also where the password has a '/', '?' or '#' in it, which it should not."""
+_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)?.*@", re.DOTALL)
+"""User and password, however malformed the rest is: all up to the last @, but for the scheme."""
 
 
 def shown_target(target: str, wanted: LogQuery = "redact") -> str:
@@ -64,9 +64,9 @@ def shown_target(target: str, wanted: LogQuery = "redact") -> str:
 
 
 def shown_uri(uri: str) -> str:
-    """A URI, or what was meant to be one, without the user and password that may be in it and the secrets of its
-    query."""
-    return shown_target(_USER.sub("", uri))
+    """What was meant to be a URI, for an error about it: without what may be user and password, and without the secrets of
+    its query."""
+    return shown_target(_USER.sub(lambda found: found[1] or "", uri))
 
 
 def redact_query(query: str) -> str:

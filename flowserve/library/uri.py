@@ -83,7 +83,12 @@ def split(uri: str) -> SplitResult:
         raise ValueError("it has blanks or control characters in it")
     if _SURROGATE.search(uri):
         raise ValueError("it has a lone surrogate in it, which is no character")
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        if "@" in str(error):  # user and password, with the host
+            raise ValueError("it has characters in user, password or host that stand for others") from None
+        raise
     if not parts.hostname:
         raise ValueError("it names no host")
     if "[" in parts.netloc:

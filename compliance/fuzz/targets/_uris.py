@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from websockets.exceptions import InvalidProxy, InvalidURI
 from websockets.proxy import parse_proxy
@@ -23,9 +24,14 @@ def agree(text: str, seen: Any) -> bool:
             secure, host, port, target, _ = uri
             theirs = (other.secure, _host(other.host), other.port)
             require((secure, _host(host), port) == theirs, "websockets reads another place", uri, theirs)
-            # flowserve puts into ASCII what websockets sends as it is
+            # flowserve escapes what a target can't have in it (RFC 3986); websockets sends most of it as it is
             if text.isascii():
-                require(target == other.resource_name, "websockets asks for something else", uri, other)
+                require(
+                    unquote_to_bytes(target) == unquote_to_bytes(other.resource_name),
+                    "websockets asks for something else",
+                    uri,
+                    other,
+                )
     with contextlib.suppress(InvalidProxy, ValueError, UnicodeError):
         found = parse_proxy(text)
         if proxy != "invalid":
