@@ -101,10 +101,11 @@ def agree_on_offer(values: list[bytes], extensions: Any, accepted: Any) -> bool:
     if isinstance(extensions, str):
         return False
     try:
-        read = [each for value in values if value for each in parse_extension(value.decode("latin-1"))]
+        found = [each for value in values if value for each in parse_extension(value.decode("latin-1"))]
     except InvalidHandshake:
         return False
-    require(read == [(name, parameters) for name, parameters in extensions], "websockets reads other extensions", read)
+    read = [(str(name), list(parameters)) for name, parameters in found]
+    require(read == extensions, "websockets reads other extensions", read, extensions)
     if isinstance(accepted, tuple):
         _same_agreement(next(parameters for name, parameters in read if _agrees(name, parameters)), accepted[0])
     return True
