@@ -12,6 +12,8 @@ T = TypeVar("T")
 
 _BYTE_BY_BYTE = 1024
 """Bytes of a stream up to which it is fed one by one: plain Python takes its time."""
+_MOST_PIECES = 500
+"""About as many as a long stream is cut into."""
 
 
 def cut(data: bytes, seed: int) -> list[bytes]:
@@ -19,7 +21,8 @@ def cut(data: bytes, seed: int) -> list[bytes]:
     if seed % 4 == 0 and len(data) <= _BYTE_BY_BYTE:
         return [data[at : at + 1] for at in range(len(data))]
     chance = random.Random(seed)
-    return list(_cut(data, chance, chance.choice((3, 17, 200, 4000))))
+    longest = chance.choice((3, 17, 200, 4000))
+    return list(_cut(data, chance, max(longest, len(data) // _MOST_PIECES)))
 
 
 def whole(data: bytes) -> list[bytes]:

@@ -129,7 +129,8 @@ class Output:
         return [] if pieces is None else pieces
 
     def take_some(self, least: int) -> list[bytes | memoryview]:
-        """Return the first pieces, whole frames of at least `least` bytes or all there is, and forget them."""
+        """Return the first pieces, whole frames of at least `least` bytes (one at least) or all there is, and forget
+        them."""
         outbox = self._outbox or []
         size = count = 0
         while count < len(outbox):

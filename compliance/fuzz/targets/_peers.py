@@ -36,6 +36,7 @@ _STRICTER = {
 }
 """How the reason begins with which flowserve fails what an oracle takes."""
 _LENIENT = {
+    "frame with": "websockets counts control frames, too; that flowserve keeps its limit is looked at by itself",
     "incomplete fragmented message": "websockets wants no close frame within a message; RFC 6455 section 5.4 allows it",
 }
 """How what an oracle says begins where it fails what flowserve takes."""
@@ -223,3 +224,13 @@ def _closed(event: CloseConnection, connection: Connection) -> tuple[tuple[int, 
     if connection.state.name == "REMOTE_CLOSING":
         return (int(event.code), event.reason or ""), "", False
     return None, event.reason or "an error", False
+
+
+def hears_all(setting: Setting, wire: bytes, messages: list[str | bytes]) -> bool:
+    """Whether websockets, as the other end of this `setting`, hears what was sent; Broken if not all of it."""
+    role = Role.SERVER if setting.role == Role.CLIENT else Role.CLIENT
+    heard = _websockets(Setting(**{**setting.__dict__, "role": role, "max_size": 1 << 20}), wire)
+    require(not heard.failed and not heard.blind, f"websockets fails what flowserve sends: {heard.failed}")
+    require(heard.messages == messages, "websockets hears something else than was sent", heard.messages, messages)
+    require(heard.close == (1000, "bye"), "websockets hears another close than was sent", heard.close)
+    return bool(messages)

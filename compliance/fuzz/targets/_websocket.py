@@ -57,14 +57,42 @@ class Setting:
 
 
 def described(data: bytes, masked: bool) -> Iterator[bytes]:
-    """Frames whose headers are well formed: each is described by its first byte, as on the wire, a byte for the length
-    of its payload (from 224 on in steps of 64), and the payload."""
-    at = 0
-    while at + 2 <= len(data):
-        size = data[at + 1] if data[at + 1] < 224 else (data[at + 1] - 220) * 64
-        payload = data[at + 2 : at + 2 + size]
-        yield encoded(data[at], payload, masked)
-        at += 2 + size
+    """Frames whose headers are well formed: each is described by its first byte, as on the wire, and its payload."""
+    reader = Reader(data)
+    while reader.left:
+        yield encoded(reader.byte(), reader.payload(), masked)
+
+
+class Reader:
+    """Takes an input apart, from its beginning."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    @property
+    def left(self) -> int:
+        return len(self._data) - self._at
+
+    def take(self, size: int) -> bytes:
+        """The next bytes, at most as many as there are."""
+        found = self._data[self._at : self._at + size]
+        self._at += len(found)
+        return found
+
+    def byte(self) -> int:
+        """The next byte, 0 behind the end."""
+        return int.from_bytes(self.take(1), "big")
+
+    def payload(self) -> bytes:
+        """A byte for the length, in steps of 64 from 224 on, and so many bytes; behind 255 are two, for the length of a
+        large one in steps of 300, and of the piece that is repeated in it."""
+        size = self.byte()
+        if size < 255:
+            return self.take(size if size < 224 else (size - 220) * 64)
+        size = 30_000 + 300 * self.byte()
+        piece = self.take(self.byte()) or b"\0"
+        return (piece * (size // len(piece) + 1))[:size]
 
 
 def encoded(first: int, payload: bytes, masked: bool) -> bytes:
@@ -78,7 +106,13 @@ def encoded(first: int, payload: bytes, masked: bool) -> bytes:
         head = bytes((first, bit | 127)) + size.to_bytes(8, "big")
     if not masked:
         return head + payload
-    return head + _MASK + bytes(byte ^ _MASK[at & 3] for at, byte in enumerate(payload))
+    return head + _MASK + xored(payload, _MASK)
+
+
+def xored(payload: bytes, mask: bytes) -> bytes:
+    """RFC 6455 section 5.3."""
+    key = (mask * (len(payload) // 4 + 1))[: len(payload)]
+    return (int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")).to_bytes(len(payload), "big")
 
 
 def decoded(data: bytes) -> list[tuple[int, bytes]]:
@@ -90,7 +124,7 @@ def decoded(data: bytes) -> list[tuple[int, bytes]]:
             wide = 2 if size == 126 else 8
             size, at = int.from_bytes(data[at : at + wide], "big"), at + wide
         mask, at = (data[at : at + 4], at + 4) if masked else (bytes(4), at)
-        payload = bytes(byte ^ mask[place & 3] for place, byte in enumerate(data[at : at + size]))
+        payload = xored(data[at : at + size], mask)
         require(len(payload) == size, "this end sends a frame that is cut short")
         frames.append((first, payload))
         at += size
