@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 from compliance._servers import CHECKOUT, Progress, ServerFailed, cache_dir, flowserve_version
 from compliance.fuzz import corpus, report, targets
 from compliance.fuzz.environment import packages, variables
-from compliance.fuzz.slices import Slice, run
+from compliance.fuzz.slices import Slice, end_running, run
 
 _LONGEST_SLICE = 300.0
 """Seconds of one process; a longer time is spent in rounds, so that a run that is ended early is an even one."""
@@ -69,10 +70,14 @@ class Fuzzing:
         self.slices: list[Slice] = []
 
     def run(self, names: list[str]) -> None:
-        with ThreadPoolExecutor(max(1, self.options.jobs)) as pool:
+        pool = ThreadPoolExecutor(max(1, self.options.jobs))
+        try:
             for found in pool.map(self.slice, *zip(*plan(names, seconds_of(self.options)), strict=True)):
                 self.slices.append(found)
                 self.tell(found)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            end_running()
 
     def slice(self, name: str, seconds: float) -> Slice:
         self.progress.show(f"{name}: {seconds:.0f} s", every=10)
@@ -120,6 +125,7 @@ def main() -> int:
         minimize(names, directory, progress)
         return 0
     began = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that no fuzzer is left behind
     try:
         fuzzing = Fuzzing(options, directory, progress)
         fuzzing.run(names)

@@ -36,6 +36,15 @@ class Slice:
     findings: list[tuple[Finding, bytes]] = field(default_factory=list)
 
 
+_running: set[subprocess.Popen[bytes]] = set()
+
+
+def end_running() -> None:
+    """End the slices that run in other threads."""
+    for process in list(_running):
+        process.kill()
+
+
 def run(name: str, seconds: float, inputs: Path, packages: Path) -> Slice:
     """Fuzz a target; `inputs` is the folder of its growing corpus. Raises ServerFailed if the fuzzer does not run."""
     with tempfile.TemporaryDirectory(prefix=f"fuzz-{name}-") as folder:
@@ -49,12 +58,13 @@ def run(name: str, seconds: float, inputs: Path, packages: Path) -> Slice:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=variables(packages, pure=True)
             )
+            _running.add(process)
             try:
                 status = process.wait(seconds + _GRACE)
-            except BaseException:
+            finally:
                 process.kill()
                 process.wait()
-                raise
+                _running.discard(process)
         return _told(name, state, log.read_text(errors="replace"), status)
 
 

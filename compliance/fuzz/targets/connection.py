@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from compliance.fuzz.findings import Broken, require
-from compliance.fuzz.pieces import cut, same_in_pieces, whole
+from compliance.fuzz.pieces import cut, same_in_pieces
 from compliance.fuzz.targets._websocket import Setting, Story, story
 from flowserve.websocket.connection import Connection
 
@@ -29,8 +29,7 @@ def observe(data: bytes) -> Story | None:
         return None
     setting = Setting.of(data)
     stream = setting.stream(data)
-    same_in_pieces(lambda pieces: known(story(setting, pieces)), stream, setting.seed)
-    seen = story(setting, whole(stream))
+    seen = same_in_pieces(lambda pieces: story(setting, pieces), stream, setting.seed, known)
     _check(setting, seen)
     pieces = cut(stream, setting.seed)
     if setting.seed & 4:

@@ -32,8 +32,7 @@ _METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Z]+")
 def observe(data: bytes) -> Any:
     if not data:
         return None
-    same_in_pieces(lambda pieces: known(requests(pieces)), data[1:], data[0])
-    return requests([data[1:]] if data[1:] else [])
+    return same_in_pieces(requests, data[1:], data[0], known)
 
 
 def known(seen: dict[str, Any]) -> dict[str, Any]:
