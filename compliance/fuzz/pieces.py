@@ -10,9 +10,9 @@ from compliance.fuzz.findings import Broken
 
 T = TypeVar("T")
 
-_BYTE_BY_BYTE = 1024
+_BYTE_BY_BYTE = 300
 """Bytes of a stream up to which it is fed one by one: plain Python takes its time."""
-_MOST_PIECES = 500
+_MOST_PIECES = 150
 """About as many as a long stream is cut into."""
 
 
