@@ -38,7 +38,7 @@ def test_every_kept_input_holds_and_both_speeds_see_the_same(name: str, other: O
     for data in inputs:
         seen = outcome(target.observe, data)
         assert seen[0] == "saw", f"{data!r}: {seen[1][1]}"
-        assert other.outcome(name, data) == seen, data
+        assert other.differs(name, data, seen) is None, data
 
 
 def test_there_are_no_inputs_of_targets_that_are_gone() -> None:
@@ -60,7 +60,14 @@ def test_an_input_that_ends_the_other_process_is_found(monkeypatch: pytest.Monke
     process = Other({**os.environ, "PYTHONPATH": os.devnull})  # where the module is not to be found
     monkeypatch.chdir(os.sep)
     with pytest.raises(Broken, match="ended with status 1"):
-        process.outcome("uri", b"ws://a/")
+        process.differs("uri", b"ws://a/", ("saw", None))
+
+
+def test_what_the_other_process_sees_otherwise_is_told(other: Other) -> None:
+    seen = outcome(targets.load("authorization").observe, b"Basic dTpw")
+    assert seen == ("saw", ("u", "p"))
+    assert other.differs("authorization", b"Basic dTpw", seen) is None
+    assert other.differs("authorization", b"Basic dTpw", ("saw", ["u", "p"])) == seen
 
 
 def test_a_parser_that_depends_on_the_cuts_is_found() -> None:

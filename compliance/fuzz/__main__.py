@@ -90,7 +90,7 @@ class Fuzzing:
         for finding, data in found.findings:
             self.progress.clear()
             print(f"{found.name}: {finding.kind}\n{finding.text}\n  the input: {data!r}\n", flush=True)
-            if self.options.output:
+            if self.options.output and data:
                 corpus.add_failed(found.name, data, finding.kind)
         if self.options.output:
             report.add(self.options.output, found, self.version())
