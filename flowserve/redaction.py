@@ -64,7 +64,7 @@ def shown_target(target: str, wanted: LogQuery = "redact") -> str:
 
 
 def shown_uri(uri: str) -> str:
-    """What was meant to be a URI, for an error about it: without what may be user and password, and without the secrets of
+    """What was meant to be a URI, for an error about it: without what may be user and password, and the secrets of
     its query."""
     return shown_target(_USER.sub(lambda found: found[1] or "", uri))
 
