@@ -1,4 +1,4 @@
-# cython: language_level=3, annotation_typing=False, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: language_level=3, annotation_typing=False, binding=False
 """Decoding in parts, for bytes that would hold up the event loop: the rest of them waits for the next iteration."""
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ HOT = (
     "flowserve.websocket.budget",
     "flowserve.websocket.frames",
     "flowserve.websocket.output",
+    "flowserve.websocket.assembly",
     "flowserve.websocket.connection",
     "flowserve.websocket.handshake",
     "flowserve.flow",

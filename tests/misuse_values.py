@@ -75,6 +75,9 @@ class Held(asyncio.Transport):
     def can_write_eof(self) -> bool:
         return True
 
+    def is_closing(self) -> bool:
+        return False
+
     def get_protocol(self) -> Any:
         return self.protocol
 

@@ -1,4 +1,4 @@
-# cython: language_level=3, annotation_typing=False, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: language_level=3, annotation_typing=False, binding=False
 """How much decoding connections may do before the event loop goes on with something else."""
 
 from __future__ import annotations

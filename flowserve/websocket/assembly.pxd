@@ -1,0 +1,45 @@
+cimport cython
+
+from flowserve.websocket.budget cimport Budget
+from flowserve.websocket.frames cimport FrameDecoder
+from flowserve.websocket.mask cimport Store
+from flowserve.websocket.output cimport Output
+
+cdef int _CONTINUATION, _TEXT, _BINARY
+cdef Py_ssize_t _STORE_MARK, _INFLATE_COST, _INFLATE_MARK, _LEAST_INFLATED
+cdef Budget _unlimited
+
+cdef class Assembly(Output):
+    cdef FrameDecoder _decoder
+    cdef Budget _budget
+    cdef bytes _tail
+    cdef object _parts
+    cdef Store _store
+    cdef bint _compressed, _inflating, _last_piece
+    cdef int _opcode
+    cdef long long _max_size, _size
+    cdef Py_ssize_t _max_frames, _frames
+
+    cpdef share(self, Budget budget)
+    cpdef bint storing(self) except -1
+    cpdef room(self)
+    cpdef land(self, Py_ssize_t size)
+    cpdef take_part(self)
+    cdef _deliver(self, message, Py_ssize_t size)
+    cdef _abandon(self)
+    @cython.locals(decoder=FrameDecoder, payload=bytes, text=str)
+    cdef _whole(self)
+    @cython.locals(decoder=FrameDecoder, done=bint)
+    cdef _piece(self)
+    @cython.locals(most=Py_ssize_t, limit="long long", inflated=bytes)
+    cdef _inflate(self, bytes payload, bint done)
+    cdef _complete(self, message)
+    @cython.locals(text=bint)
+    cdef _add(self, bytes payload, bint done)
+    @cython.locals(content=bytes)
+    cdef _spill(self, bint done)
+    @cython.locals(decoder=FrameDecoder)
+    cdef _begin(self)
+    @cython.locals(data=bytes, tail=bytes)
+    cdef str _decode(self, bytes payload, bint final)
+    cdef _too_big(self)

@@ -1,0 +1,230 @@
+# cython: language_level=3, annotation_typing=False, binding=False
+"""How the frames of a message become the message (RFC 6455 sections 5.4 and 8.1, RFC 7692 section 6.2): in pieces as
+they arrive, so that what is wrong with it is found before its rest has come."""
+
+from __future__ import annotations
+
+import codecs
+from io import BytesIO, StringIO
+from typing import TYPE_CHECKING
+
+from flowserve.errors import InvalidText, PayloadTooBig, ProtocolError
+from flowserve.websocket.budget import Budget
+from flowserve.websocket.constants import Opcode
+from flowserve.websocket.deflate import INFLATE_MARK
+from flowserve.websocket.frames import FrameDecoder
+from flowserve.websocket.mask import Store
+from flowserve.websocket.output import Output
+
+if TYPE_CHECKING:
+    from flowserve.websocket.deflate import PerMessageDeflate
+
+_CONTINUATION = int(Opcode.CONTINUATION)
+_TEXT = int(Opcode.TEXT)
+_BINARY = int(Opcode.BINARY)
+
+_STORE_MARK = 65536  # bytes that are missing of a frame: from here on its payload gets a store
+_INFLATE_COST = 1024  # of the budget, beside what comes out
+_INFLATE_MARK = INFLATE_MARK
+_LEAST_INFLATED = 4096  # bytes, even where the budget has less left
+
+_unlimited = Budget()
+
+
+class Assembly(Output):
+    """The message that is coming, in a Connection: between its frame decoder and `_deliver()`.
+
+    It has parts, as text or bytes; or, as a single large frame that is not compressed, a store.
+    """
+
+    __slots__ = (
+        "_budget",
+        "_compressed",
+        "_decoder",
+        "_frames",
+        "_inflating",
+        "_last_piece",
+        "_max_frames",
+        "_max_size",
+        "_opcode",
+        "_parts",
+        "_size",
+        "_store",
+        "_tail",
+    )
+
+    def __init__(self, role: int, max_size: int, max_frames: int, deflate: PerMessageDeflate | None) -> None:
+        """`max_size` bounds a message in bytes (after inflation), `max_frames` the frames it is made of."""
+        super().__init__(role, deflate)
+        self._decoder = FrameDecoder(role, deflate is not None)
+        self._max_size = max_size
+        self._max_frames = max_frames
+        self._budget = _unlimited
+        self._opcode = 0  # of the message; 0 for none
+        self._compressed = False
+        self._inflating = False  # a piece of the message is inflated in part
+        self._last_piece = False  # and it is the last one
+        self._frames = 0
+        self._size = 0
+        self._parts: StringIO | BytesIO | None = None
+        self._tail = b""  # of a text message: the beginning of a character
+        self._store: Store | None = None
+
+    def share(self, budget: Budget) -> None:
+        """Decode no more at once than `budget` allows, which other connections may share."""
+        self._budget = budget
+
+    def storing(self) -> bool:
+        """Whether what comes next belongs to a large payload: it may be put into `room()` instead of being fed."""
+        return self._store is not None
+
+    def room(self) -> memoryview:
+        """Return where the next bytes from the peer may be put while `storing()`, at most those that are missing of the
+        payload. Any view from before is done with."""
+        return self._store.room()  # type: ignore[union-attr]
+
+    def land(self, size: int) -> None:
+        """The next `size` bytes from the peer are in `room()`; they are looked at when the next ones, or none, are
+        fed."""
+        if self._store is None:
+            raise ValueError("there is no room to land in")
+        self._decoder.land(size)
+
+    def take_part(self) -> str | bytes:
+        """Return what has come of the message that is still coming, and forget it: `take()` will give the rest. Empty
+        when nothing has."""
+        if self._store is not None:
+            self._spill(False)
+        if self._parts is None:
+            return b""
+        part, self._parts = self._parts.getvalue(), None
+        return part
+
+    @property
+    def part_size(self) -> int:
+        """How much `take_part()` would give, in characters or bytes."""
+        if self._store is not None:
+            return self._store.filled
+        return 0 if self._parts is None else self._parts.tell()
+
+    def _deliver(self, message: str | bytes, size: int) -> None:
+        """A message is complete; it had `size` bytes."""
+        raise NotImplementedError
+
+    def _abandon(self) -> None:
+        """No message is to come any more."""
+        self._inflating = False
+        self._parts = self._store = None
+        self._tail = b""
+
+    def _whole(self) -> None:
+        """The usual case: a message that is one frame, all of it there, not compressed."""
+        decoder = self._decoder
+        if decoder.opcode == _CONTINUATION:
+            raise ProtocolError("continuation frame without a message to continue")
+        if decoder.size > self._max_size:
+            raise self._too_big()
+        if decoder.opcode == _BINARY:
+            self._deliver(decoder.payload(), decoder.size)
+            return
+        try:
+            text = decoder.text()
+        except UnicodeDecodeError:
+            raise _invalid_text() from None
+        self._deliver(text, decoder.size)
+
+    def _piece(self) -> None:
+        """Part of a message: check it as it arrives, so that a bad one fails before its rest has come."""
+        decoder = self._decoder
+        if decoder.first:
+            self._begin()
+        done = decoder.last and decoder.fin
+        if self._compressed:
+            self._inflate(decoder.payload(), done)
+            return
+        if self._store is None:
+            self._add(decoder.payload(), done)
+        else:
+            decoder.store(self._store)
+            if self._opcode == _TEXT and not self._store.ascii:
+                self._spill(done)
+            elif done:
+                self._complete(self._store.whole())
+
+    def _inflate(self, payload: bytes, done: bool) -> None:
+        """Inflate a piece of the message, or the rest of one, as far as the budget allows; `done` says that it is the
+        last piece."""
+        deflate: PerMessageDeflate = self.deflate  # type: ignore[assignment]
+        most = min(max(self._budget.allowance, _LEAST_INFLATED), _INFLATE_MARK)
+        limit = self._max_size - self._size
+        inflated = deflate.go_on(limit, most) if self._inflating else deflate.inflate(payload, limit, done, most)
+        self._budget.allowance -= len(inflated) + _INFLATE_COST
+        self._inflating = deflate.unfinished
+        self._last_piece = done
+        self._add(inflated, done and not self._inflating)
+
+    def _add(self, payload: bytes, done: bool) -> None:
+        """Add a piece of the message to its parts; `done` says that it is the last one."""
+        self._size += len(payload)
+        text = self._opcode == _TEXT
+        piece: str | bytes = self._decode(payload, done) if text else payload
+        if self._parts is None:
+            if done:
+                self._complete(piece)
+                return
+            self._parts = StringIO() if text else BytesIO()
+        self._parts.write(piece)  # type: ignore[arg-type]
+        if done:
+            self._complete(self._parts.getvalue())
+
+    def _complete(self, message: str | bytes) -> None:
+        self._parts = self._store = None
+        self._opcode = 0
+        self._deliver(message, self._size)
+
+    def _spill(self, done: bool) -> None:
+        """Go on with parts instead of the store: for text that is not ASCII, or when a part was asked for."""
+        content, self._store = self._store.part(), None  # type: ignore[union-attr]
+        self._size = 0
+        self._add(content, done)
+
+    def _begin(self) -> None:
+        """A frame of a message begins: check what its header says before anything is buffered."""
+        decoder = self._decoder
+        if decoder.opcode == _CONTINUATION:
+            if not self._opcode:
+                raise ProtocolError("continuation frame without a message to continue")
+        else:
+            if self._opcode:
+                raise ProtocolError("new message before the last one was finished")
+            self._opcode = decoder.opcode
+            self._size = self._frames = 0
+            self._compressed = decoder.rsv1
+        self._frames += 1
+        if self._frames > self._max_frames:
+            raise PayloadTooBig(f"message of more than {self._max_frames} frames")
+        if not self._compressed and decoder.size > self._max_size - self._size:
+            raise self._too_big()
+        if decoder.missing >= _STORE_MARK and decoder.fin and self._frames == 1 and not self._compressed:
+            self._size = decoder.size
+            self._store = Store(decoder.size, self._opcode == _TEXT, decoder.size - decoder.missing)
+
+    def _decode(self, payload: bytes, final: bool) -> str:
+        """The characters that `payload` completes. Fails fast on what no continuation can make UTF-8 (RFC 6455 section
+        8.1)."""
+        data = self._tail + payload if self._tail else payload
+        try:
+            text, used = codecs.utf_8_decode(data, "strict", final)
+        except UnicodeDecodeError:
+            raise _invalid_text() from None
+        self._tail = tail = data[used:]
+        if tail[:1] == b"\xed" and tail[1:] >= b"\xa0":  # a surrogate, of which Python waits for the last byte
+            raise _invalid_text()
+        return text
+
+    def _too_big(self) -> ProtocolError:
+        return PayloadTooBig(f"message over the limit of {self._max_size} bytes")
+
+
+def _invalid_text() -> ProtocolError:
+    return InvalidText("text is not UTF-8")
