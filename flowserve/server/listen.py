@@ -379,7 +379,8 @@ def url_of(sock: socket.socket, config: Config) -> str:
     scheme = "https" if config.ssl else "http"
     name = sock.getsockname()
     if not isinstance(name, tuple):
-        return f"{scheme}+unix:{unix_name(name)}"
+        shown = os.fsencode(unix_name(name)).decode("utf-8", "backslashreplace")  # a log may take no lone surrogates
+        return f"{scheme}+unix:{shown}"
     host = f"[{name[0]}]" if ":" in name[0] else name[0]
     return f"{scheme}://{host}:{name[1]}"
 

@@ -211,7 +211,7 @@ def test_a_subclass_without_its_session_says_so_at_once(use):
     assert repr(Forgetful()) == "<Forgetful.__init__() did not call WebSocket.__init__()>"
 
 
-@pytest.mark.parametrize("stranger", [None, object(), Forgetful], ids=str)
+@pytest.mark.parametrize("stranger", [None, object(), Forgetful], ids=["None", "object", "class"])
 async def test_a_stranger_for_self(stranger):
     with pytest.raises(TypeError):
         await WebSocket.send(stranger, "x")
