@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import click
 from click.core import ParameterSource
 
-from flowserve import configfile, logs
+from flowserve import configfile, exposure, logs
 from flowserve.config import OPTIONS, Config
 from flowserve.configfile import APP, ConfigFile, Given
 from flowserve.errors import ConfigError, FlowserveError
@@ -261,6 +261,8 @@ def _serve(app: str | None, config_file: str | None, print_config: bool, **line:
         config = Config(named.value if named else "", **values)
         if print_config:
             click.echo(configfile.dump(config, given | ({APP: named} if named else {})))
+            for warning in exposure.warnings(config, given):
+                click.echo(f"flowserve: warning: {warning}", err=True)
             return
         logs.setup(config)
     except ConfigError as error:
@@ -304,7 +306,8 @@ main = FlowserveCommand(
         click.Option(
             ["--print-config"],
             is_flag=True,
-            help="Show every option, its value and where that comes from, as a flowserve.toml, and exit.",
+            help="Show every option, its value and where that comes from, as a flowserve.toml, warn of what is open to"
+            " others, and exit.",
         ),
         click.Option(
             ["--version"],

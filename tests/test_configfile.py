@@ -51,6 +51,11 @@ def flowserve(*args, **environment):
     )
 
 
+def unwarned(run):
+    """What the command said on stderr, but for its warnings of what is open."""
+    return "".join(line for line in run.stderr.splitlines(keepends=True) if not line.startswith("flowserve: warning: "))
+
+
 def values(path=None):
     found = configfile.find(path)
     return None if found is None else (found.name, found.values)
@@ -213,7 +218,7 @@ def test_print_config_tells_where_each_value_comes_from(write):
     run = flowserve("--port", "4", "--no-date-header", FLOWSERVE_PORT="3", FLOWSERVE_BACKLOG="30")
     assert "imported" in run.stderr
     run = flowserve("--print-config", "--port", "4", "--no-date-header", FLOWSERVE_PORT="3", FLOWSERVE_BACKLOG="30")
-    assert (run.returncode, run.stderr) == (0, "")
+    assert (run.returncode, unwarned(run)) == (0, "")
     lines = [" ".join(line.split()) for line in run.stdout.splitlines()]
     for line in (
         'app = "mine:app" # flowserve.toml',
@@ -265,11 +270,11 @@ def test_what_print_config_prints_is_a_config_file(write):
         ),
     ]
     first = flowserve("a:b", *options, "--print-config")
-    assert (first.returncode, first.stderr) == (0, "")
+    assert (first.returncode, unwarned(first)) == (0, "")
     assert first.stdout.replace("\n", "").isprintable()
     write(first.stdout)
     second = flowserve("--print-config")
-    assert (second.returncode, second.stderr) == (0, "")
+    assert (second.returncode, unwarned(second)) == (0, "")
     origin = re.compile(r" +# .*$", re.MULTILINE)
     assert origin.sub("", second.stdout) == origin.sub("", first.stdout)
     assert set(re.findall(r"^\w.* # (.*)$", second.stdout, re.MULTILINE)) == {"flowserve.toml"}

@@ -80,6 +80,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "loops": {"app_errors", "errors", "logs"},
     "exits": {"logs"},
     "configfile": {"config", "errors", "options"},
+    "exposure": {"config", "configfile", "places"},
     "loader": {"asgi", "config", "errors"},
     "app_errors": {"errors", "logs"},
     "application": {"app_errors", "errors"},
@@ -107,7 +108,7 @@ MAY_KNOW: dict[str, set[str]] = {
     # Chooses between compiled and pure before anything is imported, and asks the hot modules later which they are.
     "speed": {"asgi", "library", "session", "websocket"},
     "top": {"errors", "metrics"},
-    "cli": {"configfile", "failures", "server", "speed", "supervisor", *LEAVES},
+    "cli": {"configfile", "exposure", "failures", "server", "speed", "supervisor", *LEAVES},
     "target": {"library", *LEAVES},
     "talk": {"library", "target", "websocket", *LEAVES},
     "bench": {"library", "target", *LEAVES},
