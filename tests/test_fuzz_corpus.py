@@ -14,10 +14,13 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))  # compliance is not installed
 
-from compliance.fuzz import corpus, targets  # noqa: E402
+from compliance.fuzz import corpus, report, targets  # noqa: E402
+from compliance.fuzz.__main__ import plan  # noqa: E402
 from compliance.fuzz.environment import variables  # noqa: E402
 from compliance.fuzz.findings import Broken, require  # noqa: E402
+from compliance.fuzz.minimize import added  # noqa: E402
 from compliance.fuzz.pieces import cut, same_in_pieces  # noqa: E402
+from compliance.fuzz.slices import Slice  # noqa: E402
 from compliance.fuzz.speeds import Other, outcome  # noqa: E402
 from flowserve.speed import compiled  # noqa: E402
 
@@ -96,6 +99,25 @@ def test_what_is_broken_and_what_is_raised_are_told_apart() -> None:
     kind, text = outcome(lambda data: data[9], b"x")[1]
     assert kind.startswith("IndexError in ")
     assert text.startswith("Traceback")
+
+
+def test_results_add_up() -> None:
+    rows = report.added([Slice("uri", executions=1, cpu=2.0, compared=3, edges=40, features=5, inputs=6)])
+    rows = report.added([Slice("uri", executions=10, cpu=0.5, compared=1, edges=39, features=7, inputs=6)], rows)
+    row = {"executions": 11, "cpu": 2.5, "compared": 4, "edges": 40, "features": 7, "inputs": 6}
+    assert rows == {"uri": row}
+    assert "| uri | 11 | 0.00 | 4 | 40 | 7 | 6 |" in report.table(rows)
+
+
+def test_time_is_shared_in_rounds() -> None:
+    assert plan(["a", "b"], 100.0) == [("a", 50.0), ("b", 50.0)]
+    assert plan(["a", "b"], 1800.0) == [("a", 300.0), ("b", 300.0)] * 3
+
+
+def test_what_covers_more_is_kept() -> None:
+    observe = targets.load("authorization").observe
+    kept, longer, other = b"Basic dTpw", b"Basic dTpwdTpw", b"Basic ="
+    assert added(observe, [kept], [longer, other]) == [other]
 
 
 def test_inputs_are_kept_as_lines_that_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,11 @@ def parse() -> argparse.Namespace:
     amount.add_argument("--quick", action="store_true", help="about two minutes, for CI")
     parser.add_argument("--jobs", type=int, default=1, help="targets that run at once (default: 1)")
     parser.add_argument("--list", action="store_true", help="show the targets and what must hold, and do nothing")
-    parser.add_argument("--minimize", action="store_true", help="only make the corpus of the repository anew and small")
+    parser.add_argument(
+        "--minimize",
+        action="store_true",
+        help="only add to the repository what the runs before have found to cover more",
+    )
     parser.add_argument("--cache", type=Path, help="where the growing corpus is kept (default: in the user's cache)")
     parser.add_argument(
         "--output",
@@ -100,7 +104,7 @@ class Fuzzing:
 
 
 def minimize(names: list[str], directory: Path, progress: Progress) -> None:
-    """Replace what the repository has of each corpus by the least that covers as much."""
+    """Add to what the repository has of each corpus the few inputs that cover more."""
     for name in names:
         progress.show(f"minimizing {name}")
         inputs = directory / "corpus" / name

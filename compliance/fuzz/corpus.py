@@ -1,6 +1,6 @@
 """Inputs that are kept: a text file a target, a Python bytes literal a line, so that a person can read and review them.
 
-`corpus/` has what covers a target (made smaller by `--minimize`), `failed/` every input that ever found something.
+`corpus/` has the few that cover a target (`--minimize` adds to them), `failed/` every input that ever found something.
 """
 
 from __future__ import annotations

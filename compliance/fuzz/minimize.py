@@ -1,5 +1,8 @@
-"""The least inputs that cover what all cover: `python -m compliance.fuzz.minimize TARGET FOLDER` writes them to the
-repository. The measure are steps from line to line in flowserve's files, and what a target sees."""
+"""The few inputs of a growing corpus that cover more than those in the repository do.
+
+`python -m compliance.fuzz.minimize TARGET FOLDER` adds them. The measure are steps from line to line in flowserve's
+files, and what a target sees.
+"""
 
 from __future__ import annotations
 
@@ -42,18 +45,19 @@ def covered(observe: Callable[[bytes], Any], data: bytes) -> set[Arc]:
 
         return line
 
+    before = sys.gettrace()
     sys.settrace(trace)
     try:
         seen = outcome(observe, data)
     finally:
-        sys.settrace(None)
+        sys.settrace(before)
     return arcs | {(_shape(seen), 0, 0)}
 
 
 def _shape(seen: Any) -> str:
     """What a target saw, without the values: its errors, and how many there are of what."""
     if isinstance(seen, str):
-        return seen if len(seen) < 60 and seen.isascii() else "text"
+        return seen if len(seen) < 60 and " " in seen and seen.isascii() else "text"  # an error, or a value
     if isinstance(seen, (list, tuple)):
         return f"[{min(len(seen), 4)}" + ",".join(map(_shape, seen[:4])) + "]"
     if isinstance(seen, dict):
@@ -61,27 +65,33 @@ def _shape(seen: Any) -> str:
     return type(seen).__name__ if not isinstance(seen, bool) else str(seen)
 
 
-def least(observe: Callable[[bytes], Any], inputs: list[bytes]) -> list[bytes]:
-    """Of all inputs, the short ones first, those that cover what none before has covered, as far as there is room."""
+def added(observe: Callable[[bytes], Any], kept: list[bytes], inputs: list[bytes]) -> list[bytes]:
+    """Of `inputs`, the short ones first, those that cover what neither the ones before nor `kept` do, as far as there
+    is room."""
     known: set[Arc] = set()
-    kept, room = [], _MOST_TEXT
+    for data in kept:
+        known |= covered(observe, data)
+    found, room = [], _MOST_TEXT - sum(len(repr(data)) + 1 for data in kept)
     for data in sorted(inputs, key=lambda each: (len(each), each)):
-        if len(data) <= _LONGEST and len(repr(data)) < room and not (found := covered(observe, data)) <= known:
-            shapes = {arc for arc in found - known if isinstance(arc[0], str)}
-            if shapes == found - known and room < _MOST_TEXT // 3:
-                continue  # room is for code that was not run yet
-            known |= found
-            kept.append(data)
-            room -= len(repr(data)) + 1
-    return kept
+        if len(data) > _LONGEST or len(repr(data)) >= room:
+            continue
+        new = covered(observe, data) - known
+        if not new or (room < _MOST_TEXT // 3 and all(isinstance(arc[0], str) for arc in new)):
+            continue  # the last third of the room is for code that was not run yet
+        known |= new
+        found.append(data)
+        room -= len(repr(data)) + 1
+    return found
 
 
 def main() -> None:
     target, folder = load(sys.argv[1]), Path(sys.argv[2])
-    inputs = [path.read_bytes() for path in folder.iterdir()]
-    kept = least(target.observe, inputs)
-    corpus.write(corpus.CORPUS / f"{target.name}.txt", kept)
-    print(f"{target.name}: {len(kept)} of {len(inputs)} inputs")
+    path = corpus.CORPUS / f"{target.name}.txt"
+    kept = corpus.read(path)
+    inputs = [each.read_bytes() for each in folder.iterdir()]
+    found = added(target.observe, kept, inputs)
+    corpus.write(path, {*kept, *found})
+    print(f"{target.name}: {len(kept)} inputs, and {len(found)} of {len(inputs)}", flush=True)
 
 
 if __name__ == "__main__":
