@@ -106,7 +106,7 @@ def test_results_add_up() -> None:
     rows = report.added([Slice("uri", executions=10, cpu=0.5, compared=1, edges=39, features=7, inputs=6)], rows)
     row = {"executions": 11, "cpu": 2.5, "compared": 4, "edges": 40, "features": 7, "inputs": 6}
     assert rows == {"uri": row}
-    assert "| uri | 11 | 0.00 | 4 | 40 | 7 | 6 |" in report.table(rows)
+    assert "| uri | 11 | 0.001 | 4 | 40 | 7 | 6 |" in report.table(rows)
 
 
 def test_time_is_shared_in_rounds() -> None:

@@ -46,9 +46,9 @@ def table(rows: dict[str, Row]) -> str:
     lines.append("|---|" + "--:|" * 7)
     for name, row in rows.items():
         findings = len(corpus.read(corpus.FAILED / f"{name}.txt"))
-        counts = [row["executions"], f"{row['cpu'] / 3600:.2f}", row["compared"], *(row[key] for key in _LARGEST)]
+        counts = [row["executions"], f"{row['cpu'] / 3600:.3f}", row["compared"], *(row[key] for key in _LARGEST)]
         lines.append(f"| {name} | {' | '.join(map(_number, [*counts, findings]))} |")
-    total = [sum(row["executions"] for row in rows.values()), f"{sum(row['cpu'] for row in rows.values()) / 3600:.2f}"]
+    total = [sum(row["executions"] for row in rows.values()), f"{sum(row['cpu'] for row in rows.values()) / 3600:.3f}"]
     lines.append(f"| all | {' | '.join(map(_number, total))} | | | | | |")
     return "\n".join(lines) + "\n"
 

@@ -51,18 +51,12 @@ def compare(data: bytes, seen: Story | None) -> bool:
 
 
 def known(seen: Story) -> Story:
-    """The story without what is known to depend on how a stream was cut.
-
-    - Where the peer broke the protocol, frames behind that are read only to find its close frame.
-    - Of several errors in the payload of a frame, the one that comes to light first is told of.
-    """
-    if not seen["failed"]:
+    """The story without what is known to depend on how a stream was cut: of several errors in the payload of a frame,
+    the one that comes to light first is told of."""
+    if not seen["failed"] or not seen["close"][1].startswith(_IN_PAYLOAD):
         return seen
-    close, sent = seen["close"], seen["sent"]
-    if close[1].startswith(_IN_PAYLOAD):
-        close = "an error in a payload"
-        sent = sent[:-1] if sent and sent[-1][0] == _CLOSE else sent
-    return {**seen, "close": close, "sent": sent, "peer_close": None, "state": None}
+    sent = seen["sent"]
+    return {**seen, "close": None, "sent": sent[:-1] if sent and sent[-1][0] == _CLOSE else sent}
 
 
 def _check(setting: Setting, seen: Story) -> None:
