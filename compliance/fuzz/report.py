@@ -14,6 +14,10 @@ from compliance.fuzz.slices import Slice
 Row = dict[str, Any]
 """What a target has come to: executions, cpu (seconds), compared, edges, features, inputs."""
 _SUMMED, _LARGEST = ("executions", "cpu", "compared"), ("edges", "features", "inputs")
+_ABOUT_FINDINGS = (
+    "Findings are the inputs that ever broke what must hold, or that another implementation read otherwise, mostly for"
+    " a reason\nthat is a rule of the comparison now. The tests replay them all."
+)
 
 
 def added(slices: Iterable[Slice], rows: dict[str, Row] | None = None) -> dict[str, Row]:
@@ -36,7 +40,7 @@ def add(directory: Path, one: Slice, version: str) -> None:
     document = {"flowserve": version, "date": time.strftime("%Y-%m-%d"), "targets": rows}
     path.write_text(json.dumps(document, indent=1) + "\n")
     about = f"Added up by `python -m compliance.fuzz --output compliance/fuzz`, last on {document['date']},"
-    about += f" with {version}."
+    about += f" with {version}.\n\n{_ABOUT_FINDINGS}"
     (directory / "results.md").write_text(f"# Fuzzing\n\n{about}\n\n{table(rows)}")
 
 
