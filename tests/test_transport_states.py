@@ -10,6 +10,7 @@ import ast
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import copy_context
 from pathlib import Path
@@ -20,8 +21,9 @@ import trustme
 from ends import open_ends
 from helpers import Client, until, within
 
-from flowserve.errors import ConnectionClosed
+from flowserve.errors import ConnectionClosed, HandshakeError
 from flowserve.flow import Flow, extra_info
+from flowserve.library.connect import connect
 
 KINDS = ("tcp", "unix", "tls")
 FULL = bytes(300_000)
@@ -211,8 +213,6 @@ async def opened(kind: str, folder: Path) -> AsyncIterator[Callable[[], Awaitabl
 
 
 def _contexts() -> Any:
-    import ssl
-
     authority = trustme.CA()
     ours, theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority.issue_cert("127.0.0.1").configure_cert(ours)
@@ -301,6 +301,74 @@ async def test_the_library_raises_its_own_errors(role: str, state: Any, logs: An
             ws.abort()
             await within(ws.wait_closed())
             assert ws.local_address is None or ws.closed
+    assert logs.lines("asyncio") == []
+
+
+# A server that leaves while connect() opens
+
+HELLO = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+
+
+async def at_once(reader: asyncio.StreamReader) -> bytes:
+    return b""
+
+
+async def after_some(reader: asyncio.StreamReader) -> bytes:
+    await reader.read(10)
+    return b""
+
+
+async def amid_its_answer(reader: asyncio.StreamReader) -> bytes:
+    await reader.read(10)
+    return HELLO
+
+
+async def amid_a_body(reader: asyncio.StreamReader) -> bytes:
+    await reader.readuntil(b"\r\n\r\n")
+    return b"HTTP/1.1 403 Forbidden\r\nContent-Length: 100\r\n\r\nno"
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    writer.transport.abort()
+
+
+ENDINGS: dict[str, Callable[[asyncio.StreamWriter], None]] = {
+    "reset": _reset,
+    "close": lambda writer: writer.close(),
+    "end": lambda writer: writer.write_eof(),
+}
+
+
+@pytest.mark.both_loops
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("moment", [at_once, after_some, amid_its_answer, amid_a_body], ids=lambda each: each.__name__)
+async def test_a_server_that_leaves_is_told_of_by_the_documented_errors(
+    scheme: str, ending: str, moment: Any, logs: Any
+) -> None:
+    if scheme == "wss" and moment is amid_a_body:
+        pytest.skip("it would wait for a request, and gets a TLS handshake")
+    writers: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        answer = await moment(reader)
+        if answer:
+            writer.write(answer)
+            await writer.drain()
+        ENDINGS[ending](writer)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    uri = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    for _ in range(20):
+        with pytest.raises((ConnectionError, ssl.SSLError, HandshakeError)) as caught:
+            await within(connect(uri, proxy=None, open_timeout=5))
+        assert type(caught.value) is not OSError
+    server.close()
+    for writer in writers:
+        writer.transport.abort()
+    await asyncio.sleep(0)
     assert logs.lines("asyncio") == []
 
 
