@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from compliance.faults.faults import fault
-from compliance.faults.rig import Rig, expect, until
+from compliance.faults.rig import PATIENCE, Rig, expect, until
 
 
 @fault("the others' clients notice nothing; its own see an abrupt end; it is replaced at once, and the log says so")
@@ -148,7 +148,7 @@ def stubborn_application(rig: Rig) -> str:
     return f"ended after {took[0]:.1f} s, with workers {took[1]:.1f} s"
 
 
-@fault("all settles, and SIGTERM ends all", quick=False)
+@fault("it settles (a slot whose workers die at once waits up to 10 s), and SIGTERM ends all", quick=False)
 def storm(rig: Rig) -> str:
     """A storm of SIGHUP, SIGTTIN, SIGTTOU, SIGTERM and kill -9 of workers, for 10 s."""
     command, chance = rig.start("--workers", "2", "--timeout-graceful-shutdown", "2s"), random.Random(1)
@@ -161,13 +161,14 @@ def storm(rig: Rig) -> str:
             shots += 1
         time.sleep(chance.random() * 0.1)
         expect(command.alive(), f"the supervisor ended: {command.text()[-300:]}")
-    until(lambda: command.serves(timeout=2), "an answer")
+    settled = until(lambda: command.serves(timeout=2), f"an answer: {command.text()[-300:]}", 3 * PATIENCE)
     expect(not command.complaints(), f"tracebacks: {command.text()[-400:]}")
     workers = command.workers()
     seconds = command.stop()
     left = [pid for pid in workers if Path(f"/proc/{pid}").exists()]
     expect(not left, f"{len(left)} processes are left behind")
-    return f"{shots} signals; serves, no traceback; ended {seconds:.1f} s after SIGTERM, nobody left behind"
+    seen = f"{shots} signals; served {settled:.1f} s later, no traceback; "
+    return seen + f"ended {seconds:.1f} s after SIGTERM, nobody left behind"
 
 
 @fault("one line, exit status 1 to 3; the server that has the port goes on")
