@@ -61,6 +61,7 @@ class Acceptor:
         self._change: asyncio.Task[None] | None = None
         self._next_word = 0.0
         self.paused = False
+        self._started = False
         self._stopped = False
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
@@ -71,6 +72,7 @@ class Acceptor:
                 # Accepted sockets inherit it; asyncio sets it only where it knows the protocol to be TCP.
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await self._listen()
+        self._started = True
         self._look()
 
     async def stop(self) -> None:
@@ -104,12 +106,15 @@ class Acceptor:
             create = self._loop.create_unix_server
             if sys.version_info >= (3, 13):
                 options["cleanup_socket"] = False  # whoever made the path removes it
+        own: socket.socket | None = None
         try:
             own = sock.dup()
             server: asyncio.AbstractServer = await create(self._make, sock=own, **options)
             self._servers.append((own, server))
             sock.listen(backlog)
         except OSError as error:
+            if own is not None:
+                own.close()
             raise ConfigError(f"can't listen on {url_of(sock, self._context.config)}: {error.strerror}") from None
         return server
 
@@ -144,7 +149,7 @@ class Acceptor:
     def _look(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self._stopped:
+        if self._stopped or not self._started:
             return
         self._left = spare()
         if self._change is None:
