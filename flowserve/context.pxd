@@ -3,8 +3,9 @@ cimport cython
 from flowserve.timers cimport Timers
 
 cdef class Context:
-    cdef readonly object app, config, decoding, loop, outbox, draining, variables
+    cdef readonly object app, config, loop, outbox, draining, variables
     cdef readonly Timers timers
+    cdef readonly object timeslice
     cdef public object gate, metrics, on_enough, root_path
     cdef public dict refusals, state
     cdef readonly set live

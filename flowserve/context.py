@@ -17,10 +17,10 @@ from asgiref.typing import ASGI3Application
 
 from flowserve.application import App, Call, Invocation
 from flowserve.config import Config
-from flowserve.decoding import DecodingQueue
 from flowserve.logs import logger
 from flowserve.redaction import shown_target
 from flowserve.timers import Timers
+from flowserve.timeslice import TimeSlice
 
 DRAINING = "flowserve.draining"
 """The extension in the scopes that announces `draining()`."""
@@ -58,7 +58,7 @@ class Household(Protocol):
     loop: asyncio.AbstractEventLoop
     outbox: Any
     timers: Timers
-    decoding: DecodingQueue
+    timeslice: TimeSlice
     live: set[Any]
 
 
@@ -88,7 +88,6 @@ class Context:
         "app",
         "config",
         "cutting",
-        "decoding",
         "draining",
         "enough",
         "gate",
@@ -107,6 +106,7 @@ class Context:
         "thread",
         "timeout_keep_alive",
         "timers",
+        "timeslice",
         "variables",
         "websockets",
     )
@@ -119,7 +119,7 @@ class Context:
         self.loop = loop
         self.outbox = outbox
         self.timers = Timers(loop)
-        self.decoding = DecodingQueue(loop)
+        self.timeslice = TimeSlice(loop)
         self.draining = asyncio.Event()
         self.variables = copy_context()
         self.variables.run(_draining.set, self.draining)

@@ -15,5 +15,5 @@ cdef class Receiver(Writer):
     cpdef take(self)
     cpdef pause_reading(self)
     cpdef resume_reading(self)
-    cpdef decode_on(self)
+    cpdef next_turn(self)
     cpdef wake(self)

@@ -27,9 +27,9 @@ class Receiver(Writer):
         self.context = context
         self._loop = context.loop
         connection.max_waiting = context.config.ws_max_queue
-        connection.share(context.decoding)
+        connection.share(context.timeslice)
         self._reading = True
-        self._queued = False  # in context.decoding
+        self._queued = False  # in context.timeslice
         self._waiter: asyncio.Future[None] | None = None  # in wait(): nearly always one at most
         self._waiters: list[asyncio.Future[None]] | None = None  # the others
 
@@ -77,9 +77,9 @@ class Receiver(Writer):
             self.stream.resume_reading()
         elif not self._queued:
             self._queued = True
-            self.context.decoding.add(self)
+            self.context.timeslice.defer(self)
 
-    def decode_on(self) -> None:
+    def next_turn(self) -> None:
         """Decode more of what has come."""
         raise NotImplementedError
 

@@ -30,7 +30,7 @@ cdef class Session(Sender):
 
     @cython.locals(connection=Connection, messages="long long", state=int, held=bint)
     cpdef data_received(self, bytes data)
-    cpdef decode_on(self)
+    cpdef next_turn(self)
     cdef _ended(self)
 
     cpdef on_deadline(self, double now)

@@ -92,7 +92,7 @@ class Session(Sender):
         connection = self.connection
         if connection.waiting:
             return True
-        if connection.held and self.context.decoding.left > 0:
+        if connection.held and not self.context.timeslice.used_up():
             self.data_received(b"")
             if connection.waiting:
                 return True
@@ -202,8 +202,8 @@ class Session(Sender):
         if connection.output_size or connection.state != state:
             self.flush()
 
-    def decode_on(self) -> None:
-        """Decode more of what has come, as `context.decoding` has room for it."""
+    def next_turn(self) -> None:
+        """Decode more of what has come, as there is time for it."""
         self._queued = False
         self.data_received(b"")
 

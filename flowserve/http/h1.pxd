@@ -1,12 +1,14 @@
 cimport cython
 
+from flowserve.http.chunked cimport ChunkedDecoder
 from flowserve.http.messages cimport Request
 
 cdef dict _NAMES
 cdef frozenset _FORWARDED, _FRAMING
 
 cdef class RequestParser:
-    cdef object _handler, _parser, _chunks, _error, _refusal
+    cdef object _handler, _parser, _error, _refusal
+    cdef ChunkedDecoder _chunks
     cdef Request _request
     cdef bytes _first, _host, _method, _tail, _target
     cdef list _headers, _framing
@@ -15,6 +17,7 @@ cdef class RequestParser:
     cdef readonly bint started
 
     cdef _reset(self)
+    @cython.locals(in_body=bint)
     cpdef bytes feed(self, bytes data)
     @cython.locals(end=Py_ssize_t, head=bytes)
     cdef bytes _feed_head(self, bytes data)
@@ -24,7 +27,7 @@ cdef class RequestParser:
     cdef bint _take_method(self, str error) except -1
     cdef _lower_version(self, str error)
     cdef _malformed(self, str detail)
-    @cython.locals(joined=bytes, found=Py_ssize_t)
+    @cython.locals(joined=bytes, found=Py_ssize_t, start=Py_ssize_t)
     cdef Py_ssize_t _head_end(self, bytes data) except -1
     cdef bytes _feed_body(self, bytes data)
     cdef _too_large(self)

@@ -46,6 +46,7 @@ _MAX_HOST = 261
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
 _LINE = re.compile(rb"(?:\r\n)*[^\r\n ]+ [^\r\n ]+ HTTP/([0-9]\.[0-9])\r\n")
 """A request line, and the empty ones before it that are to be ignored (RFC 9112 sections 2.2 and 3)."""
+_EMPTY_LINES = re.compile(rb"(?:\r\n)*")
 _METHOD = re.compile(rb"(?:\r\n)*([!#$%&'*+\-.^_`|~0-9A-Z]{1,65})( |\Z)?")
 """A token without lower case, which the ASGI specification does not have in a method."""
 _LONGEST_METHOD = 64
@@ -131,15 +132,19 @@ class RequestParser:
         self._handler = None
 
     def feed(self, data: bytes) -> bytes:
-        """Parse up to the end of the current request and return the bytes behind it.
+        """Parse up to the end of the current request and return the bytes behind it; before its end, those of a body of
+        many chunks that are left for another call.
 
         Raises RequestError for what RFC 9112 does not allow or the limits forbid; nothing must be fed after that.
         """
         while data:
-            data = self._feed_head(data) if self._request is None else self._feed_body(data)
+            in_body = self._request is not None
+            data = self._feed_body(data) if in_body else self._feed_head(data)
             if self._request is not None and not self._remaining and self._chunks is None:
                 self._reset()
                 self._handler.on_end()
+                break
+            if in_body:
                 break
         return data
 
@@ -225,8 +230,13 @@ class RequestParser:
 
     def _head_end(self, data: bytes) -> int:
         """Where in `data` the head ends: what is behind it is looked at when the head has been understood."""
-        joined = self._tail + data if self._tail else data
-        found = joined.find(b"\r\n\r\n")
+        start = 0
+        joined = data
+        if self._tail:
+            joined = self._tail + data
+        elif data.startswith(b"\r\n"):  # before the request line: they may be many (RFC 9112 section 2.2)
+            start = _EMPTY_LINES.match(data).end()  # type: ignore[union-attr]
+        found = joined.find(b"\r\n\r\n", start)
         if found < 0:
             self._tail = joined[-3:]
             return len(data)

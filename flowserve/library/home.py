@@ -1,5 +1,5 @@
 """What the WebSockets of a program share: their options, and for each event loop the timers, the output and the
-budget."""
+time slice."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from contextvars import Context as Variables
 from typing import Any
 
 from flowserve.config import COMPRESSION, OPTIONS, WEBSOCKET, Config
-from flowserve.decoding import DecodingQueue
 from flowserve.errors import ConfigError
 from flowserve.options import Option
 from flowserve.outbox import Outbox
 from flowserve.timers import Timers
+from flowserve.timeslice import TimeSlice
 
 _UNLIMITED = {"max_size": 1 << 62, "max_queue": 1 << 30, "close_timeout": 1e9}
 """What stands for None in the options that the websockets library lets be without a limit."""
@@ -34,14 +34,14 @@ _NOT_HERE = {
 _NOT_ONE_BY_ONE = ("per_message_deflate", "max_connections")
 """Options with another name here, or which mean nothing for a single WebSocket."""
 
-_Shared = tuple[Variables, Outbox, Timers, DecodingQueue]
+_Shared = tuple[Variables, Outbox, Timers, TimeSlice]
 _shared: dict[asyncio.AbstractEventLoop, _Shared] = {}
 
 
 class Home:
     """The `context.Household` of the WebSockets that a program opens with the same options, in one event loop."""
 
-    __slots__ = ("config", "decoding", "live", "loop", "outbox", "timers", "variables")
+    __slots__ = ("config", "live", "loop", "outbox", "timers", "timeslice", "variables")
 
     def __init__(self, config: Config, loop: asyncio.AbstractEventLoop) -> None:
         self.config = config
@@ -51,7 +51,7 @@ class Home:
                 if each.is_closed():
                     _shared.pop(each, None)
             _shared[loop] = _make_shared(loop)
-        self.variables, self.outbox, self.timers, self.decoding = _shared[loop]
+        self.variables, self.outbox, self.timers, self.timeslice = _shared[loop]
         self.live: set[Any] = set()
 
 
@@ -59,7 +59,7 @@ def _make_shared(loop: asyncio.AbstractEventLoop) -> _Shared:
     """What they share; the context variables are none: those of whoever opens a WebSocket are not for its callbacks."""
     variables = Variables()
     run = variables.run
-    return variables, run(Outbox, loop), run(Timers, loop), run(DecodingQueue, loop)
+    return variables, run(Outbox, loop), run(Timers, loop), run(TimeSlice, loop)
 
 
 def read_options(options: Mapping[str, Any]) -> Config:

@@ -22,7 +22,7 @@ cdef class H1Connection:
     cdef Upgrade _upgrade
     cdef bytes _pending
     cdef readonly bytes switching
-    cdef bint _closing, _eof, _receiving
+    cdef bint _closing, _deferred, _eof, _held, _receiving
     cdef Py_ssize_t _body_bytes, _unyielded
     cdef public double deadline
     cdef public long long tick
@@ -31,6 +31,8 @@ cdef class H1Connection:
     cpdef data_received(self, bytes data)
     @cython.locals(idle=bint)
     cpdef _parse(self, bytes data)
+    cdef _defer(self)
+    cpdef next_turn(self)
     cdef bint _is_free(self) except -1
     @cython.locals(context=Context, cycle=HTTPCycle)
     cpdef on_request(self, Request request)
@@ -55,10 +57,13 @@ cdef class H1Connection:
     cpdef send_error(self, int status, str detail)
     cpdef finished(self)
     cdef _go_on(self)
+    @cython.locals(data=bytes)
+    cdef _parse_pending(self)
     cpdef bint is_reset(self) except -1
     cpdef bint progressed(self) except -1
     cpdef pause_reading(self)
     cpdef resume_reading(self)
+    cdef _read_on(self)
     cdef _await_body(self)
     @cython.locals(cycle=HTTPCycle)
     cdef _look_for_progress(self)

@@ -44,7 +44,8 @@ _STALL = 30.0
 class H1Connection:
     """The protocol of a transport until it closes or becomes a WebSocket; a `stream.ResponseStream` for its requests.
 
-    One request is in progress at a time (`_cycle`); what comes behind it is kept unparsed in `_pending`.
+    One request is in progress at a time (`_cycle`); what comes behind it is kept unparsed in `_pending`, and so is what
+    there was no time for in this turn of the event loop (`_deferred`).
     """
 
     __slots__ = (
@@ -52,11 +53,13 @@ class H1Connection:
         "_closing",
         "_context",
         "_cycle",
+        "_deferred",
         "_deflate",
         "_encoder",
         "_eof",
         "_flow",
         "_gate",
+        "_held",
         "_parser",
         "_pending",
         "_proxy",
@@ -83,6 +86,8 @@ class H1Connection:
         self._proxy: Peer | None = None  # the peer, if it is to be believed what it says of its clients
         self._upgrade: Any = None  # of a request for a WebSocket: an Upgrade
         self._pending = b""
+        self._deferred = False
+        self._held = False  # the body, as the application has enough of it
         self._receiving = False  # the request, or what is left of one whose response is complete
         self._closing = False  # what comes in from now on is thrown away
         self._eof = False  # the client has stopped writing
@@ -129,7 +134,7 @@ class H1Connection:
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
-        if self._receiving or self._is_free():
+        if not self._deferred and (self._receiving or self._is_free()):
             self._parse(data)
         else:
             self._pending += data
@@ -166,8 +171,13 @@ class H1Connection:
     def _parse(self, data: bytes) -> None:
         idle = self._cycle is None and not self._parser.started
         try:
-            while data and not self._closing and (self._receiving or self._is_free()):
+            while True:
                 data = self._parser.feed(data)
+                if not data or self._closing or not (self._receiving or self._is_free()):
+                    break
+                if self._context.timeslice.used_up():
+                    self._defer()
+                    break
         except RequestError as error:
             self._context.refused("bad_request")
             if isinstance(error, ForeignProtocol):
@@ -178,6 +188,20 @@ class H1Connection:
         self._pending = data
         if idle and self._parser.started:
             self._set_deadline(self._context.config.timeout_header)
+
+    def _defer(self) -> None:
+        self._deferred = True
+        self._flow.pause_reading()
+        self._context.timeslice.defer(self)
+
+    def next_turn(self) -> None:
+        """Go on with what there was no time for."""
+        self._deferred = False
+        if self._receiving and not self._closing:
+            self._parse_pending()
+            self._read_on()
+        else:
+            self._go_on()
 
     def _is_free(self) -> bool:
         """Whether a request can be taken up: none is in progress, and the client reads its responses."""
@@ -368,14 +392,17 @@ class H1Connection:
 
     def _go_on(self) -> None:
         """Take up what was kept, unless the client does not read its responses."""
-        if self._flow.write_paused or self._closing:
+        if self._flow.write_paused or self._closing or self._deferred:
             return
-        if self._pending:
-            data, self._pending = self._pending, b""
-            self._context.variables.copy().run(self._parse, data)  # here may run the application that has just finished
+        self._parse_pending()
         self.resume_reading()
         if self._eof and self._cycle is None and not self._closing:
             self._close()
+
+    def _parse_pending(self) -> None:
+        data, self._pending = self._pending, b""
+        if data:
+            self._context.variables.copy().run(self._parse, data)  # here may run the application that has just finished
 
     def drain(self) -> Awaitable[None]:
         """Wait until writing is welcome; when it is, only let others have their turn."""
@@ -387,11 +414,16 @@ class H1Connection:
 
     def pause_reading(self) -> None:
         """Stop the body from coming in."""
+        self._held = True
         self._flow.pause_reading()
 
     def resume_reading(self) -> None:
         """Let it come again."""
-        if len(self._pending) <= _PENDING_MARK:
+        self._held = False
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if not (self._held or self._deferred) and len(self._pending) <= _PENDING_MARK:
             self._flow.resume_reading()
 
     def is_reset(self) -> bool:

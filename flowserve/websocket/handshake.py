@@ -21,6 +21,9 @@ _SERVERS_OWN = frozenset(
 Headers = Iterable[tuple[bytes, bytes]]
 
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
+_MAX_SUBPROTOCOLS = 16384
+"""Bytes of all subprotocols that a client offers. Some put a token of several KiB there, but thousands of names take
+milliseconds to look at."""
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
@@ -108,6 +111,8 @@ def _has_token(value: bytes, token: bytes) -> bool:
 def _subprotocols(values: list[bytes]) -> list[str]:
     """The client's list, without repeats (RFC 6455 section 4.1 point 10)."""
     found: dict[str, None] = {}
+    if sum(map(len, values)) > _MAX_SUBPROTOCOLS:
+        raise HandshakeError(431, f"Sec-WebSocket-Protocol has more than {_MAX_SUBPROTOCOLS} bytes")
     for value in values:
         for member in value.split(b","):
             name = member.strip(b" \t")

@@ -25,6 +25,8 @@ _MAX_BITS = 15
 _SERVER = int(Role.SERVER)
 _MAX_KEPT = 256
 """Bytes of an offer whose answer is kept."""
+_MAX_OFFERED = 2048
+"""Bytes of all offers of a client. Browsers send 50, and some thousand parameters take as many microseconds to read."""
 
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _ELEMENT = re.compile(rf"[ \t]*(?:({_TOKEN})[ \t]*)?")
@@ -58,8 +60,10 @@ def parse_extensions(values: Iterable[bytes]) -> list[Extension]:
 
 
 def check_extensions(values: Sequence[bytes]) -> None:
-    """Raise HandshakeError (400) for Sec-WebSocket-Extensions headers that break the grammar: who receives them must
-    fail the connection (RFC 6455 section 9.1), whether an extension is wanted or not."""
+    """Raise HandshakeError for Sec-WebSocket-Extensions headers that break the grammar (400): who receives them must
+    fail the connection (RFC 6455 section 9.1), whether an extension is wanted or not; and for very large ones (431)."""
+    if sum(map(len, values)) > _MAX_OFFERED:
+        raise HandshakeError(431, f"Sec-WebSocket-Extensions has more than {_MAX_OFFERED} bytes")
     if len(values) == 1 and len(values[0]) <= _MAX_KEPT:
         _check_grammar(values[0])
     else:

@@ -29,7 +29,9 @@ def decode(chunks: Iterable[bytes], max_trailers: int = 1000) -> tuple[bytes, by
     body: list[bytes] = []
     rest = b""
     for chunk in chunks:
-        rest += chunk if decoder.complete else decoder.feed(chunk, body.append)
+        while chunk and not decoder.complete:
+            chunk = decoder.feed(chunk, body.append)
+        rest += chunk
     assert b"" not in body
     return b"".join(body), rest, decoder.complete
 
@@ -186,6 +188,39 @@ def test_what_came_before_an_error_was_given() -> None:
     with pytest.raises(RequestError):
         ChunkedDecoder(100).feed(b"5\r\nhello\r\nwrong\r\n", body.append)
     assert body == [b"hello"]
+
+
+def test_many_chunks_take_several_calls() -> None:
+    """The caller has other things to do, too. What one call finds is one piece."""
+    decoder, body = ChunkedDecoder(100), []
+    rest, calls = b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\nGET", 0
+    while not decoder.complete:
+        rest = decoder.feed(rest, body.append)
+        calls += 1
+        assert len(body) <= calls
+    assert (b"".join(body), rest) == (b"x" * 20_000, b"GET")
+    assert calls > 20
+
+
+def test_large_chunks_take_one_call() -> None:
+    body: list[bytes] = []
+    wire = (b"10000\r\n" + bytes(65536) + b"\r\n") * 4
+    assert ChunkedDecoder(100).feed(wire, body.append) == b""
+    assert body == [bytes(4 * 65536)]
+
+
+@given(
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=10),
+    extension=st.sampled_from([b"", b";x", b' ;x="y"']),
+    times=st.integers(1, 300),
+    cuts=st.lists(st.integers(0, 2**20), max_size=10),
+)
+def test_many_chunks_are_the_same_however_they_come(
+    sizes: list[int], extension: bytes, times: int, cuts: list[int]
+) -> None:
+    once = b"".join(b"%x%b\r\n%b\r\n" % (size, extension, b"y" * size) for size in sizes)
+    wire = once * times + b"0\r\nA: b\r\n\r\nrest"
+    assert decode([wire]) == decode(split(wire, cuts)) == (b"y" * (sum(sizes) * times), b"rest", True)
 
 
 def test_the_largest_size() -> None:

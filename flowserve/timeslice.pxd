@@ -1,0 +1,14 @@
+from flowserve.websocket.budget cimport Budget
+
+cdef double _SECONDS
+cdef Py_ssize_t _BUDGET
+
+cdef class TimeSlice(Budget):
+    cdef object _loop, _variables, _waiting
+    cdef bint _scheduled
+    cdef double _end
+
+    cpdef bint used_up(self) except -1
+    cpdef defer(self, item)
+    cpdef refill(self)
+    cpdef _next_turn(self)
