@@ -394,6 +394,26 @@ def test_connect_is_not_supported() -> None:
     assert refused(b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n") == 501
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 500, 5000])
+@pytest.mark.parametrize("pieces", [1, 2, 3, 5, 1000])
+def test_empty_lines_before_a_request(count: int, pieces: int) -> None:
+    """RFC 9112 section 2.2: they are to be ignored. They count as a part of the head."""
+    data = b"\r\n" * count + get(b"Host: a")
+    step = len(data) // pieces + 1
+    told, status = parse([data[at : at + step] for at in range(0, len(data), step)])
+    assert (len(told.requests), told.ended, status) == (1, 1, None)
+    endless = b"\r\n" * 40_000
+    step = len(endless) // pieces + 1
+    told, status = parse([endless[at : at + step] for at in range(0, len(endless), step)])
+    assert (told.requests, status) == ([], 431)
+
+
+@pytest.mark.parametrize("before", [b"\n", b"\r\n\n", b"\r\r\n", b"\r\n" * 100 + b"\n"])
+def test_lines_before_a_request_end_in_both(before: bytes) -> None:
+    data = before + get(b"Host: a")
+    assert parse([data])[1] == parse(byte_by_byte(data))[1] == 400
+
+
 # Bodies (RFC 9112 section 6)
 
 

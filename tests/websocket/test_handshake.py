@@ -217,6 +217,18 @@ def test_extensions_are_well_formed(value: bytes, opens: bool) -> None:
             assert refused(fields)[0] == 400
 
 
+def test_huge_lists_are_refused() -> None:
+    """Thousands of members take milliseconds to read, and nobody has so many to offer."""
+    most = b"x; " + b"y" * 2045
+    assert check_request("GET", "1.1", headers(sec_websocket_extensions=most))[0] == KEY
+    assert refused(headers(sec_websocket_extensions=most + b"y"))[0] == 431
+    halves = [(b"sec-websocket-extensions", most[:1024])] * 3
+    assert refused([*headers(), *halves])[0] == 431
+    most = b"y" * 16384
+    assert check_request("GET", "1.1", headers(sec_websocket_protocol=most))[1] == [most.decode()]
+    assert refused(headers(sec_websocket_protocol=most + b"y"))[0] == 431
+
+
 values = st.binary(max_size=12) | st.sampled_from([*HEADERS.values(), b"13,", b"Upgrade, x"])
 
 
