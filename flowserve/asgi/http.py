@@ -32,6 +32,11 @@ _PROBE = 0.25
 _QUIET = 1.0
 """Seconds in which such a client was sent nothing, after which it counts as one that has left."""
 
+_UNWANTED = 1000
+"""Parts of a response that a client which has left costs no time. From then on an application that would send for
+--timeout-disconnect as fast as it can pauses between them: a core would be busy with nothing."""
+_UNWANTED_PAUSE = 0.01
+
 
 class HTTPCycle(Outgoing):
     """One request, from its head to the end of its response.
@@ -90,7 +95,7 @@ class HTTPCycle(Outgoing):
         self._turns = 0  # of the event loop since then
         self._started = False  # the head is on its way
         self._complete = False
-        self._parts = 0  # of the response's body
+        self._parts = 0  # of the response's body; of what comes when the client has left
         self._parts_seen = 0
         self._quiet_since = 0.0
         self._status = 0
@@ -152,6 +157,7 @@ class HTTPCycle(Outgoing):
             else:
                 self._context.timers.cancel(self)
         self._disconnected = True
+        self._parts = 0
         self._leave()
 
     def _leave(self) -> None:
@@ -235,7 +241,8 @@ class HTTPCycle(Outgoing):
         if self._given_up:
             raise ClientDisconnected("the client has left")
         if self._disconnected:
-            await asyncio.sleep(0)
+            self._parts += 1
+            await asyncio.sleep(0 if self._parts < _UNWANTED else _UNWANTED_PAUSE)
         elif kind == "http.response.body":
             if self._send_body(message if type(message) is dict else dict(message)):
                 await self._stream.drain()

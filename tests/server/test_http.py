@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from email.utils import parsedate_to_datetime
@@ -710,6 +711,24 @@ async def test_an_endless_response_to_a_client_that_left(serve, stage, connect, 
     getattr(client, how)()
     await send_until_refused(act)
     await until(lambda: act.cancelled)
+
+
+@pytest.mark.both_loops
+async def test_an_endless_response_to_a_client_that_left_keeps_no_core_busy(serve, stage, connect):
+    """Each send pauses after some time, so that up to --timeout-disconnect there are few of them."""
+    client = await connect(await serve(stage, timeout_disconnect=0.5))
+    await client.raw(GET)
+    act = await stage.next()
+    await act.start()
+    client.reset()
+    while (await act.receive())["type"] != "http.disconnect":
+        pass
+    count = 0
+    with contextlib.suppress(OSError):
+        while True:
+            await act.raw_send({"type": "http.response.body", "body": b"x", "more_body": True})
+            count += 1
+    assert 1000 <= count < 1500
 
 
 @pytest.mark.both_loops
