@@ -1,1 +1,1 @@
-"""What a hostile peer can make the server spend: time of the event loop, CPU, memory. `python -m compliance.costs --help`"""
+"""What hostile peers can make the server spend: time, CPU, memory. `python -m compliance.costs --help`"""

@@ -9,16 +9,17 @@ from collections.abc import Sequence
 from compliance.costs.bytes_of import chunked, get, post
 from compliance.costs.load import Conversation
 from compliance.costs.pattern import (
+    ENDLESS,
     EXTENDED,
     HEADS,
     PROXY,
     REQUESTS,
     SEGMENTS,
-    STREAM,
     TINY,
     TLS,
     TLS_VISITS,
     UNREAD,
+    UPLOADS,
     VISITS,
     Pattern,
 )
@@ -111,7 +112,7 @@ HTTP = (
     ),
     Pattern(
         "trailers without end",
-        VISITS,
+        EXTENDED,
         "visit",
         40,
         lambda n: visits(n, chunked("/read") + b"0\r\n" + b"a: b\r\n" * 40_000),
@@ -211,7 +212,7 @@ HTTP = (
         SEGMENTS,
         "segment",
         20_000,
-        lambda n: stay(chunked("/read"), *each_byte((b"1" + EXTENSIONS + b"\r\nx\r\n") * (n // 8165))),
+        lambda n: stay(chunked("/read"), *each_byte(((b"1" + EXTENSIONS + b"\r\nx\r\n") * (n // 8165 + 1))[:n])),
     ),
     Pattern(
         "WebSocket handshakes without a key",
@@ -219,6 +220,23 @@ HTTP = (
         "visit",
         400,
         lambda n: visits(n, get("/", b"Connection: Upgrade", b"Upgrade: websocket")),
+    ),
+    Pattern(
+        "Upgrade and Connection of 15,000 members each",
+        HEADS,
+        "request",
+        100,
+        lambda n: stay(
+            *[get("/", b"Upgrade: " + fill(b"a,", 30_000), b"Connection: " + fill(b"a,", 30_000))] * n, by_turns=True
+        ),
+    ),
+    Pattern(
+        "health checks, pipelined",
+        REQUESTS,
+        "request",
+        20_000,
+        lambda n: stay(get("/health") * n),
+        options=("--health-path", "/health"),
     ),
     Pattern("upgrades to h2c, pipelined", REQUESTS, "request", 10_000, lambda n: stay(upgrades(b"h2c") * n)),
     Pattern(
@@ -257,14 +275,14 @@ HTTP = (
     ),
     Pattern(
         "multipart of 16 MiB",
-        STREAM,
+        UPLOADS,
         "request",
         4,
         lambda n: stay(*[post("/read", len(MULTIPART) * 300_000), MULTIPART * 300_000] * n),
     ),
     Pattern(
         "chunks of 64 KiB",
-        STREAM,
+        UPLOADS,
         "request",
         4,
         lambda n: stay(*[chunked("/read"), (b"10000\r\n" + bytes(65536) + b"\r\n") * 256 + LAST] * n),
@@ -277,11 +295,11 @@ HTTP = (
         lambda n: [Conversation([post("/read", 10**18 - 1)])] * n,
     ),
     Pattern(
-        "a body of 64 MiB, not received", UNREAD, "body", 1, lambda n: stay(post("/deaf", 64 * MIB), bytes(64 * MIB))
+        "a body of 64 MiB, not received", UNREAD, "upload", 1, lambda n: stay(post("/deaf", 64 * MIB), bytes(64 * MIB))
     ),
     Pattern(
         "responses without end that nobody reads",
-        UNREAD,
+        ENDLESS,
         "connection",
         20,
         lambda n: [*stay(get("/flood"), reads=False)] * n,

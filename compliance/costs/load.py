@@ -15,7 +15,7 @@ from compliance._servers import HOST
 
 _READ = 1 << 18
 _STALL = 0.4
-"""Seconds without progress after which a peer that can't send, or waits for an answer, gives up: backpressure holds it."""
+"""Seconds without progress after which a peer that can't send gives up: backpressure holds it."""
 _ANSWER = 10.0
 """Seconds that an answer may take, on a busy machine."""
 
@@ -43,7 +43,7 @@ class Load:
         """`at_once`: how many connections at a time, where they leave."""
         self.bytes = 0
         self.answered = 0  # bytes
-        self.refused = 0  # connections that the server has closed or reset before all was sent
+        self._closed: set[socket.socket] = set()  # by the server
         self._port = port
         self._waiting = list(reversed(conversations))
         self._open: list[socket.socket] = []
@@ -53,6 +53,11 @@ class Load:
         self._threads = [
             threading.Thread(target=self._work, daemon=True) for _ in range(min(at_once, len(conversations)))
         ]
+
+    @property
+    def closed(self) -> int:
+        """Connections that the server has closed or reset, as far as their clients have looked."""
+        return len(self._closed)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -80,8 +85,10 @@ class Load:
                     conversation = self._waiting.pop()
                 sock = self._connect(conversation)
                 try:
-                    with contextlib.suppress(OSError):  # it may be refused, and reset
+                    try:
                         self._talk(sock, conversation)
+                    except OSError:  # it may be refused, and reset
+                        self._count_closed(sock)
                 finally:
                     if conversation.leaves:
                         sock.close()
@@ -112,11 +119,9 @@ class Load:
         if not conversation.tls:
             sock.setblocking(False)
         for piece in conversation.pieces:
-            if not self._send(sock, piece, conversation.reads) or (
+            if not self._send(sock, piece, conversation.reads and not conversation.by_turns) or (
                 conversation.by_turns and not self._take(sock, _ANSWER)
             ):
-                with self._lock:
-                    self.refused += 1
                 return
         if conversation.leaves and conversation.reads and not conversation.by_turns:
             while self._take(sock, _STALL):
@@ -147,12 +152,19 @@ class Load:
         """Read what is there, or comes within the time. False: nothing, or the end."""
         if seconds and not isinstance(sock, ssl.SSLSocket) and not select.select([sock], [], [], seconds)[0]:
             return False
-        taken = 0
-        with contextlib.suppress(BlockingIOError):
+        try:
             taken = len(sock.recv(_READ))
+        except BlockingIOError:
+            return False
+        if not taken:
+            self._count_closed(sock)
         with self._lock:
             self.answered += taken
         return taken > 0
+
+    def _count_closed(self, sock: socket.socket) -> None:
+        with self._lock:
+            self._closed.add(sock)
 
     def _await_head(self, sock: socket.socket) -> None:
         answer = b""

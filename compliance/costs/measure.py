@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import ssl
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +25,6 @@ _ASLEEP = 0.06
 _REFERENCE = 0.033
 """Seconds of CPU that `speed()`'s work takes on the machine for which the limits are stated."""
 _PREFACE = b"PROXY UNKNOWN\r\n"
-Command = Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,13 @@ class Setting:
 
 @dataclass
 class Cost:
-    """What a pattern cost. CPU in seconds, of all the server's threads; memory in KiB above what the server had before."""
+    """What a pattern cost: CPU in seconds, of all the server's threads; memory in KiB above what there was before."""
 
     units: int
     connections: int
     sent: int
     answered: int
+    closed: int
     cpu: float
     hold_ms: float
     peak_kib: int
@@ -58,7 +61,7 @@ class Cost:
 
     @property
     def ns_per_byte(self) -> float:
-        return self.cpu * 1e9 / self.sent
+        return self.cpu * 1e9 / max(self.sent, 1)
 
     def faults(self, pattern: Pattern, slower: float) -> list[str]:
         """Which limits it is over; those of CPU are for a machine that is `slower` times as slow as the reference."""
@@ -125,9 +128,6 @@ class Subject:
 
 
 def _ask(port: int, preface: bytes, tls: bool) -> int:
-    import socket
-    import ssl
-
     sock = socket.create_connection((HOST, port), timeout=30)
     if tls:
         context = ssl.create_default_context()
@@ -141,15 +141,43 @@ def _ask(port: int, preface: bytes, tls: bool) -> int:
     return int(answer.rpartition(b"\r\n\r\n")[2])
 
 
-def measure(pattern: Pattern, setting: Setting) -> Cost:
+class Servers:
+    """Those that a run has started: one for each pattern, or with `shared` one for all that need the same options."""
+
+    def __init__(self, setting: Setting, shared: bool) -> None:
+        self.setting = setting
+        self.shared = shared
+        self._running: dict[tuple[str, ...], _servers.Server] = {}
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Servers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @contextlib.contextmanager
+    def subject(self, pattern: Pattern) -> Iterator[Subject]:
+        """A server for `pattern`. Raises ServerFailed."""
+        if not self.shared:
+            with self._start(pattern) as server:
+                yield Subject(server, pattern)
+            return
+        if pattern.options not in self._running:
+            self._running[pattern.options] = self._stack.enter_context(self._start(pattern))
+        yield Subject(self._running[pattern.options], pattern)
+
+    def _start(self, pattern: Pattern) -> contextlib.AbstractContextManager[_servers.Server]:
+        port, setting = free_port(), self.setting
+        app, options = "compliance.costs.application:app", setting.options(pattern)
+        command = flowserve_command(setting.python, app, CHECKOUT, port, *options)
+        return _servers.serving(command, port=port, env=flowserve_env(setting.pure))
+
+
+def measure(pattern: Pattern, servers: Servers) -> Cost:
     """Raises ServerFailed."""
-    port = free_port()
-    command = flowserve_command(
-        setting.python, "compliance.costs.application:app", CHECKOUT, port, *setting.options(pattern)
-    )
-    count = max(pattern.count // setting.less, 1)
-    with _servers.serving(command, port=port, env=flowserve_env(setting.pure)) as server:
-        subject = Subject(server, pattern)
+    count = max(pattern.count // servers.setting.less, 1)
+    with servers.subject(pattern) as subject:
         _run(subject, pattern, max(count // _WARM_UP, 1))
         return _run(subject, pattern, count)
 
@@ -168,4 +196,4 @@ def _run(subject: Subject, pattern: Pattern, count: int) -> Cost:
     cpu = subject.cpu() - cpu
     peak, after = status_kib(pid, "VmHWM") - memory, status_kib(pid, "VmRSS") - memory
     hold = subject.take_longest_turn()
-    return Cost(count, len(conversations), load.bytes, load.answered, cpu, hold, peak, after)
+    return Cost(count, len(conversations), load.bytes, load.answered, load.closed, cpu, hold, peak, after)

@@ -1,9 +1,9 @@
-"""What a pattern is, and what it may cost."""
+"""What a pattern is, and what it may cost: two to five times what is seen on the reference machine."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from compliance.costs.load import Conversation
 
@@ -26,7 +26,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Pattern:
-    """One thing that a peer can do. `build(n)` makes its conversations for n units."""
+    """One thing that a peer can do. `build(n)` makes its conversations for n units, of which so many run `at_once`."""
 
     name: str
     limits: Limits
@@ -34,21 +34,36 @@ class Pattern:
     count: int
     build: Callable[[int], Sequence[Conversation]]
     at_once: int = 50
-    options: Sequence[str] = field(default=())
+    options: tuple[str, ...] = ()
+    """Of the server."""
 
 
-STREAM = Limits("streams", "large payloads: copied, unmasked, checked as UTF-8", 10)
-INFLATE = Limits("inflation", "each byte may stand for a thousand; inflated in pieces, of which one is kept", 3000)
-BLOCKS = Limits("DEFLATE blocks", "blocks that give nothing cost a table each, in zlib", 200)
-TINY = Limits("tiny units", "a frame, chunk or message of a byte or none: some function calls for six bytes", 400)
-SEGMENTS = Limits("tiny segments", "a wake-up of the loop and a read for each byte, by the kernel's way", 60_000)
-REQUESTS = Limits("requests", "the application is called for each", 5000)
-HEADS = Limits("large heads", "up to 64 KiB a head, parsed once", 100)
-VISITS = Limits("visits", "a connection, or a handshake, for a few bytes each", 0, us_per_connection=3000)
-UNREAD = Limits("unread", "what the application does not take, or the peer: held by backpressure", 400, memory_mib=16)
-ECHOES = Limits("echoes", "what a bomb holds is compressed again", 6000)
-EXTENDED = Limits("extensions and trailers", "grammar of what nobody reads, checked by regular expressions", 100)
-TLS_VISITS = Limits("TLS visits", "a signature and a key exchange each, in OpenSSL", 0, us_per_connection=10_000)
 TLS = "tls"
 """Stands for the options that name the certificate."""
 PROXY = "--proxy-protocol"
+
+LARGEST = 52
+"""MiB: a message of --ws-max-size thrice (as it comes, as it is handed over, and the one before) and a little."""
+
+STREAM = Limits("streams", "large payloads: copied, unmasked, checked as UTF-8", 10, memory_mib=LARGEST)
+UPLOADS = Limits("uploads", "large bodies: copied twice", 5)
+INFLATE = Limits("inflation", "each byte may stand for a thousand, at 1 ns each", 3000, memory_mib=LARGEST)
+ECHOES = Limits("echoes", "what a bomb holds is compressed again", 6000, memory_mib=LARGEST)
+BLOCKS = Limits("DEFLATE blocks", "blocks that give nothing cost a table each, in zlib", 600)
+TINY = Limits("tiny units", "a frame, chunk or message of a byte or none: some function calls for six bytes", 300)
+SEGMENTS = Limits("tiny segments", "a turn of the loop and a read for each byte, if none come together", 60_000)
+REQUESTS = Limits(
+    "requests", "the application is called for each, in a task of its own: 25 us for 20 to 80 bytes", 3000
+)
+HEADS = Limits("large heads", "up to 64 KiB a head; percent-encoding is the dearest, then fields of few bytes", 150)
+EXTENDED = Limits("extensions and trailers", "what nobody reads, checked by regular expressions nevertheless", 150)
+VISITS = Limits("visits", "a connection, or a handshake, for a few bytes", 0, us_per_connection=1000)
+TLS_VISITS = Limits("TLS visits", "a signature and a key exchange each, in OpenSSL", 0, us_per_connection=5000)
+UNREAD = Limits("unread", "what the application or the peer does not take: backpressure holds it", 500, memory_mib=16)
+ENDLESS = Limits(
+    "endless responses",
+    "an application that sends to a client which has left may go on for --timeout-disconnect",
+    500,
+    us_per_connection=60_000,
+    memory_mib=16,
+)

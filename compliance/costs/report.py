@@ -10,8 +10,8 @@ from compliance.costs.measure import Cost
 from compliance.costs.pattern import HOLD_MS, Limits, Pattern
 
 HEAD = (
-    "| pattern | sent | CPU ms | ns a byte | us a unit | longest turn, ms | peak MiB | after MiB | |\n"
-    "|---|--:|--:|--:|--:|--:|--:|--:|---|"
+    "| pattern | sent | closed | CPU ms | ns a byte | us a unit | longest turn, ms | peak MiB | after MiB | |\n"
+    "|---|--:|--:|--:|--:|--:|--:|--:|--:|---|"
 )
 
 
@@ -30,8 +30,16 @@ def line(row: Row) -> str:
     figures = f"{cost.cpu * 1e3:.0f} | {cost.ns_per_byte:,.1f} | {cost.cpu * 1e6 / cost.units:,.1f}"
     memory = f"{cost.peak_kib / 1024:.1f} | {cost.after_kib / 1024:.1f}"
     verdict = "; ".join(row.faults) or "ok"
-    units = f"{cost.units:,} {row.pattern.unit}s"
-    return f"| {row.pattern.name} | {units}, {sent} | {figures} | {cost.hold_ms:.1f} | {memory} | {verdict} |"
+    cells = (
+        row.pattern.name,
+        f"{cost.units:,} {row.pattern.unit}s, {sent}",
+        f"{cost.closed} of {cost.connections}",
+        figures,
+        f"{cost.hold_ms:.1f}",
+        memory,
+        verdict,
+    )
+    return f"| {' | '.join(cells)} |"
 
 
 def markdown(rows: Iterable[Row]) -> str:

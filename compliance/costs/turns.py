@@ -1,4 +1,4 @@
-"""How long each turn of the event loop takes, in CPU time of its thread: the measure that a busy machine does not change.
+"""How long each turn of the event loop takes, in CPU time of its thread, which a busy machine does not change.
 
 A turn is all that the loop does between two waits: what it read, the callbacks, the timers. Nothing is added to it but
 the look at the clock, as the loop must be free to sleep.
