@@ -124,3 +124,18 @@ async def test_an_error_is_nobody_elses(clock):
     await turn()
     assert log == ["a"]
     assert [str(error) for error in told] == ["mine"]
+
+
+@pytest.mark.both_loops
+async def test_the_budget_of_decoders_is_had_back_in_the_next_turn(clock):
+    shared = TimeSlice(asyncio.get_running_loop())
+    whole = shared.left
+    for share in (whole // 4, whole // 2, whole):
+        shared.begin()
+        shared.allowance -= share
+        shared.end()
+    assert shared.left < 0
+    assert shared.used_up()
+    await turn()
+    assert shared.left == whole
+    assert not shared.used_up()
