@@ -10,6 +10,8 @@ cdef int _HEAD_TURNS
 cdef Py_ssize_t _BODY_MARK
 cdef double _BEHIND_REQUEST, _PROBE, _QUIET
 
+cpdef HTTPCycle own(it)
+
 cdef class HTTPCycle(Outgoing):
     cdef bytearray _body
     cdef bint _begun, _body_complete, _body_taken, _complete, _disconnected, _expects_continue, _given_up

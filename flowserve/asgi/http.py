@@ -38,6 +38,62 @@ _UNWANTED = 1000
 _UNWANTED_PAUSE = 0.01
 
 
+def own(it: Any) -> HTTPCycle:
+    """Return `it`, a HTTPCycle. Compiled, raises TypeError for anything else."""
+    cycle: HTTPCycle = it
+    return cycle
+
+
+class _Given:
+    """What an application is given of a HTTPCycle. Compiled, the methods of that are no coroutine functions to whoever
+    inspects them, as asgiref's async_to_sync() does; those of a class that is not are."""
+
+    async def receive(self: Any) -> dict[str, Any]:
+        """http.request until the body is complete; then http.disconnect, when the client has left or the response is
+        complete."""
+        cycle = own(self)
+        while True:
+            over = cycle._disconnected or cycle._complete
+            if not over and not cycle._body_taken and (cycle._body or cycle._body_complete):
+                return cycle._take_body()
+            if over or cycle._left:
+                if cycle._told:  # whoever asks again and again must not hold up all others
+                    await asyncio.sleep(0)
+                cycle._told = True
+                return {"type": "http.disconnect"}
+            if cycle._expects_continue and not cycle._body_taken:
+                cycle._expects_continue = False
+                if not cycle._started:
+                    cycle._stream.send_continue()
+            waiter = cycle._context.loop.create_future()
+            cycle._waiters = joined(cycle._waiters, waiter)
+            await waiter
+
+    async def send(self: Any, message: dict[str, Any]) -> None:
+        """http.response.start and http.response.body: the data has been written when it returns, unless the client
+        reads too slowly.
+
+        Raises ASGIMisuse for what the ASGI specification or HTTP does not allow, ClientDisconnected when the
+        application was cancelled as its client had long left.
+        """
+        cycle = own(self)
+        kind = message["type"]
+        if cycle._complete:
+            raise ASGIMisuse(f"unexpected {kind!r}: the response is complete")
+        if cycle._given_up:
+            raise ClientDisconnected("the client has left")
+        if cycle._disconnected:
+            cycle._parts += 1
+            await asyncio.sleep(0 if cycle._parts < _UNWANTED else _UNWANTED_PAUSE)
+        elif kind == "http.response.body":
+            if cycle._send_body(message if type(message) is dict else dict(message)):
+                await cycle._stream.drain()
+        elif kind == "http.response.start":
+            cycle._begin(message if type(message) is dict else dict(message))
+        else:
+            raise ASGIMisuse(f"unexpected {kind!r}; an http.response.* message is wanted")
+
+
 class HTTPCycle(Outgoing):
     """One request, from its head to the end of its response.
 
@@ -201,25 +257,8 @@ class HTTPCycle(Outgoing):
 
     # What the application calls
 
-    async def receive(self) -> dict[str, Any]:
-        """http.request until the body is complete; then http.disconnect, when the client has left or the response is
-        complete."""
-        while True:
-            over = self._disconnected or self._complete
-            if not over and not self._body_taken and (self._body or self._body_complete):
-                return self._take_body()
-            if over or self._left:
-                if self._told:  # whoever asks again and again must not hold up all others
-                    await asyncio.sleep(0)
-                self._told = True
-                return {"type": "http.disconnect"}
-            if self._expects_continue and not self._body_taken:
-                self._expects_continue = False
-                if not self._started:
-                    self._stream.send_continue()
-            waiter = self._context.loop.create_future()
-            self._waiters = joined(self._waiters, waiter)
-            await waiter
+    receive = _Given.receive
+    send = _Given.send
 
     def _take_body(self) -> dict[str, Any]:
         body = b"" if self._body is None else bytes(self._body)
@@ -227,29 +266,6 @@ class HTTPCycle(Outgoing):
         self._body_taken = self._body_complete
         self._stream.resume_reading()
         return {"type": "http.request", "body": body, "more_body": not self._body_complete}
-
-    async def send(self, message: dict[str, Any]) -> None:
-        """http.response.start and http.response.body: the data has been written when it returns, unless the client
-        reads too slowly.
-
-        Raises ASGIMisuse for what the ASGI specification or HTTP does not allow, ClientDisconnected when the
-        application was cancelled as its client had long left.
-        """
-        kind = message["type"]
-        if self._complete:
-            raise ASGIMisuse(f"unexpected {kind!r}: the response is complete")
-        if self._given_up:
-            raise ClientDisconnected("the client has left")
-        if self._disconnected:
-            self._parts += 1
-            await asyncio.sleep(0 if self._parts < _UNWANTED else _UNWANTED_PAUSE)
-        elif kind == "http.response.body":
-            if self._send_body(message if type(message) is dict else dict(message)):
-                await self._stream.drain()
-        elif kind == "http.response.start":
-            self._begin(message if type(message) is dict else dict(message))
-        else:
-            raise ASGIMisuse(f"unexpected {kind!r}; an http.response.* message is wanted")
 
     def _begin(self, message: dict[str, Any]) -> None:
         if self._begun:

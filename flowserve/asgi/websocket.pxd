@@ -14,6 +14,8 @@ cdef object _NOTHING, DONE
 cdef class Done:
     pass
 
+cpdef WebSocketCycle own(it)
+
 cdef class WebSocketCycle:
     cdef Context _context
     cdef object _client, _raw_target, _request, _stream, _variables

@@ -66,6 +66,48 @@ _NOTHING = cast("Generator[Any, Any, None]", iter(()))
 DONE = Done()
 
 
+def own(it: Any) -> WebSocketCycle:
+    """Return `it`, a WebSocketCycle. Compiled, raises TypeError for anything else."""
+    cycle: WebSocketCycle = it
+    return cycle
+
+
+class _Given:
+    """What an application is given of a WebSocketCycle, as in `asgi.http`."""
+
+    async def receive(self: Any) -> dict[str, Any]:
+        """websocket.connect, then websocket.receive for each message, then websocket.disconnect as often as it is
+        asked for."""
+        cycle = own(self)
+        while (event := cycle._next_event()) is None:
+            if cycle._is_over():
+                if cycle._told:  # whoever asks again and again must not hold up all others
+                    await asyncio.sleep(0)
+                cycle._told = True
+                return cycle._disconnect()
+            await cycle._something()
+        return event
+
+    def send(self: Any, message: dict[str, Any]) -> Awaitable[None]:
+        """websocket.accept, .send, .close and .http.response.*.
+
+        Where permessage-deflate was not agreed on, it is sent at once, and awaited until more is welcome. Awaiting
+        raises ASGIMisuse for what the state does not allow, and ClientDisconnected once the WebSocket has ended.
+        """
+        cycle = own(self)
+        session = cycle._session
+        if session is not None and session.connection.deflate is not None:
+            return cycle._send_in_line(message)
+        if get_ident() != cycle._context.thread:  # made for asyncio.run_coroutine_threadsafe()
+            return cycle._send_in_line(message)
+        try:
+            drain = cycle._send(message)
+        except Exception as error:
+            cycle._told = cycle._told or isinstance(error, ClientDisconnected)
+            return _failed(error)
+        return DONE if drain is None else drain
+
+
 class WebSocketCycle:
     """One WebSocket, from the request that asks for it to its end.
 
@@ -123,17 +165,8 @@ class WebSocketCycle:
 
     # What the application calls
 
-    async def receive(self) -> dict[str, Any]:
-        """websocket.connect, then websocket.receive for each message, then websocket.disconnect as often as it is
-        asked for."""
-        while (event := self._next_event()) is None:
-            if self._is_over():
-                if self._told:  # whoever asks again and again must not hold up all others
-                    await asyncio.sleep(0)
-                self._told = True
-                return self._disconnect()
-            await self._something()
-        return event
+    receive = _Given.receive
+    send = _Given.send
 
     def _next_event(self) -> dict[str, Any] | None:
         session = self._session
@@ -165,24 +198,6 @@ class WebSocketCycle:
     def _something(self) -> Awaitable[None]:
         """Return an awaitable that is done when there may be an event."""
         return self._wait() if self._session is None else self._session.wait()
-
-    def send(self, message: dict[str, Any]) -> Awaitable[None]:
-        """websocket.accept, .send, .close and .http.response.*.
-
-        Where permessage-deflate was not agreed on, it is sent at once, and awaited until more is welcome. Awaiting
-        raises ASGIMisuse for what the state does not allow, and ClientDisconnected once the WebSocket has ended.
-        """
-        session = self._session
-        if session is not None and session.connection.deflate is not None:
-            return self._send_in_line(message)
-        if get_ident() != self._context.thread:  # made for asyncio.run_coroutine_threadsafe()
-            return self._send_in_line(message)
-        try:
-            drain = self._send(message)
-        except Exception as error:
-            self._told = self._told or isinstance(error, ClientDisconnected)
-            return _failed(error)
-        return DONE if drain is None else drain
 
     async def _send_in_line(self, message: dict[str, Any]) -> None:
         """Send when it is awaited, not before: where one message may take long to compress the next has its place in
