@@ -1,0 +1,118 @@
+"""The extension modules, built with AddressSanitizer, UndefinedBehaviorSanitizer and Cython's own checks, in a copy of
+the checkout that is kept: what has not changed is not built again."""
+
+from __future__ import annotations
+
+import contextlib
+import filecmp
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from compliance._servers import CHECKOUT, ServerFailed, flowserve_version
+
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "flowserve", "tests", "examples", "compliance")
+MADE = (".so", ".c", ".pyc")
+FLAGS = (
+    *("-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"),
+    "-fno-sanitize=alignment",  # CPython's own headers cast pointers as they like
+)
+SETUP = """
+from setuptools import setup
+checks = {"boundscheck": True, "initializedcheck": True, "overflowcheck": True, "cdivision": False, "nonecheck": True}
+setup(options={"build_ext": {"cython_directives": checks}})
+"""
+
+
+class Sanitized:
+    """The copy in `directory`, and what its interpreter needs."""
+
+    def __init__(self, directory: Path) -> None:
+        self.root = directory / "checkout"
+        self.reports = directory / "reports"
+        self.python = directory / "python"
+
+    def make(self) -> str:
+        """Copy and build. Returns what `flowserve --version` says there. Raises ServerFailed."""
+        self.copy()
+        self.build()
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.reports)
+        self.reports.mkdir(parents=True)
+        settings = " ".join(f"{name}='{value}'" for name, value in self.environment().items())
+        self.python.write_text(f'#!/bin/sh\nexec env {settings} {sys.executable} "$@"\n')
+        self.python.chmod(0o755)
+        version = flowserve_version(str(self.python), False, self.root)
+        if "(compiled)" not in version:
+            raise ServerFailed(f"not all modules could be built with the sanitizers: {version}")
+        return version
+
+    def copy(self) -> None:
+        """Bring the copy up to date, and remove what the checkout does not have any more."""
+        wanted = {path.relative_to(CHECKOUT) for name in SOURCES for path in files(CHECKOUT / name)}
+        for path in wanted:
+            target = self.root / path
+            if not target.exists() or not filecmp.cmp(CHECKOUT / path, target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(CHECKOUT / path, target)
+        for path in list(files(self.root, built=True)):
+            source = path.with_name(path.name.partition(".")[0] + ".py") if path.suffix in MADE else path
+            if "build" not in path.parts and source.relative_to(self.root) not in wanted:
+                path.unlink()
+        project = self.root / "pyproject.toml"
+        flags = ", ".join(f'"{flag}"' for flag in FLAGS)
+        changed = (CHECKOUT / "pyproject.toml").read_text().replace('"-O3"', flags)
+        project.write_text(changed)
+
+    def build(self) -> None:
+        command = [sys.executable, "-c", SETUP, "-q", "build_ext", "--inplace"]
+        environment = {**os.environ, "LDFLAGS": " ".join(FLAGS), "CC": "gcc"}
+        done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ServerFailed(f"the modules can't be built with the sanitizers:\n{done.stderr[-3000:]}")
+
+    def environment(self) -> dict[str, str]:
+        """What lets an interpreter that knows nothing of sanitizers run such modules, and has findings written down.
+
+        Leaks are not looked for at the end, where CPython leaves much behind: `leaks.py` does that.
+        """
+        here = f"log_path={self.reports}/finding"
+        return {
+            "LD_PRELOAD": f"{library('libasan.so')} {library('libubsan.so')}",
+            "ASAN_OPTIONS": f"detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=3072:{here}",
+            "UBSAN_OPTIONS": f"print_stacktrace=1:{here}",
+            "PYTHONMALLOC": "malloc",
+            "PYTHONPATH": str(self.root),
+        }
+
+    def findings(self) -> list[str]:
+        """What the sanitizers have said since this was last asked, a text for each process; one for each place."""
+        found: dict[str, str] = {}
+        for path in sorted(self.reports.glob("finding*")):
+            text = path.read_text(errors="replace")
+            path.unlink()
+            faults = [line for line in text.splitlines() if "SUMMARY" in line or "runtime error:" in line]
+            if faults:  # else what was asked for is too much memory, on purpose
+                found.setdefault("\n".join(faults), text)
+        return list(found.values())
+
+
+def files(place: Path, built: bool = False) -> list[Path]:
+    """The files at `place`, without what is `built` unless that is asked for."""
+    if place.is_file():
+        return [place]
+    found = [path for path in place.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    return found if built else [path for path in found if path.suffix not in MADE]
+
+
+def library(name: str) -> str:
+    """Where gcc has a library. Raises ServerFailed."""
+    try:
+        path = subprocess.check_output(["gcc", f"-print-file-name={name}"], text=True).strip()
+    except OSError:
+        raise ServerFailed("gcc is not there; install it: apt-get install gcc libc6-dev") from None
+    if path == name:
+        raise ServerFailed(f"gcc has no {name}; install it with gcc's own packages")
+    return path

@@ -1,0 +1,122 @@
+"""What is run on the sanitized modules."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from compliance.sanitize.build import Sanitized
+
+PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
+PATIENT = {"FLOWSERVE_LONGEST_TEST": "900"}
+"""Everything takes several times as long."""
+LONGEST = 3600.0
+"""Seconds for one step."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command for the sanitized interpreter; `tests` are pytest's. `loop` is what tests run on that ask for none."""
+
+    name: str
+    tests: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    loop: str = "asyncio"
+    quick: bool = True
+
+
+@dataclass
+class Outcome:
+    """What came of a step: how many tests or turns there were, what failed, and what the sanitizers have said."""
+
+    name: str
+    ran: str
+    seconds: float
+    failed: list[str] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
+
+    @property
+    def good(self) -> bool:
+        return not self.failed and not self.findings
+
+
+STEPS = (
+    Step("misuse", ("tests/test_misuse.py",)),
+    Step("wire", ("tests/websocket", "tests/http")),
+    Step("session", ("tests/test_session.py", "tests/test_flow.py", "tests/test_outbox.py", "tests/test_timers.py")),
+    Step(
+        "server, the way of a message", ("tests/server/test_websocket.py", "tests/server/test_http.py"), loop="uvloop"
+    ),
+    Step("leaks", command=("compliance/sanitize/leaks.py",)),
+    Step("server on asyncio", ("tests/server", "tests/asgi"), quick=False),
+    Step("server on uvloop", ("tests/server", "tests/asgi"), loop="uvloop", quick=False),
+    Step("library on asyncio", ("tests/library",), quick=False),
+    Step("library on uvloop", ("tests/library",), loop="uvloop", quick=False),
+)
+
+
+def run(step: Step, copy: Sanitized, log: Path) -> Outcome:
+    """Run one step; what it prints goes to `log`."""
+    began = time.monotonic()
+    command = [*PYTEST, *step.tests] if step.tests else list(step.command)
+    status = call([str(copy.python), *command], copy.root, log, FLOWSERVE_TEST_LOOP=step.loop, **PATIENT)
+    said = log.read_text(errors="replace")
+    ran, failed = counted(said) if step.tests else leaks(said)
+    if status and not failed:
+        failed = [f"ended with status {status}: {(said.strip().splitlines() or ['no word'])[-1][:200]}"]
+    return Outcome(step.name, ran, time.monotonic() - began, failed, copy.findings())
+
+
+def call(command: Sequence[str], cwd: Path, log: Path, **settings: str) -> int:
+    with log.open("wb") as output:
+        try:
+            done = subprocess.run(
+                command,
+                cwd=cwd,
+                env={**os.environ, **settings},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                timeout=LONGEST,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return -1
+    return done.returncode
+
+
+def counted(said: str) -> tuple[str, list[str]]:
+    """How many tests pytest has run, and those that failed."""
+    lines = re.findall(r"^(?:=+ )?((?:\d+ \w+,? ?)+) in [\d.]+s", said, re.MULTILINE)
+    failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", said, re.MULTILINE)
+    return (lines[-1] if lines else "nothing"), failed
+
+
+def leaks(said: str) -> tuple[str, list[str]]:
+    """What leaks.py has measured, and what of it is too much."""
+    from compliance.sanitize.leaks import LIMIT
+
+    lines = [line for line in said.splitlines() if line.startswith("{")]
+    kept = json.loads(lines[-1]) if lines else {}
+    return f"{len(kept)} scenarios", [
+        f"{name} keeps {size} bytes a turn" for name, size in kept.items() if size > LIMIT
+    ]
+
+
+def chaos(copy: Sanitized, log: Path) -> Outcome | None:
+    """The quick run of compliance/chaos against servers of the sanitized interpreter; None where it isn't there."""
+    if importlib.util.find_spec("compliance.chaos") is None:
+        return None
+    began = time.monotonic()
+    status = call([sys.executable, "-m", "compliance.chaos", "--quick", "--python", str(copy.python)], copy.root, log)
+    last = (log.read_text(errors="replace").strip().splitlines() or ["no word"])[-1][:200]
+    failed = [f"ended with status {status}: {last}"] if status else []
+    return Outcome("chaos", last, time.monotonic() - began, failed, copy.findings())
