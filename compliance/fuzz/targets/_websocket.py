@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from compliance.fuzz.findings import require
+from flowserve.websocket.budget import Budget
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role
 from flowserve.websocket.deflate import DeflateParameters, DeflateSettings, PerMessageDeflate
@@ -135,17 +136,37 @@ Story = dict[str, Any]
 """What became of a connection, as plain data."""
 
 
-def story(setting: Setting, pieces: Sequence[bytes], feed: Callable[[Connection, bytes], None] | None = None) -> Story:
-    """Feed the pieces to a connection of this `setting`; return what it gave and what it ended as."""
+class _Small(Budget):
+    """Little at once, the same each time."""
+
+    def begin(self) -> None:
+        self.allowance = 700
+
+
+def story(
+    setting: Setting,
+    pieces: Sequence[bytes],
+    feed: Callable[[Connection, bytes], None] = Connection.feed,
+    limited: bool = False,
+) -> Story:
+    """Feed the pieces to a connection of this `setting`; return what it gave and what it ended as. `limited` has it
+    decode little at once, and hold no more than two messages."""
     connection = setting.connection()
+    if limited:
+        connection.max_waiting = 1
+        connection.share(_Small())
     messages: list[str | bytes] = []
     if setting.closes:
         connection.late_room = 500
         connection.close(1000, "enough")
     for piece in pieces:
-        (feed or Connection.feed)(connection, piece)
-        require(connection.part_size <= setting.max_size, "more of a message is kept than it may have")
+        feed(connection, piece)
         take_all(connection, messages)
+        while connection.held:
+            connection.feed(b"")
+            require(connection.waiting <= 2 or setting.closes, "more messages wait than may")
+            take_all(connection, messages)
+        require(connection.part_size <= setting.max_size, "more of a message is kept than it may have")
     connection.answer_end()
     sent = b"".join(map(bytes, connection.take_output()))
     pongs = [*(connection.other_pongs or ()), *([] if connection.pong_received is None else [connection.pong_received])]

@@ -4,6 +4,7 @@
 - The stream in pieces gives the messages, pongs, frames to send and end that it gives as a whole; so does a large
   payload that is put into `room()`; and the parts of a message that `take_part()` gave, with what `take()` gives behind
   them, are the message.
+- Decoded little at once, with the queue full most of the time, it gives the same.
 - No message, nor what is kept of an unfinished one, is longer than the limit; each is made of at most `max_frames`.
 - What this end sends are whole frames; with the protocol broken, the last one is a close frame.
 - websockets and wsproto see the same messages and the same end (see `_peers.py`).
@@ -35,6 +36,8 @@ def observe(data: bytes) -> Story | None:
     if setting.seed & 4:
         require(known(story(setting, pieces, _land)) == known(seen), "a payload that lands is not what it is when fed")
     else:
+        limited = story(setting, pieces, limited=True)
+        require(known(limited) == known(seen), "what is decoded little by little is not the whole", limited, seen)
         joined = _in_parts(setting, pieces)
         if joined != seen["messages"]:
             raise Broken("the parts of messages are not the messages", joined, seen["messages"])
