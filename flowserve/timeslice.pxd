@@ -1,6 +1,5 @@
 from flowserve.websocket.budget cimport Budget
 
-cdef double _SECONDS
 cdef Py_ssize_t _BUDGET
 
 cdef class TimeSlice(Budget):

@@ -1,4 +1,4 @@
-# cython: language_level=3, annotation_typing=False
+# cython: language_level=3, annotation_typing=False, binding=False
 """The chunked transfer coding (RFC 9112 section 7.1), decoded to the byte: what follows a body is the next request's.
 
 llhttp can't be stopped at the end of a body, and reads meaning into trailers, so it is given heads only.

@@ -64,21 +64,23 @@ def _inflated(
     library: Backend, payloads: Sequence[bytes], takeover: bool, bits: int, limit: int, seed: int
 ) -> Inflated:
     """The messages, and what ended them."""
-    one = _one_way(_codec(library, takeover, bits), [whole(payload) for payload in payloads], limit)
-    other = _one_way(_codec(library, takeover, bits), [cut(payload, seed) for payload in payloads], limit)
+    one = _one_way(_codec(library, takeover, bits), [whole(payload) for payload in payloads], limit, 1 << 18)
+    other = _one_way(_codec(library, takeover, bits), [cut(payload, seed) for payload in payloads], limit, 1000)
     _same(f"{library.name} inflates pieces to something else than the whole", one, other, len(payloads))
     return one
 
 
-def _one_way(codec: PerMessageDeflate, messages: Sequence[Sequence[bytes]], limit: int) -> Inflated:
+def _one_way(codec: PerMessageDeflate, messages: Sequence[Sequence[bytes]], limit: int, most: int) -> Inflated:
+    """At most `most` bytes at once."""
     found: list[bytes] = []
     for pieces in messages:
+        pieces = pieces or [b""]
         out = b""
         try:
             for at, piece in enumerate(pieces):
-                out += codec.inflate(piece, limit - len(out), at == len(pieces) - 1)
-            if not pieces:
-                out = codec.finish(limit)
+                out += codec.inflate(piece, limit - len(out), at == len(pieces) - 1, most)
+                while codec.unfinished:
+                    out += codec.go_on(limit - len(out), most)
         except PayloadTooBig:
             return found, "too big"
         except ProtocolError:
