@@ -106,7 +106,10 @@ class Subject:
 
     def take_longest_turn(self) -> float:
         """Milliseconds since this was last asked."""
-        return _ask(self.server.port, self._preface, self._tls) / 1e6
+        try:
+            return _ask(self.server.port, self._preface, self._tls) / 1e6
+        except (OSError, ValueError) as error:  # somebody else may have taken the port first
+            raise self.server.failed(f"the application does not answer: {error}") from error
 
     def wait_until_asleep(self, seconds: float = 60.0) -> None:
         """Wait until it has nothing more to do."""
@@ -166,6 +169,10 @@ class Servers:
         if pattern.options not in self._running:
             self._running[pattern.options] = self._stack.enter_context(self._start(pattern))
         yield Subject(self._running[pattern.options], pattern)
+
+    def forget(self, pattern: Pattern) -> None:
+        """Start a new one for what needs the options of `pattern`."""
+        self._running.pop(pattern.options, None)
 
     def _start(self, pattern: Pattern) -> contextlib.AbstractContextManager[_servers.Server]:
         port, setting = free_port(), self.setting
