@@ -39,7 +39,7 @@ MIB = 1 << 20
 LARGEST = 16 * MIB
 """--ws-max-size, by default."""
 EMOJI = "\N{PILE OF POO}".encode()
-FINALS = deflate(bytes(32_768)) + FINAL * 1000 + b"\x00"
+FINALS = deflate(bytes(32_768)) + EMPTY_STORED[1:] + FINAL * 1000 + b"\x00"
 """A window's worth of zeros, then final blocks: what follows each one needs a new decompressor with that window."""
 OVER = frozenset(
     (
