@@ -50,6 +50,8 @@ OVER = frozenset(
         "text of 4-byte characters in 1-byte fragments",
         "empty pings, pongs read",
         "pings between fragments",
+        "pings of 125 bytes, pongs read",
+        "pings of 125 bytes, pongs not read",
         "text of 15 MiB in one frame",
         "binary of 16 MiB in one frame",
         "text of 8 MiB, invalid at the end",
