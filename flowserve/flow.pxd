@@ -18,7 +18,7 @@ cdef class Flow:
     cpdef end_writing(self)
     cpdef Py_ssize_t buffered(self) except -1
     cpdef long long unsent(self) except? -1
-    @cython.locals(buffered=Py_ssize_t, unsent="long long", changed=bint)
+    @cython.locals(unsent="long long", changed=bint)
     cpdef bint progressed(self) except -1
     cpdef bint is_reset(self) except -1
     cpdef limit_buffer(self, size, low=*)

@@ -97,10 +97,11 @@ class Flow:
         return self.transport.get_write_buffer_size() + _in_kernel(self.transport)
 
     def progressed(self) -> bool:
-        buffered = self.transport.get_write_buffer_size()
-        unsent = buffered + _in_kernel(self.transport) if buffered else 0
+        unsent = self.transport.get_write_buffer_size()
+        if unsent or not self.half_open:  # with TLS more may wait in the transport below, which an end would discard
+            unsent += _in_kernel(self.transport)
         changed, self._unsent = unsent != self._unsent, unsent
-        return changed and buffered > 0
+        return changed and unsent > 0
 
     def is_reset(self) -> bool:
         """Whether the peer has reset the connection. Event loops find out by reading or writing, which neither side may

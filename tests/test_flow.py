@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextvars import copy_context
@@ -11,6 +12,7 @@ from typing import Any, cast
 from unittest.mock import Mock
 
 import pytest
+import trustme
 from helpers import until, within
 
 from flowserve import flow as flow_module
@@ -307,3 +309,40 @@ async def test_what_the_kernel_holds_is_unsent() -> None:
     transport.abort()
     await asyncio.sleep(0)
     assert flow.unsent() == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems don't tell what their sockets hold")
+async def test_over_tls_what_the_kernel_holds_is_progress() -> None:
+    """Behind TLS' buffer there is that of another transport, which an end would discard and nobody tells of: while the
+    kernel has something, it may have, too."""
+    authority, loop = trustme.CA(), asyncio.get_running_loop()
+    server_context, client_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    authority.issue_cert("localhost").configure_cert(server_context)
+    authority.configure_trust(client_context)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        peer = socket.socket()
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        peer.setblocking(False)
+        await loop.sock_connect(peer, server.getsockname())
+        ours, _ = server.accept()
+    ours.setblocking(False)
+    opening = asyncio.open_connection(sock=peer, ssl=client_context, server_hostname="localhost", limit=1000)
+    (transport, protocol), (reader, writer) = await within(
+        asyncio.gather(loop.connect_accepted_socket(Passing, ours, ssl=server_context), opening)
+    )
+    flow = protocol.flow
+    try:
+        flow.write(bytes(200_000))
+        await until(lambda: flow.buffered() == 0 and flow.unsent() > 0)
+        flow.progressed()
+        unsent = flow.unsent()
+        got = len(await within(reader.read(10_000)))
+        await until(lambda: flow.unsent() < unsent)
+        assert flow.progressed()
+        await within(reader.readexactly(200_000 - got))
+        await until(lambda: flow.unsent() == 0)
+        assert not flow.progressed()
+    finally:
+        writer.transport.abort()
+        transport.abort()
+    await asyncio.sleep(0)
