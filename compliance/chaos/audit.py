@@ -18,8 +18,14 @@ CACHED = {"flowserve.websocket.deflate.DeflateParameters": 64, "flowserve.websoc
 """How many caches keep: one for each offer, or window, that they have met."""
 COUNTS = ("calls", "hub", "tasks", "descriptors")
 MARK = re.compile(r"chaos-[a-z0-9.]+")
-EXPECTED = re.compile(r"Cutting 1 request")
-"""Of warnings; the stream that is open at the end does not end by itself."""
+EXPECTED = re.compile(r"Cutting \d+ ")
+"""Of warnings: the responses that are streamed at the end do not end by themselves."""
+LAST = "chaos-e"
+"""Marks of the last crowd begin so: what it made the application raise after the last figures is not known."""
+
+
+CLIENTS = 24
+"""At a time; as many as may do what no figures tell any more."""
 
 
 class Lost(Exception):
@@ -98,9 +104,11 @@ def judge_errors(figures: list[dict[str, Any]], log: Log) -> list[str]:
     """Each error that the application raised is in the log once, and nothing else is."""
     raised = Counter(mark for one in figures for mark in one["raised"])
     found = [f"raised, and {log.marks[mark]} times in the log: {mark}" for mark in raised if log.marks[mark] != 1]
-    found += [f"in the log, and not raised: {mark}" for mark in log.marks if mark not in raised]
+    found += [
+        f"in the log, and not raised: {mark}" for mark in log.marks if mark not in raised and not mark.startswith(LAST)
+    ]
     returns = sum(one["silent_returns"] for one in figures)
-    if returns != log.silent_returns:
+    if not returns <= log.silent_returns <= returns + CLIENTS:
         found.append(f"{log.silent_returns} WebSockets neither accepted nor denied in the log, not {returns}")
     return found + log.strange
 

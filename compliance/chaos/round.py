@@ -42,13 +42,13 @@ BEHAVIOURS: dict[Behaviour, int] = {
     http_clients.garbage: 4,
     http_clients.no_tls: 4,
 }
-CLIENTS = 24
-"""At a time."""
 HANGS = 40.0
 """Seconds after which a client is given up: longer than any timeout of the server."""
 QUIET = 25.0
 """Seconds in which all has to be back where it was, when the clients are gone or silent."""
-EXIT = 12.0
+LAST_SECONDS = 0.7
+"""How long the last crowd is at work when SIGTERM comes, and goes on after it."""
+EXIT = 13.0
 """Seconds from SIGTERM to the process's end: the graceful timeout, and what comes behind it at the most."""
 IDLE = 2.5
 """Seconds in which connections that are kept alive, and clients that have half left, come to their end."""
@@ -110,7 +110,7 @@ class Round:
 
     async def crowd(self, phase: str, until: float, silence_until: float) -> None:
         numbers = iter(self.only) if self.only else (f"{phase}{number}" for number in range(10**9))
-        await asyncio.gather(*(self.lane(numbers, until, silence_until) for _ in range(CLIENTS)))
+        await asyncio.gather(*(self.lane(numbers, until, silence_until) for _ in range(audit.CLIENTS)))
         self.only = [] if self.only and phase == "c" else self.only
 
     async def lane(self, numbers: Iterator[str], until: float, silence_until: float) -> None:
@@ -131,6 +131,7 @@ class Round:
             await asyncio.wait_for(behaviour(peer), HANGS)
         except Exception as error:
             peer.violate(f"{type(error).__name__}: {error}")
+            await asyncio.sleep(0.01)  # where nobody listens any more
 
     # The quiet after it
 
@@ -170,10 +171,22 @@ class Round:
 
 
 async def stop(round_: Round) -> list[str]:
-    """SIGTERM while a WebSocket is open and a response is streamed. Returns violations."""
+    """SIGTERM in the middle of it all. Returns violations; what the last crowd sees of it is not judged."""
+    judged = list(round_.records)
+    crowd = asyncio.ensure_future(round_.crowd("e", time.monotonic() + 2 * LAST_SECONDS, 0))
+    await asyncio.sleep(LAST_SECONDS)
+    try:
+        return await terminate(round_)
+    finally:
+        crowd.cancel()
+        await asyncio.wait({crowd})
+        round_.records = judged
+
+
+async def terminate(round_: Round) -> list[str]:
+    """SIGTERM while a WebSocket that shall get a 1012 is open, and a response that has no end is streamed."""
     found: list[str] = []
-    peer = Peer(round_.site, "end", "end", Random(0))
-    process = round_.server.process
+    peer, process = Peer(round_.site, "end", "end", Random(0)), round_.server.process
     async with peer.websocket("echo") as wire, peer.streams() as (reader, writer):
         writer.write(request("GET", "/events/end", "Connection: close"))
         await reader.readuntil(b"\r\n\r\n")
