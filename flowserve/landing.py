@@ -39,7 +39,8 @@ class Landing(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where to read to. Nobody else writes there, even where the read ends later (Windows)."""
         target = self._target
-        self._view = target.room()[:_MOST] if target.storing() else memoryview(bytearray(_ASIDE))
+        room = target.room()[:_MOST] if target.storing() else None
+        self._view = room or memoryview(bytearray(_ASIDE))  # there may be no memory for it to stay
         return self._view
 
     def buffer_updated(self, nbytes: int) -> None:

@@ -91,7 +91,8 @@ class Target(Protocol):
         """Whether what comes next belongs to a large payload."""
 
     def room(self) -> memoryview:
-        """Return where to put it, while `storing()`: never more than is missing of the payload."""
+        """Return where to put it, while `storing()`: never more than is missing of the payload; empty when there is no
+        memory for it, and then it is not wanted any more."""
 
     def land(self, size: int, /) -> None:
         """So many bytes are in `room()`."""

@@ -99,7 +99,7 @@ def supervisor_without_descriptors(rig: Rig) -> str:
     return f"said so, and had a new worker {seconds:.1f} s after there were descriptors"
 
 
-@fault("that request gets a 500, that WebSocket ends; all others go on", both_loops=True)
+@fault("that request gets a 500, that WebSocket a close with 1009; all others go on", both_loops=True)
 def memory_limit(rig: Rig) -> str:
     """Memory runs out (RLIMIT_AS)."""
     command = rig.start("--ws-max-size", "1GiB", "--no-access-log")
@@ -115,6 +115,8 @@ def memory_limit(rig: Rig) -> str:
         for _ in range(400):
             big.sock.sendall(bytes(1 << 20))
     code = big.end()
+    expect(code == 1009, f"the WebSocket ended with {code}")
+    expect(not command.said("Fatal error"), "the event loop complains")
     expect(other.echo(), "another WebSocket does not echo any more")
     expect(command.serves(), "it does not serve any more")
     return f"500; a message of 400 MiB ended its WebSocket with {code}; the others went on"

@@ -5,7 +5,7 @@ from flowserve.websocket.budget cimport Budget
 from flowserve.websocket.frames cimport FrameDecoder, encode_frame
 
 cdef int _CLOSE, _PING, _PONG, _OPEN, _CLOSING, _CLOSED
-cdef int _NO_STATUS, _ABNORMAL
+cdef int _NO_STATUS, _ABNORMAL, _TOO_BIG
 cdef Py_ssize_t _INBOX_MARK, _LATE_COST, _FULL_MARK, _FRAME_COST, _MESSAGE_COST
 
 cdef class Connection(Assembly):
@@ -25,6 +25,7 @@ cdef class Connection(Assembly):
     cdef readonly long long messages_in, bytes_in
 
     cpdef feed(self, bytes data)
+    cpdef room(self)
     cpdef bint is_full(self, Py_ssize_t part=*) except -1
     @cython.locals(inbox=list, at=Py_ssize_t)
     cpdef take(self)
@@ -34,6 +35,7 @@ cdef class Connection(Assembly):
     cdef _control(self)
     cdef _read_close(self, bytes payload)
     cdef _fail(self, int code, str reason)
+    cdef _run_out(self)
     cdef _end(self, int code, str reason, bytes answer)
     cdef _deliver(self, message, Py_ssize_t size)
 

@@ -28,6 +28,7 @@ _CLOSING = int(State.CLOSING)
 _CLOSED = int(State.CLOSED)
 _NO_STATUS = int(CloseCode.NO_STATUS)
 _ABNORMAL = int(CloseCode.ABNORMAL)
+_TOO_BIG = int(CloseCode.MESSAGE_TOO_BIG)
 
 _MAX_REASON = 123
 _MAX_CONTROL_PAYLOAD = int(MAX_CONTROL_PAYLOAD)
@@ -126,7 +127,18 @@ class Connection(Assembly):
         except ProtocolError as error:
             self._fail(error.close_code, error.reason)
             self._run()  # the peer's close frame may be there already
+        except MemoryError:
+            self._run_out()
+            self._run()
         self._budget.end()
+
+    def room(self) -> memoryview:
+        """As Assembly's; empty when there is no memory, which is the end of the connection."""
+        try:
+            return Assembly.room(self)
+        except MemoryError:
+            self._run_out()
+            return memoryview(b"")
 
     def is_full(self, part: int = 1) -> bool:
         """Whether so much waits to be taken that no more is decoded; `part` is 2 for half of that."""
@@ -215,6 +227,10 @@ class Connection(Assembly):
         """Fail the connection (RFC 6455 section 7.1.7): no more messages, and a close frame that says why."""
         self._decoder.lenient = True
         self._end(code, reason, encode_close(code, reason))
+
+    def _run_out(self) -> None:
+        """There is no memory for the message that is coming."""
+        self._fail(_TOO_BIG, "message over the memory that is left")
 
     def _end(self, code: int, reason: str, answer: bytes) -> None:
         self.ended = True
