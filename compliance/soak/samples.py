@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from compliance._servers import Server, cpu_seconds, memory_kib, status_kib, tree
-from compliance.chaos.http_clients import request, response
+from compliance.chaos.http_clients import Cut, request, response
 from compliance.chaos.peers import Peer, Site, end
 from compliance.soak.traffic import Crowd
 
@@ -116,27 +116,38 @@ class Sampler:
         try:
             while time.monotonic() + interval < self.crowd.until:
                 await asyncio.sleep(interval)
-                await self.sample()
+                with contextlib.suppress(Cut, OSError):  # else the next one
+                    await self.sample()
         finally:
             probes.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await probes
 
     async def probe(self) -> None:
-        """Ask by turns on two connections; new ones now and then, so that every worker is asked."""
+        """Ask by turns on two connections; new ones now and then, so that every worker is asked, and where the machine
+        was so busy that the server has taken a connection for idle."""
         while True:
-            peer = Peer(self.site, "probe", "probe", Random())
-            async with peer.websocket("echo", way="unchecked") as wire, peer.streams() as (reader, writer):
-                for _ in range(50):
-                    began = time.perf_counter()
-                    await wire.send("x" * 64)
-                    await wire.receive()
-                    echoed = time.perf_counter()
-                    writer.write(request("GET", peer.target("get")))
-                    await response(reader)
-                    self.gets.append(time.perf_counter() - echoed)
-                    self.echoes.append(echoed - began)
-                    await asyncio.sleep(PROBE)
+            try:
+                await self.ask()
+            except (Cut, OSError):
+                await asyncio.sleep(PROBE)
+            except Exception as error:  # told at the end, with all that was measured
+                self.crowd.failures.append(f"probe: {error!r}")
+                await asyncio.sleep(PROBE)
+
+    async def ask(self) -> None:
+        peer = Peer(self.site, "probe", "probe", Random())
+        async with peer.websocket("echo", way="unchecked") as wire, peer.streams() as (reader, writer):
+            for _ in range(50):
+                began = time.perf_counter()
+                await wire.send("x" * 64)
+                await wire.receive()
+                echoed = time.perf_counter()
+                writer.write(request("GET", peer.target("get")))
+                await response(reader)
+                self.gets.append(time.perf_counter() - echoed)
+                self.echoes.append(echoed - began)
+                await asyncio.sleep(PROBE)
 
     async def sample(self) -> None:
         series, pids = self.series, tree(self.server.pid)
