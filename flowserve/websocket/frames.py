@@ -79,6 +79,8 @@ class FrameDecoder:
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the stream. The piece that `next()` has moved on to must have been taken."""
+        if not data:  # only those are wanted that it has
+            return
         if self._end:  # an incomplete header or control frame, or what was not looked at yet
             data = self._data[self._pos :] + data if self._pos else self._data + data
         self._data = data

@@ -180,6 +180,8 @@ async def exchange(address: Any, data: bytes, how: str) -> list[bytes]:
 async def test_the_same_bytes_get_the_same_answer(ways, how):
     addresses = await ways()
     for name, data in (OPENED | REFUSED).items():
+        if how == "pieces" and name == "GET with a request behind it":
+            continue  # behind its "Connection: close" it must send none: a later one may cost it the answer
         sent = data + END if name in OPENED else data
         server, accepted = await asyncio.gather(*(exchange(address, sent, how) for address in addresses))
         assert server == accepted, name
