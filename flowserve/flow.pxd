@@ -6,7 +6,7 @@ cdef class Flow:
     cdef readonly object transport
     cdef readonly bint half_open, write_paused
     cdef bint _over, _reading
-    cdef long long _unsent
+    cdef long long _written, _taken
     cdef list _waiters
     cdef object _variables
 
@@ -18,7 +18,7 @@ cdef class Flow:
     cpdef end_writing(self)
     cpdef Py_ssize_t buffered(self) except -1
     cpdef long long unsent(self) except? -1
-    @cython.locals(unsent="long long", changed=bint)
+    @cython.locals(unsent="long long", before="long long")
     cpdef bint progressed(self) except -1
     cpdef bint is_reset(self) except -1
     cpdef limit_buffer(self, size, low=*)

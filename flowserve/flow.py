@@ -39,7 +39,17 @@ class Flow:
     is dropped; `lost()` follows.
     """
 
-    __slots__ = ("_over", "_reading", "_unsent", "_variables", "_waiters", "half_open", "transport", "write_paused")
+    __slots__ = (
+        "_over",
+        "_reading",
+        "_taken",
+        "_variables",
+        "_waiters",
+        "_written",
+        "half_open",
+        "transport",
+        "write_paused",
+    )
 
     def __init__(self, transport: asyncio.Transport, variables: Variables) -> None:
         """`variables` are those of whoever owns the connection: what comes in does not belong to whichever application
@@ -48,21 +58,25 @@ class Flow:
         self._variables = variables
         self.half_open: bool = transport.can_write_eof()  # TLS can not
         self.write_paused = False
-        self._unsent = 0
+        self._written = 0
+        self._taken = 0  # of it, when that was last looked at
         self._over = False  # nothing is written any more
         self._reading = True
         self._waiters: list[asyncio.Future[None]] | None = None
 
     def write(self, data: bytes | memoryview) -> None:
         if not self._is_over():
+            self._written += len(data)
             self.transport.write(data)
 
     def writelines(self, data: Sequence[bytes | memoryview]) -> None:
         if self._is_over():
             return
+        for piece in data:
+            self._written += len(piece)
         if _NEVER_PAUSES:
             for piece in data:
-                self.write(piece)
+                self.transport.write(piece)
         else:
             self.transport.writelines(data)
 
@@ -100,8 +114,8 @@ class Flow:
         unsent = self.transport.get_write_buffer_size()
         if unsent or not self.half_open:  # with TLS more may wait in the transport below, which an end would discard
             unsent += _in_kernel(self.transport)
-        changed, self._unsent = unsent != self._unsent, unsent
-        return changed and unsent > 0
+        before, self._taken = self._taken, self._written - unsent
+        return self._taken > before and unsent > 0
 
     def is_reset(self) -> bool:
         """Whether the peer has reset the connection. Event loops find out by reading or writing, which neither side may

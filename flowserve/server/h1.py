@@ -330,6 +330,7 @@ class H1Connection:
     def _close(self) -> None:
         """Close when all is sent, so that it also arrives."""
         self._closing = True
+        self._flow.progressed()  # so that the deadline is told of what is taken from now on
         self._set_deadline(_LINGER)
         if self._receiving or self._pending:
             self._pending = b""
@@ -388,6 +389,8 @@ class H1Connection:
         if self._proxy is not None:
             self.peer = self._proxy
         self._set_deadline(self._context.timeout_keep_alive)
+        if not self._flow.half_open:  # TLS: much of the response may be in the kernel still
+            self._flow.progressed()
         self._go_on()
 
     def _go_on(self) -> None:
