@@ -75,7 +75,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         raise AssertionError(f"longer than {LONGEST_TEST} s")
 
     before = signal.signal(signal.SIGALRM, too_long)
-    signal.setitimer(signal.ITIMER_REAL, LONGEST_TEST, 5)
+    signal.setitimer(signal.ITIMER_REAL, LONGEST_TEST, LONGEST_TEST / 12)  # again, for a test that has caught it
     try:
         return (yield)
     finally:

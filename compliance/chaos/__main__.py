@@ -33,6 +33,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, metavar="NUMBER", help="configurations at a time (default: 1; --quick: 2)")
     parser.add_argument("--list", action="store_true", help="show the configurations")
     parser.add_argument("--python", default=sys.executable, help="the interpreter for flowserve (default: this one)")
+    parser.add_argument(
+        "--sanitized", action="store_true", help="its modules watch each access: more patience, no look at its memory"
+    )
     parser.add_argument("--output", type=Path, metavar="DIR", help="write results.json and results.md there")
     return parser.parse_args()
 

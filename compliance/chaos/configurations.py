@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-TIMEOUTS = (
-    "--ws-ping-interval=2s",
-    "--ws-ping-timeout=4s",
-    "--ws-close-timeout=3s",
-    "--timeout-header=5s",
-    "--timeout-body=3s",
-    "--timeout-response=3s",
-    "--timeout-keep-alive=2s",
-    "--timeout-graceful-shutdown=3s",
-)
-"""Short, so that clients that have gone silent are found out within a run; long enough for a busy machine."""
+TIMEOUTS = {
+    "ws-ping-interval": 2,
+    "ws-ping-timeout": 4,
+    "ws-close-timeout": 3,
+    "timeout-header": 5,
+    "timeout-body": 3,
+    "timeout-response": 3,
+    "timeout-keep-alive": 2,
+    "timeout-graceful-shutdown": 3,
+}
+"""Seconds: short, so that clients that have gone silent are found out within a run; long enough for a busy machine."""
 MAX_SIZE = 1024 * 1024
 SLOW_MARK = 512 * 1024
 
@@ -37,7 +37,8 @@ class Configuration:
         parts += ["pure"] * self.pure + [f"workers-{self.workers}"] * (self.workers > 1)
         return "-".join(parts)
 
-    def options(self, certificate: str) -> list[str]:
+    def options(self, certificate: str, patience: int = 1) -> list[str]:
+        """The command line; every timeout is `patience` times as long."""
         deflate = ["--ws-per-message-deflate=off"]
         if self.compression != "none":
             deflate = [f"--ws-deflate-context={self.compression}", "--ws-deflate-threshold=64"]
@@ -49,8 +50,8 @@ class Configuration:
             f"--ws-slow-consumer-mark={SLOW_MARK}",
             "--log-format=json",
             *deflate,
-            *TIMEOUTS,
-            *([f"--ssl-certfile={certificate}", "--ssl-handshake-timeout=3s"] if self.tls else []),
+            *(f"--{name}={seconds * patience}s" for name, seconds in TIMEOUTS.items()),
+            *([f"--ssl-certfile={certificate}", f"--ssl-handshake-timeout={3 * patience}s"] if self.tls else []),
         ]
 
 

@@ -52,6 +52,8 @@ EXIT = 13.0
 """Seconds from SIGTERM to the process's end: the graceful timeout, and what comes behind it at the most."""
 IDLE = 2.5
 """Seconds in which connections that are kept alive, and clients that have half left, come to their end."""
+SANITIZED = 5
+"""Times as long is all that for an interpreter with sanitizers, on which everything takes longer."""
 WARM_UP = 0.3
 """This part of the time warms up: caches, thread pools and the allocator take what they keep."""
 SILENCE = 0.5
@@ -76,8 +78,11 @@ class Outcome:
 
 
 class Round:
-    def __init__(self, configuration: Configuration, site: Site, server: Server, only: list[str]) -> None:
+    def __init__(
+        self, configuration: Configuration, site: Site, server: Server, only: list[str], patience: int
+    ) -> None:
         self.configuration = configuration
+        self.patience = patience
         self.site = site
         self.server = server
         self.only = only
@@ -98,11 +103,11 @@ class Round:
     async def warm_up(self, seconds: float) -> list[dict[str, Any]]:
         self.site.silence = False
         await self.crowd("w", time.monotonic() + seconds, 0)
-        deadline = time.monotonic() + QUIET
+        deadline = time.monotonic() + QUIET * self.patience
         while True:
             figures = await self.figures()
             if all(one["calls"] == 0 for one in figures) or time.monotonic() > deadline:
-                await asyncio.sleep(IDLE)
+                await asyncio.sleep(IDLE * self.patience)
                 return await self.figures()
             await asyncio.sleep(0.1)
 
@@ -128,7 +133,7 @@ class Round:
         peer = Peer(self.site, identity, behaviour.__name__, rng)
         self.records.append(peer.record)
         try:
-            await asyncio.wait_for(behaviour(peer), HANGS)
+            await asyncio.wait_for(behaviour(peer), HANGS * self.patience)
         except Exception as error:
             peer.violate(f"{type(error).__name__}: {error}")
             await asyncio.sleep(0.01)  # where nobody listens any more
@@ -137,7 +142,7 @@ class Round:
 
     async def quiet(self, before: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Wait until all is as before; a violation for what is not."""
-        deadline = time.monotonic() + QUIET
+        deadline = time.monotonic() + QUIET * self.patience
         while True:
             after = await self.figures()
             left = [what for one, other in zip(before, after, strict=True) for what in audit.left_behind(one, other)]
@@ -163,7 +168,7 @@ class Round:
         reader, writer = await peer.connect()
         try:
             writer.write(request("GET", "/control/0", "Connection: close"))
-            _, body = await asyncio.wait_for(response(reader), HANGS)
+            _, body = await asyncio.wait_for(response(reader), HANGS * self.patience)
         finally:
             await end(writer)
         figures: dict[str, Any] = json.loads(body)
@@ -186,18 +191,19 @@ async def stop(round_: Round) -> list[str]:
 async def terminate(round_: Round) -> list[str]:
     """SIGTERM while a WebSocket that shall get a 1012 is open, and a response that has no end is streamed."""
     found: list[str] = []
-    peer, process = Peer(round_.site, "end", "end", Random(0)), round_.server.process
+    peer = Peer(round_.site, "end", "end", Random(0))
+    process, exit_within = round_.server.process, EXIT * round_.patience
     async with peer.websocket("echo") as wire, peer.streams() as (reader, writer):
         writer.write(request("GET", "/events/end", "Connection: close"))
         await reader.readuntil(b"\r\n\r\n")
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        closed = await asyncio.wait_for(closing(wire), EXIT)
+        closed = await asyncio.wait_for(closing(wire), exit_within)
         if closed.code != 1012:
             found.append(f"at the end the WebSocket got {closed.code} {closed.reason}, not 1012")
         with contextlib.suppress(ConnectionError):
             await wire.write(encode_close(closed.code, "", wire.rng))
-    while process.poll() is None and time.monotonic() - began < EXIT:  # noqa: ASYNC110  (another process)
+    while process.poll() is None and time.monotonic() - began < exit_within:  # noqa: ASYNC110  (another process)
         await asyncio.sleep(0.02)
     if process.returncode != 0:
         found.append(f"{time.monotonic() - began:.1f} s after SIGTERM the exit status is {process.returncode}")
@@ -211,19 +217,21 @@ def run(
     port, began = free_port(), time.monotonic()
     tls = ssl.create_default_context(cafile=str(certificate[1])) if configuration.tls else None
     site = Site(port, tls, f"{seed}/{configuration.name}", configuration.policy)
-    flags = configuration.options(str(certificate[0]))
+    patience = SANITIZED if options.sanitized else 1
+    flags = configuration.options(str(certificate[0]), patience)
     command = flowserve_command(options.python, "compliance.chaos.application:app", CHECKOUT, port, *flags)
     command.remove("--no-access-log")
     env = {**flowserve_env(configuration.pure), "PYTHONWARNINGS": "default"}  # what is not closed is told
     with serving(command, port=port, env=env) as server:
-        round_ = Round(configuration, site, server, options.client)
+        round_ = Round(configuration, site, server, options.client, patience)
         try:
             growth_kib, figures = asyncio.run(whole(round_, seconds))
         except (audit.Lost, OSError, asyncio.TimeoutError, ValueError) as error:
             raise server.failed(f"{configuration.name} does not answer any more: {error!r}") from error
         log = audit.Log(server.log)
     violations = round_.violations + audit.judge(round_.records, figures, log)
-    violations += audit.grown(growth_kib, configuration.workers)
+    if not options.sanitized:  # there, memory that is given back is kept for a while
+        violations += audit.grown(growth_kib, configuration.workers)
     records = round_.records
     return Outcome(
         configuration.name,

@@ -4,8 +4,8 @@ the checkout that is kept: what has not changed is not built again."""
 from __future__ import annotations
 
 import contextlib
-import filecmp
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +19,8 @@ FLAGS = (
     *("-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"),
     "-fno-sanitize=alignment",  # CPython's own headers cast pointers as they like
 )
+UNCHECKED = re.compile(rb"\b(boundscheck|initializedcheck)=False")
+"""At the head of the hottest modules: Cython heeds that more than what it is told from outside."""
 SETUP = """
 from setuptools import setup
 checks = {"boundscheck": True, "initializedcheck": True, "overflowcheck": True, "cdivision": False, "nonecheck": True}
@@ -52,19 +54,15 @@ class Sanitized:
     def copy(self) -> None:
         """Bring the copy up to date, and remove what the checkout does not have any more."""
         wanted = {path.relative_to(CHECKOUT) for name in SOURCES for path in files(CHECKOUT / name)}
-        for path in wanted:
-            target = self.root / path
-            if not target.exists() or not filecmp.cmp(CHECKOUT / path, target):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(CHECKOUT / path, target)
+        changed = {path for path in wanted if update(self.root / path, sanitized(CHECKOUT / path))}
+        if any(path.suffix in (".pxd", ".toml") for path in changed):  # all modules may depend on it
+            for path in wanted:
+                if path.with_suffix(".pxd") in wanted:
+                    (self.root / path).touch()
         for path in list(files(self.root, built=True)):
             source = path.with_name(path.name.partition(".")[0] + ".py") if path.suffix in MADE else path
             if "build" not in path.parts and source.relative_to(self.root) not in wanted:
                 path.unlink()
-        project = self.root / "pyproject.toml"
-        flags = ", ".join(f'"{flag}"' for flag in FLAGS)
-        changed = (CHECKOUT / "pyproject.toml").read_text().replace('"-O3"', flags)
-        project.write_text(changed)
 
     def build(self) -> None:
         command = [sys.executable, "-c", SETUP, "-q", "build_ext", "--inplace"]
@@ -79,9 +77,10 @@ class Sanitized:
         Leaks are not looked for at the end, where CPython leaves much behind: `leaks.py` does that.
         """
         here = f"log_path={self.reports}/finding"
+        memory = "allocator_may_return_null=1:max_allocation_size_mb=3072"
         return {
             "LD_PRELOAD": f"{library('libasan.so')} {library('libubsan.so')}",
-            "ASAN_OPTIONS": f"detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=3072:{here}",
+            "ASAN_OPTIONS": f"detect_leaks=0:abort_on_error=1:{memory}:{here}",
             "UBSAN_OPTIONS": f"print_stacktrace=1:{here}",
             "PYTHONMALLOC": "malloc",
             "PYTHONPATH": str(self.root),
@@ -97,6 +96,23 @@ class Sanitized:
             if faults:  # else what was asked for is too much memory, on purpose
                 found.setdefault("\n".join(faults), text)
         return list(found.values())
+
+
+def sanitized(path: Path) -> bytes:
+    """A file of the checkout, as the copy has it: with the sanitizers' flags, and with Cython's checks."""
+    content = path.read_bytes()
+    if path == CHECKOUT / "pyproject.toml":
+        return content.replace(b'"-O3"', ", ".join(f'"{flag}"' for flag in FLAGS).encode())
+    return UNCHECKED.sub(rb"\1=True", content) if path.with_suffix(".pxd").exists() else content
+
+
+def update(target: Path, content: bytes) -> bool:
+    """Write a file unless it is as it should be. Returns whether it was not."""
+    if target.exists() and target.read_bytes() == content:
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
+    return True
 
 
 def files(place: Path, built: bool = False) -> list[Path]:
