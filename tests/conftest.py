@@ -14,16 +14,17 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import hypothesis
 import pytest
 
 pytest.register_assert_rewrite("helpers")
 
-from helpers import Client, Running, Stage, within  # noqa: E402  (so that its assertions explain themselves)
+from helpers import LONGEST_TEST, Client, Running, Stage, within  # noqa: E402  (so that its assertions explain themselves)
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
-LONGEST_TEST = int(os.environ.get("FLOWSERVE_LONGEST_TEST", "60"))
-"""Seconds; several times what the slowest takes. More where all is slower, as in compliance/sanitize."""
+hypothesis.settings.register_profile("untimed", deadline=None)  # machines are busy, and interpreters sanitized
+hypothesis.settings.load_profile("untimed")
 
 
 def stale_extensions(package: Path) -> list[Path]:

@@ -52,7 +52,7 @@ EXIT = 13.0
 """Seconds from SIGTERM to the process's end: the graceful timeout, and what comes behind it at the most."""
 IDLE = 2.5
 """Seconds in which connections that are kept alive, and clients that have half left, come to their end."""
-SANITIZED = 5
+SANITIZED = 4
 """Times as long is all that for an interpreter with sanitizers, on which everything takes longer."""
 WARM_UP = 0.3
 """This part of the time warms up: caches, thread pools and the allocator take what they keep."""

@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,31 +28,44 @@ def parse() -> argparse.Namespace:
         "--steps", default="", metavar="NAMES", help="only these, by how their names begin, as wire,leaks"
     )
     parser.add_argument("--cache", type=Path, help="where the copy is kept (default: in the user's cache)")
-    parser.add_argument("--output", type=Path, help="write results.json and results.md into this directory")
+    parser.add_argument("--output", type=Path, help="write results.json and results.md there, or add to them")
     return parser.parse_args()
 
 
-def outcomes(options: argparse.Namespace, copy: Sanitized, logs: Path, progress: Progress) -> list[Outcome]:
+def outcomes(options: argparse.Namespace, copy: Sanitized, logs: Path, progress: Progress) -> Iterator[Outcome]:
     wanted = tuple(name.strip() for name in options.steps.split(",") if name.strip())
-    found = []
     for step in STEPS:
         if step.name.startswith(wanted) if wanted else step.quick or not options.quick:
             progress.show(step.name)
-            found.append(run(step, copy, logs / f"{step.name.replace(' ', '-')}.log"))
+            yield run(step, copy, logs / f"{step.name.replace(' ', '-')}.log")
     if not wanted or "chaos".startswith(wanted):
         progress.show("chaos")
-        found += filter(None, [chaos(copy, logs / "chaos.log")])
-    return found
+        yield chaos(copy, logs / "chaos.log", options.quick)
 
 
 def markdown(found: list[Outcome]) -> str:
-    lines = ["| step | ran | seconds | failed | findings |", "|---|---|--:|--:|--:|"]
+    lines = ["| step | ran | seconds | of CPU | failed | findings |", "|---|---|--:|--:|--:|--:|"]
     for one in found:
-        lines.append(f"| {one.name} | {one.ran} | {one.seconds:.0f} | {len(one.failed)} | {len(one.findings)} |")
+        counts = f"{one.seconds} | {one.cpu} | {len(one.failed)} | {len(one.findings)}"
+        lines.append(f"| {one.name} | {one.ran} | {counts} |")
     for one in found:
         lines += [f"\n{one.name}: {each}" for each in one.failed]
         lines += [f"\n{one.name}:\n\n```\n{each[:4000]}\n```" for each in one.findings]
     return "\n".join(lines) + "\n"
+
+
+def record(directory: Path, made_of: dict[str, str], found: list[Outcome]) -> None:
+    """Write results.json and results.md, each step as it was last seen."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / "results.json"
+    before = json.loads(path.read_text())["steps"] if path.exists() else []
+    steps = {one["name"]: one for one in (*before, *map(asdict, found))}
+    order = [name for name in (*(step.name for step in STEPS), "chaos") if name in steps]
+    document = {**made_of, "steps": [steps[name] for name in order]}
+    path.write_text(json.dumps(document, indent=1) + "\n")
+    about = f"Written by `python -m compliance.sanitize` on {made_of['date']}, with {made_of['flowserve']}"
+    text = markdown([Outcome(**steps[name]) for name in order])
+    (directory / "results.md").write_text(f"# Sanitizers\n\n{about}, {made_of['compiler']}.\n\n{text}")
 
 
 def main() -> int:
@@ -66,20 +80,20 @@ def main() -> int:
         progress.clear()
         print(failure, file=sys.stderr)
         return 1
-    found = outcomes(options, copy, logs, progress)
-    progress.clear()
     compiler = subprocess.check_output(["gcc", "--version"], text=True).splitlines()[0]
-    text = markdown(found)
-    print(f"{version}\n{compiler}\n\n{text}\nWhat was printed is in {logs}")
-    if options.output:
-        options.output.mkdir(parents=True, exist_ok=True)
-        document = {"flowserve": version, "compiler": compiler, "system": platform.platform()}
-        steps = [{**asdict(one), "seconds": round(one.seconds)} for one in found]
-        (options.output / "results.json").write_text(json.dumps({**document, "steps": steps}, indent=1) + "\n")
-        about = (
-            f"Written by `python -m compliance.sanitize` on {time.strftime('%Y-%m-%d')}, with {version}, {compiler}."
-        )
-        (options.output / "results.md").write_text(f"# Sanitizers\n\n{about}\n\n{text}")
+    made_of = {
+        "date": time.strftime("%Y-%m-%d"),
+        "flowserve": version,
+        "compiler": compiler,
+        "system": platform.platform(),
+    }
+    found = []
+    for outcome in outcomes(options, copy, logs, progress):
+        found.append(outcome)
+        if options.output:
+            record(options.output, made_of, found)
+    progress.clear()
+    print(f"{version}\n{compiler}\n\n{markdown(found)}\nWhat was printed is in {logs}")
     return 0 if found and all(one.good for one in found) else 1
 
 
