@@ -160,7 +160,8 @@ class Flow:
 
     def close(self) -> None:
         self._over = True
-        self.transport.close()
+        if not self.transport.is_closing():  # closed twice, asyncio's over TLS forgets what it is to close or abort
+            self.transport.close()
 
     def abort(self) -> None:
         self._over = True

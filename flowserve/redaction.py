@@ -20,7 +20,7 @@ REDACTED = "REDACTED"
 SECRET_NAMES = frozenset(
     (
         # credentials
-        "auth", "authorization", "bearer", "jwt", "otp", "pass", "passwd", "pwd",
+        "auth", "authorization", "bearer", "jwt", "otp", "pass", "pin", "pw", "pwd",
         # OAuth 2.0 (RFC 6749, RFC 7521, RFC 8628), OpenID Connect, SAML and CAS: what can be exchanged for a login
         "assertion", "authcode", "authorizationcode", "clientassertion", "code", "devicecode", "samlrequest",
         "samlresponse", "ticket", "usercode",
@@ -33,19 +33,24 @@ SECRET_NAMES = frozenset(
 """Names of secrets as a whole; in lower case and letters alone."""
 
 SECRET_ENDINGS = (
-    "token",  # access_token, id_token, X-Amz-Security-Token
     "key",  # api_key, subscription-key, session_key
-    "secret",  # client_secret
-    "password",
-    "passphrase",
-    "passcode",
-    "signature",  # X-Amz-Signature, X-Goog-Signature
-    "credential",  # X-Amz-Credential
-    "accesskeyid",  # AWSAccessKeyId
+    "keyid",  # AWSAccessKeyId, private_key_id
     "sessionid",
     "sessid",  # PHPSESSID
 )
 """Names of secrets end with one of these."""
+
+SECRET_PARTS = (
+    "token",  # access_token, id_token, X-Amz-Security-Token, tokens, bearer_token_v2
+    "secret",  # client_secret
+    "passw",  # password, passwd
+    "passphrase",
+    "passcode",
+    "signature",  # X-Amz-Signature, X-Goog-Signature
+    "credential",  # X-Amz-Credential
+    "codeverifier",  # RFC 7636
+)
+"""Names of secrets have one of these in them."""
 
 _JWT = "eyJ"  # '{"' in base64: a JSON Web Token is a secret under any name, or without one
 _MOST_PARAMETERS = 256  # more are not looked at one by one, which would take the time of others
@@ -93,4 +98,6 @@ def _redact_parameter(parameter: str) -> str:
 @lru_cache(1024)
 def _is_secret(name: str) -> bool:
     letters = _NO_LETTERS.sub("", unquote(name, "latin-1").lower())
-    return letters in SECRET_NAMES or letters.endswith(SECRET_ENDINGS)
+    if letters in SECRET_NAMES or letters.endswith(SECRET_ENDINGS):
+        return True
+    return any(part in letters for part in SECRET_PARTS)

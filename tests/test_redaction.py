@@ -21,7 +21,7 @@ from flowserve.library.heads import Request
 from flowserve.library.proxies import parse_proxy
 from flowserve.library.redirects import target_of
 from flowserve.library.uri import parse_uri
-from flowserve.redaction import SECRET_ENDINGS, SECRET_NAMES, redact_query, shown_target, shown_uri
+from flowserve.redaction import SECRET_ENDINGS, SECRET_NAMES, SECRET_PARTS, redact_query, shown_target, shown_uri
 
 SECRET = "s3cr3t-v4lu3"
 
@@ -31,6 +31,7 @@ NAMES = [
     *("sig", "signature", "X-Amz-Signature", "X-Goog-Signature"),
     *("auth", "password", "pwd", "secret", "client_secret", "code", "jwt", "SAMLResponse"),
     *("session", "sessionid", "PHPSESSID", "sid", "ticket"),
+    *("tokens", "bearer_token_v2", "private_key_id", "pw", "pin", "code_verifier", "secret_access"),
 ]
 
 
@@ -70,7 +71,7 @@ def test_values_of_names_that_look_like_a_secrets(name, spelled):
         ("eyJhbGciOiJub25lIn0.e30.", "REDACTED"),
         ("a=1;eyJhbGciOiJub25lIn0.e30.", "a=1;REDACTED"),
         ("room=eyJhbGciOiJub25lIn0.e30.&b=2", "room=REDACTED&b=2"),
-        ("keyword=1&tokens=2&monk=3&encoded=4&authors=5", "keyword=1&tokens=2&monk=3&encoded=4&authors=5"),
+        ("keyword=1&pinned=2&monk=3&encoded=4&authors=5", "keyword=1&pinned=2&monk=3&encoded=4&authors=5"),
         ("x" * 70000 + "token=s3cr3t", "x" * 70000 + "token=REDACTED"),
         ("token=s3cr3t&" + "a&" * 300, "REDACTED"),
     ],
@@ -89,7 +90,7 @@ def test_targets():
 
 
 def test_the_lists_are_such_as_names_are_compared_with():
-    for name in (*SECRET_NAMES, *SECRET_ENDINGS):
+    for name in (*SECRET_NAMES, *SECRET_ENDINGS, *SECRET_PARTS):
         assert name.isascii()
         assert name.isalpha()
         assert name == name.lower()

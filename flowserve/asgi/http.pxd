@@ -17,7 +17,7 @@ cdef class HTTPCycle(Outgoing):
     cdef bint _begun, _body_complete, _body_taken, _complete, _disconnected, _expects_continue, _given_up
     cdef bint _half_closed, _left, _started, _told
     cdef int _status, _turns
-    cdef unsigned long long _parts, _parts_seen
+    cdef unsigned long long _parts, _parts_at_look, _parts_seen
     cdef Context _context
     cdef object _stream, _variables
     cdef Request _request

@@ -118,6 +118,7 @@ class HTTPCycle(Outgoing):
         "_half_closed",
         "_left",
         "_parts",
+        "_parts_at_look",
         "_parts_seen",
         "_quiet_since",
         "_request",
@@ -152,7 +153,7 @@ class HTTPCycle(Outgoing):
         self._started = False  # the head is on its way
         self._complete = False
         self._parts = 0  # of the response's body; of what comes when the client has left
-        self._parts_seen = 0
+        self._parts_seen = self._parts_at_look = 0
         self._quiet_since = 0.0
         self._status = 0
         self._started_at = perf_counter()
@@ -179,9 +180,10 @@ class HTTPCycle(Outgoing):
             self._wake()
 
     def awaits_body(self) -> bool:
-        """Whether the application waits for more of the body, before it responds: what else it waits for is its own
-        time."""
-        if self._begun or self._waiters is None:
+        """Whether the application waits for more of the body, and has sent nothing since this was last asked: what else
+        it waits for is its own time."""
+        sent, self._parts_at_look = self._parts != self._parts_at_look, self._parts
+        if sent or self._waiters is None:
             return False
         waiter = self._waiters[len(self._waiters) - 1]
         return not waiter.done()

@@ -61,6 +61,8 @@ cdef class H1Connection:
     cdef _parse_pending(self)
     cpdef bint is_reset(self) except -1
     cpdef bint progressed(self) except -1
+    cdef bint _still_takes(self) except -1
+    cdef _cut_response(self)
     cpdef pause_reading(self)
     cpdef resume_reading(self)
     cdef _read_on(self)

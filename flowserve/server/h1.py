@@ -465,9 +465,11 @@ class H1Connection:
         """A head is too slow, an idle connection too long idle, or a closing one too long in closing."""
         if self._cycle is not None:
             self._look_for_progress()  # the application's time has no end
-        elif self._flow.progressed():
-            self._set_deadline(_STALL)  # a slow client still gets its response
+        elif self._still_takes():
+            self._set_deadline(self._context.config.timeout_response or _STALL)
         elif self._closing:
+            if self._flow.buffered():
+                self._cut_response()
             self._flow.abort()
         elif self._parser.started and not self._receiving:
             self._context.refused("slow_request")
@@ -489,8 +491,7 @@ class H1Connection:
             if self._flow.progressed():
                 self._set_deadline(config.timeout_response)
             else:
-                self._context.refused("slow_response")
-                logger.info("%s takes nothing of its response: it is cut (--timeout-response)", self.peer)
+                self._cut_response()
                 self._flow.abort()
         elif self._receiving and config.timeout_body is not None:
             cycle = self._http_cycle()
@@ -498,8 +499,17 @@ class H1Connection:
                 self._await_body()
             else:
                 self._context.refused("slow_request")
-                logger.info("%s sends the body of its request too slowly: 408 (--timeout-body)", self.peer)
+                logger.info("%s sends the body of its request too slowly: it ends (--timeout-body)", self.peer)
                 self._reject(RequestError(408, "The request body took too long"))
+
+    def _still_takes(self) -> bool:
+        """Whether a slow client still takes its response, or may stand still as long as it likes."""
+        endless = self._context.config.timeout_response is None
+        return self._flow.progressed() or (endless and self._flow.buffered() > 0)
+
+    def _cut_response(self) -> None:
+        self._context.refused("slow_response")
+        logger.info("%s takes nothing of its response: it is cut (--timeout-response)", self.peer)
 
     @property
     def opening(self) -> bool:

@@ -591,6 +591,50 @@ async def test_a_body_that_trickles_is_not_waited_for(serve, stage, connect):
     act.leave()
 
 
+@pytest.mark.both_loops
+async def test_a_body_that_trickles_behind_the_begin_of_the_response_is_not_waited_for(serve, connect):
+    """Then there is no other answer: the response is cut."""
+    left = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"reading", "more_body": True})
+        while (await receive())["type"] == "http.request":
+            pass
+        left.set()
+
+    client = await connect(await serve(app, timeout_body=0.2))
+    await client.raw(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
+
+    async def trickle():
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await client.raw(b"x")
+                await asyncio.sleep(0.01)
+
+    trickling = asyncio.ensure_future(trickle())
+    await within(left.wait())
+    trickling.cancel()
+
+
+@pytest.mark.both_loops
+async def test_a_body_of_which_nothing_comes_while_the_response_goes_on_is_waited_for(serve, connect):
+    """As by an application that streams and listens for the client's leaving."""
+
+    async def app(scope, receive, send):
+        leaving = asyncio.ensure_future(receive())
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(40):
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+            await asyncio.sleep(0.01)
+        await send({"type": "http.response.body", "body": b""})
+        leaving.cancel()
+
+    client = await connect(await serve(app, timeout_body=0.1))
+    await client.raw(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\nConnection: close\r\n\r\n")
+    assert (await client.response()).body == b"x" * 40
+
+
 async def test_an_application_may_take_its_time_before_it_reads(serve, stage, connect):
     """A client that expects 100 Continue sends nothing until then."""
     client = await connect(await serve(stage, timeout_body=0.1))
@@ -621,3 +665,20 @@ async def test_a_response_that_nobody_reads_is_cut(serve, connect):
     await client.raw(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     await within(ended.wait())
     assert server.server.context.refusals == {"slow_response": 1}
+
+
+@pytest.mark.both_loops
+async def test_a_whole_response_that_nobody_reads_is_cut(serve, connect, logs):
+    """Though the application is done with it."""
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": bytes(30_000_000)})
+
+    server = await serve(app, timeout_response=0.2, timeout_keep_alive=0.1)
+    client = await connect(server, receive_buffer=65536)
+    client.writer.transport.pause_reading()
+    await client.raw(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    await until(lambda: server.server.context.refusals == {"slow_response": 1})
+    await until(lambda: not server.server.context.live)
+    assert any("takes nothing of its response: it is cut" in line for line in logs.lines())
