@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import re
+from binascii import a2b_qp
 from typing import Any
-from urllib.parse import unquote
 
 from flowserve.errors import ASGIMisuse
 
 Headers = list[tuple[bytes, bytes]]
 """Fields in the order they came; names in lower case."""
+
+_LITERAL = re.compile("%(?![0-9A-Fa-f]{2})")
+"""A percent sign that begins no encoded byte, and so stands for itself."""
 
 
 class Request:
@@ -47,7 +51,7 @@ class Request:
             self.raw_path, _, self.query_string = target.partition(b"?")
             self.path = self.raw_path.decode("ascii", "replace")
         if "%" in self.path:
-            self.path = unquote(self.path)
+            self.path = decoded(self.path)
         self.has_body = False
         self.keep_alive = True
         self.expect_continue = False
@@ -76,6 +80,13 @@ class Request:
             and self.has_token(b"upgrade", b"websocket")
             and (self.has_token(b"connection", b"upgrade") or bool(self.values(b"sec-websocket-key")))
         )
+
+
+def decoded(path: str) -> str:
+    """Return `path` without its percent-encoding, as UTF-8 where it is: as `urllib.parse.unquote()`, which takes 7 ms
+    for 60 KB. That of quoted-printable differs only in its sign, and Python decodes it in C."""
+    quoted = _LITERAL.sub("%25", path).replace("=", "%3D").replace("%", "=")
+    return a2b_qp(quoted.encode()).decode("utf-8", "replace")
 
 
 def tokens(value: bytes) -> list[bytes]:

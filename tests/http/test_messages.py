@@ -27,6 +27,7 @@ def request(target: bytes = b"/", headers: Headers | None = None) -> Request:
         (b"/a%3Fb", b"/a%3Fb", "/a?b", b""),
         (b"/100%", b"/100%", "/100%", b""),
         (b"/%zz%4", b"/%zz%4", "/%zz%4", b""),
+        (b"/%=41=%3D%%41%=\xe9%C3", b"/%=41=%3D%%41%=\xe9%C3", "/%=41==%A%=\ufffd\ufffd", b""),
         (b"/%25%32%30", b"/%25%32%30", "/%20", b""),  # decoded once
         (b"/%FF", b"/%FF", "/\ufffd", b""),
         (b"//a/../b", b"//a/../b", "//a/../b", b""),  # not normalised
