@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from flowserve.stream import Target
 
 _ASIDE = 65536  # bytes that are read at once when there is nowhere for them to stay
-_MOST = 1048576  # bytes that are read at once: others want their turn, and reading may have to pause
+_MOST = 262144  # bytes that are read at once: others want their turn, and reading may have to pause
 
 
 class Landing(asyncio.BufferedProtocol):

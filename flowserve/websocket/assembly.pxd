@@ -7,6 +7,7 @@ from flowserve.websocket.output cimport Output
 
 cdef int _CONTINUATION, _TEXT, _BINARY
 cdef Py_ssize_t _STORE_MARK, _INFLATE_COST, _INFLATE_MARK, _LEAST_INFLATED
+cdef Py_ssize_t _READ_COST, _MOST_READ, _LEAST_READ, _STORE_SHARE
 cdef Budget _unlimited
 
 cdef class Assembly(Output):
@@ -29,14 +30,14 @@ cdef class Assembly(Output):
     cdef _abandon(self)
     @cython.locals(decoder=FrameDecoder, payload=bytes, text=str)
     cdef _whole(self)
-    @cython.locals(decoder=FrameDecoder, done=bint)
+    @cython.locals(decoder=FrameDecoder, done=bint, before=Py_ssize_t, payload=bytes)
     cdef _piece(self)
-    @cython.locals(most=Py_ssize_t, limit="long long", inflated=bytes)
+    @cython.locals(allowance=Py_ssize_t, most=Py_ssize_t, read=Py_ssize_t, limit="long long", inflated=bytes)
     cdef _inflate(self, bytes payload, bint done)
     cdef _complete(self, message)
     @cython.locals(text=bint)
     cdef _add(self, bytes payload, bint done)
-    @cython.locals(content=bytes)
+    @cython.locals(store=Store, piece=str, known=Py_ssize_t)
     cdef _spill(self, bint done)
     @cython.locals(decoder=FrameDecoder)
     cdef _begin(self)

@@ -27,6 +27,10 @@ _STORE_MARK = 65536  # bytes that are missing of a frame: from here on its paylo
 _INFLATE_COST = 1024  # of the budget, beside what comes out
 _INFLATE_MARK = INFLATE_MARK
 _LEAST_INFLATED = 4096  # bytes, even where the budget has less left
+_READ_COST = 128  # of the budget: what a compressed byte may take at the most, as blocks that give nothing do
+_MOST_READ = 4096  # compressed bytes at once: 1.3 ms of those
+_LEAST_READ = 512
+_STORE_SHARE = 2  # bytes that are put into a store for a unit of the budget
 
 _unlimited = Budget()
 
@@ -143,9 +147,13 @@ class Assembly(Output):
             self._inflate(decoder.payload(), done)
             return
         if self._store is None:
-            self._add(decoder.payload(), done)
+            payload = decoder.payload()
+            self._budget.allowance -= len(payload)
+            self._add(payload, done)
         else:
+            before = self._store.filled
             decoder.store(self._store)
+            self._budget.allowance -= (self._store.filled - before) // _STORE_SHARE
             if self._opcode == _TEXT and not self._store.ascii:
                 self._spill(done)
             elif done:
@@ -155,11 +163,17 @@ class Assembly(Output):
         """Inflate a piece of the message, or the rest of one, as far as the budget allows; `done` says that it is the
         last piece."""
         deflate: PerMessageDeflate = self.deflate  # type: ignore[assignment]
-        most = min(max(self._budget.allowance, _LEAST_INFLATED), _INFLATE_MARK)
+        allowance = self._budget.allowance
+        most = min(max(allowance, _LEAST_INFLATED), _INFLATE_MARK)
+        read = min(max(allowance // _READ_COST, _LEAST_READ), _MOST_READ)
         limit = self._max_size - self._size
-        inflated = deflate.go_on(limit, most) if self._inflating else deflate.inflate(payload, limit, done, most)
+        if self._inflating:
+            inflated = deflate.go_on(limit, most, read)
+        else:
+            inflated = deflate.inflate(payload, limit, done, most, read)
         self._budget.allowance -= len(inflated) + _INFLATE_COST
         self._inflating = deflate.unfinished
+        self._budget.read(read if self._inflating else len(payload))
         self._last_piece = done
         self._add(inflated, done and not self._inflating)
 
@@ -184,9 +198,19 @@ class Assembly(Output):
 
     def _spill(self, done: bool) -> None:
         """Go on with parts instead of the store: for text that is not ASCII, or when a part was asked for."""
-        content, self._store = self._store.part(), None  # type: ignore[union-attr]
+        store, self._store = self._store, None
         self._size = 0
-        self._add(content, done)
+        if self._opcode != _TEXT:
+            self._add(store.part(), done)  # type: ignore[union-attr]
+            return
+        known = store.ascii_size  # type: ignore[union-attr]
+        piece = self._decode(store.part(known), done)  # type: ignore[union-attr]
+        self._size = store.filled  # type: ignore[union-attr]
+        self._parts = parts = StringIO()
+        parts.write(store.ascii_part(known))  # type: ignore[union-attr]
+        parts.write(piece)
+        if done:
+            self._complete(parts.getvalue())
 
     def _begin(self) -> None:
         """A frame of a message begins: check what its header says before anything is buffered."""

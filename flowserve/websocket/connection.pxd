@@ -6,7 +6,7 @@ from flowserve.websocket.frames cimport FrameDecoder, encode_frame
 
 cdef int _CLOSE, _PING, _PONG, _OPEN, _CLOSING, _CLOSED
 cdef int _NO_STATUS, _ABNORMAL, _TOO_BIG
-cdef Py_ssize_t _INBOX_MARK, _LATE_COST, _FULL_MARK, _FRAME_COST, _MESSAGE_COST
+cdef Py_ssize_t _INBOX_MARK, _LATE_COST, _FULL_MARK, _LARGE_MARK, _FRAME_COST, _MESSAGE_COST
 
 cdef class Connection(Assembly):
     cdef bytes _answer

@@ -35,6 +35,7 @@ _MAX_CONTROL_PAYLOAD = int(MAX_CONTROL_PAYLOAD)
 _LATE_COST = 128  # bytes that a message takes beside its own
 _INBOX_MARK = 64  # messages taken: from here on the inbox forgets their places while others wait
 _FULL_MARK = 65536  # characters or bytes of messages that wait: above it decoding stops, where `max_waiting` is set
+_LARGE_MARK = 65536  # bytes that are missing of a frame: where the budget is used up, they should wait
 _FRAME_COST = 256  # of the budget
 _MESSAGE_COST = 256  # of the budget: whoever takes it has work with it
 
@@ -47,7 +48,7 @@ class Connection(Assembly):
 
     Where `max_waiting` is set, no more is decoded while more messages than that wait, or more than 64 KiB of them; and
     no more at once than the budget allows that was set by `share()`. `held` says that bytes have come which are not
-    decoded for either reason: `feed(b"")` goes on with them.
+    decoded for either reason, or that no more should come of a large payload just now: `feed(b"")` goes on.
 
     `state` is State.OPEN until this end's close frame is made, CLOSING until the peer's has come too, then CLOSED.
     `waiting` and `waiting_size` count the messages that `take()` would give, and their length (characters or bytes).
@@ -173,7 +174,9 @@ class Connection(Assembly):
         budget = self._budget
         while not self.peer_closed:
             if budget.allowance <= 0 or self.is_full():
-                self.held = self._inflating or decoder.has_more()
+                self.held = (
+                    self._inflating or decoder.has_more() or (budget.allowance <= 0 and decoder.missing >= _LARGE_MARK)
+                )
                 return
             if self._inflating:
                 self._inflate(b"", self._last_piece)

@@ -52,7 +52,8 @@ class DeflateParameters:
 _TAIL = b"\x00\x00\xff\xff"  # of the empty block that ends a message, which does not travel (RFC 7692 section 7.2.1)
 _FINAL = b"\x01\x00\x00\xff\xff"  # an empty final block: zlib says `eof` behind it only if the message was whole
 _EMPTY = b"\x00"  # an empty message (RFC 7692 section 7.2.3.6)
-_SLICE = 65536  # bytes read at once: bounds what zlib copies when it leaves some of them unread
+_SLICE = 65536
+"""Bytes that are read at once, at the most: bounds what zlib copies when it leaves some of them unread."""
 INFLATE_MARK = 262144
 """Bytes that are inflated at once, at the most."""
 _EMPTY_FINAL = b"\x03\x00"  # a final block that holds nothing, with the bits up to the next byte
@@ -142,7 +143,6 @@ class PerMessageDeflate:
         "_final_seen",
         "_history",
         "_keep",
-        "_later",
         "_library",
         "_looks_back",
         "_rest",
@@ -173,9 +173,7 @@ class PerMessageDeflate:
         self._keep = False
         self._final_seen = False
         self._looks_back = False  # in this message a block behind a final one did
-        # Of the piece that is inflated just now: what is still to be read at once, what behind that.
-        self._rest: Data | None = None
-        self._later: memoryview | None = None
+        self._rest: Data | None = None  # of the piece that is inflated just now
         self._final = False
         self.unfinished = False
         self._restarts = 0  # in this message
@@ -190,13 +188,15 @@ class PerMessageDeflate:
         """Return a whole message's payload, compressed; see Deflater."""
         return self.deflater.compress(data)
 
-    def inflate(self, data: Data, limit: int, final: bool = False, most: int = INFLATE_MARK) -> bytes:
+    def inflate(
+        self, data: Data, limit: int, final: bool = False, most: int = INFLATE_MARK, read: int = _SLICE
+    ) -> bytes:
         """Inflate the next piece of a message's payload; `final` says that it is the last one.
 
         Pieces may be of any length and any number. Returns what comes out of it, or the first bytes of that, at most
-        `most`: then the piece is `unfinished`, and `go_on()` gives the rest. Raises PayloadTooBig when more than
-        `limit` bytes would come out, and ProtocolError for what is not DEFLATE or, without takeover, stops short of its
-        end. After an error this object is of no more use.
+        `most` from at most `read` bytes: then the piece is `unfinished`, and `go_on()` gives the rest. Raises
+        PayloadTooBig when more than `limit` bytes would come out, and ProtocolError for what is not DEFLATE or, without
+        takeover, stops short of its end. After an error this object is of no more use.
         """
         if final:
             data = b"".join((data, _TAIL if self._takeover else _TAIL + _FINAL))
@@ -205,15 +205,16 @@ class PerMessageDeflate:
             self._stream = self._library.decompressor(self._window_bits, b"")
         self._final = final
         self._keep = self._final_seen or not final
-        if len(data) > _SLICE:
-            view = memoryview(data)
-            data, self._later = view[:_SLICE], view[_SLICE:]
         self._rest = data
-        return self.go_on(limit, most)
+        return self.go_on(limit, most, read)
 
-    def go_on(self, limit: int, most: int = INFLATE_MARK) -> bytes:
+    def go_on(self, limit: int, most: int = INFLATE_MARK, read: int = _SLICE) -> bytes:
         """Return more of the piece that is `unfinished`; as `inflate()`."""
         stream, data = self._stream, self._rest
+        later: memoryview | None = None
+        if len(data) > read:  # type: ignore[arg-type]
+            view = memoryview(data)  # type: ignore[arg-type]
+            data, later = view[:read], view[read:]
         most = min(limit + 1, most)  # never 0, which means no limit to zlib
         try:
             if stream.eof:  # type: ignore[union-attr]
@@ -221,15 +222,14 @@ class PerMessageDeflate:
             else:
                 out = stream.decompress(data, most)  # type: ignore[union-attr,arg-type]
                 rest = _rest(stream, len(out) == most)  # type: ignore[arg-type]
-                if self._keep or rest is not None:
+                if self._keep or rest is not None or later is not None:
                     self._remember(out)
         except (zlib.error, self._library.error):
             raise ProtocolError("compressed message is not valid DEFLATE") from None
         if len(out) > limit:
             raise PayloadTooBig("compressed message inflates to more than the limit")
-        if rest is None and self._later is not None:
-            rest = self._later[:_SLICE]
-            self._later = self._later[_SLICE:] if len(self._later) > _SLICE else None
+        if later is not None:
+            rest = memoryview(self._rest)[read - len(rest) :] if rest else later  # type: ignore[arg-type]
         self._rest = rest
         self.unfinished = rest is not None
         if self._final and not self.unfinished:

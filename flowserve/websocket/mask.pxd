@@ -65,7 +65,7 @@ cpdef bytes join(bytes head, bytes payload)
 
 cdef class Store:
     cdef readonly long long size
-    cdef readonly Py_ssize_t filled
+    cdef readonly Py_ssize_t filled, ascii_size
     cdef readonly bint ascii
     cdef bint _text
     cdef Py_ssize_t _capacity
@@ -77,7 +77,8 @@ cdef class Store:
     @cython.locals(begin=Py_ssize_t, done=Py_ssize_t, i=Py_ssize_t, key="const unsigned char *",
                    target="unsigned char *", pattern="unsigned char[64]", seen="unsigned char[64]")
     cpdef settle(self, Py_ssize_t size, bytes mask, Py_ssize_t at)
-    cpdef bytes part(self)
+    cpdef bytes part(self, Py_ssize_t start=*)
+    cpdef str ascii_part(self, Py_ssize_t end)
     cpdef whole(self)
     @cython.locals(capacity=Py_ssize_t)
     cdef _grow(self, Py_ssize_t least)

@@ -83,11 +83,12 @@ class Store:
     """Room for a large payload that comes in pieces. Compiled, it is put together in the very object that becomes the
     message; in plain Python, in a bytearray.
 
-    `size` is what is to come, `filled` what has come, in bytes. `ascii` says whether all of it is ASCII; where text is
-    expected, that has to be looked at after each piece, and `part()` be used where it is not.
+    `size` is what is to come, `filled` what has come, in bytes. `ascii` says whether all of it is ASCII, `ascii_size`
+    how much of it was before the piece where it is not. Where text is expected, that has to be looked at after each
+    piece, and `part()` be used where it is not.
     """
 
-    __slots__ = ("_capacity", "_memory", "_text", "ascii", "filled", "size")
+    __slots__ = ("_capacity", "_memory", "_text", "ascii", "ascii_size", "filled", "size")
 
     def __init__(self, size: int, text: bool, come: int) -> None:
         """`come` are the bytes that are there already: there is room for a multiple of them, not for what a header
@@ -97,6 +98,7 @@ class Store:
         self.size = size
         self.filled = 0
         self.ascii = True
+        self.ascii_size = 0
         self._text = text
         self._capacity = capacity
 
@@ -158,18 +160,34 @@ class Store:
             for i in range(64):
                 if seen[i] >= 0x80:  # type: ignore[name-defined]  # noqa: F821
                     self.ascii = False
+            if self.ascii:
+                self.ascii_size = self.filled
             return
         piece = bytes(self._memory[begin : self.filled])
         if mask:
             self._memory[begin : self.filled] = piece = apply_mask(piece, 0, size, mask, at)
         self.ascii = self.ascii and piece.isascii()
+        if self.ascii:
+            self.ascii_size = self.filled
 
-    def part(self) -> bytes:
-        """Return what has come, as bytes."""
-        if COMPILED and self.filled:
-            part: bytes = memory(self._memory)[: self.filled]  # type: ignore[name-defined]  # noqa: F821
+    def part(self, start: int = 0) -> bytes:
+        """Return what has come, from `start` on, as bytes. Raises ValueError for more than that."""
+        if not 0 <= start <= self.filled:
+            raise ValueError("more than there is")
+        if COMPILED:
+            part: bytes = memory(self._memory)[start : self.filled]  # type: ignore[name-defined]  # noqa: F821
             return part
-        return bytes(self._memory[: self.filled]) if self.filled else b""
+        return bytes(self._memory[start : self.filled])
+
+    def ascii_part(self, end: int) -> str:
+        """Return the first bytes, up to `end`, as text: they are ASCII. Raises UnicodeDecodeError where they are not,
+        ValueError for more than have come."""
+        if not 0 <= end <= self.filled:
+            raise ValueError("more than there is")
+        if COMPILED:
+            part: str = memory(self._memory)[:end].decode("ascii")  # type: ignore[name-defined]  # noqa: F821
+            return part
+        return self._memory[:end].decode("ascii")  # type: ignore[no-any-return]
 
     def whole(self) -> str | bytes:
         """Return the payload. Raises ValueError unless it is complete and, where text is expected, ASCII."""

@@ -731,6 +731,59 @@ def test_frames_cost_as_well(piece: bytes) -> None:
     assert 5 <= calls <= 20
 
 
+def test_compressed_bytes_that_give_nothing_are_asked_the_time_for() -> None:
+    """A block of nothing takes longer than the bytes that another one gives."""
+
+    class Asked(Small):
+        times = 0
+
+        def used_up(self) -> bool:
+            self.times += 1
+            return self.times % 4 == 0
+
+    conn = connection(deflate=True)
+    budget = Asked(1 << 20)
+    conn.share(budget)
+    conn.feed(frame(2, b"\x00\x00\x00\xff\xff" * 8000 + b"\x00", rsv=4))
+    calls = 1
+    while conn.held:
+        conn.feed(b"")
+        calls += 1
+    assert messages(conn) == [b""]
+    assert budget.times >= 40_000 // 4096
+    assert calls == budget.times // 4 + 1
+
+
+def test_no_more_is_decoded_where_too_much_was() -> None:
+    budget = Late(1 << 20)
+    conns = [connection() for _ in range(200)]
+    for conn in conns:
+        conn.share(budget)
+        conn.feed(frame(9) * 200)
+    assert sum(conn.held for conn in conns) > 100
+    nothing = connection()
+    nothing.share(budget)
+    nothing.feed(frame(1, b"a"))
+    assert (nothing.held, nothing.waiting) == (True, 0)
+    budget.left = 1 << 20
+    nothing.feed(b"")
+    assert (nothing.held, messages(nothing)) == (False, ["a"])
+
+
+def test_a_large_payload_that_lands_costs_as_well() -> None:
+    conn = connection(max_size=8 << 20)
+    conn.share(Late(1 << 20))
+    wire = frame(2, bytes(8 << 20))
+    conn.feed(wire[:100_000])
+    land(conn, wire[100_000:200_000])
+    assert not conn.held
+    for at in range(200_000, 4_000_000, 100_000):
+        land(conn, wire[at : at + 100_000])
+    assert conn.held
+    conn.feed(b"")
+    assert not conn.held
+
+
 def test_a_budget_is_had_back_when_half_is_used() -> None:
     budget = Budget(1_000_000)
     conns = [connection(), connection()]
@@ -943,6 +996,13 @@ class Small(Budget):
 
     def begin(self) -> None:
         self.allowance = self.most
+
+
+class Late(Budget):
+    """It is had back by nobody."""
+
+    def refill(self) -> None:
+        pass
 
 
 def outcome(

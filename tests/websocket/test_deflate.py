@@ -647,6 +647,23 @@ def test_a_piece_in_parts(library, configured):
 
 @each_backend
 @each_context
+@pytest.mark.parametrize("read", [1, 7, 512])
+def test_a_piece_of_which_little_is_read_at_once(library, configured, read):
+    """Final blocks are among it, and blocks that refer to what was before them."""
+    sender, receiver = zlib.compressobj(9, zlib.DEFLATED, -15), codec(configured, library)
+    message = b"".join(b"%d Hello, Hello! " % i for i in range(1_000))
+    payload = sender.compress(message) + sender.flush()
+    again = zlib.compressobj(9, zlib.DEFLATED, -15, zdict=message)
+    payload += again.compress(message) + again.flush() + b"\x00"
+    out = [receiver.inflate(payload, MIB, True, MIB, read)]
+    while receiver.unfinished:
+        out.append(receiver.go_on(MIB, MIB, read))
+    assert b"".join(out) == message * 2
+    assert len(out) >= len(payload) // read
+
+
+@each_backend
+@each_context
 def test_takes_linear_time_on_empty_blocks(library, configured):
     payload = bytes.fromhex("00 00 00 ff ff") * 200_000 + b"\x00"
     assert inflate(codec(configured, library), payload, 0, True) == b""
