@@ -17,7 +17,7 @@ from compliance.costs import report
 from compliance.costs.http_patterns import HTTP
 from compliance.costs.measure import Cost, Servers, Setting, measure, speed
 from compliance.costs.pattern import Pattern
-from compliance.costs.websocket_patterns import OVER, WEBSOCKET
+from compliance.costs.websocket_patterns import WEBSOCKET
 
 PATTERNS = {"websocket": WEBSOCKET, "http": HTTP}
 _LESS = 4
@@ -54,7 +54,7 @@ def chosen(wanted: Sequence[str]) -> list[Pattern]:
 def row_of(pattern: Pattern, servers: Servers, slower: float) -> report.Row:
     """The best of some tries, if the first is over its limits."""
     rows = []
-    for _ in range(1 if servers.setting.pure or pattern.name in OVER else _TRIES):
+    for _ in range(1 if servers.setting.pure else _TRIES):
         cost = measured(pattern, servers)
         rows.append(report.Row(pattern, cost, cost.faults(pattern, slower)))
         if not rows[-1].faults:
@@ -107,9 +107,7 @@ def make_certificate(directory: str) -> None:
 def finish(options: argparse.Namespace, tables: dict[str, list[report.Row]], version: str, slower: float) -> int:
     text = "\n".join(f"## {loop}\n\n{report.markdown(rows)}" for loop, rows in tables.items())
     over = [(loop, row) for loop in tables for row in tables[loop] if row.faults]
-    faults = [
-        f"{loop}: {row.pattern.name}: {', '.join(row.faults)}" for loop, row in over if row.pattern.name not in OVER
-    ]
+    faults = [f"{loop}: {row.pattern.name}: {', '.join(row.faults)}" for loop, row in over]
     if options.output:
         about = f"Written by `python -m compliance.costs` on {time.strftime('%Y-%m-%d')}, with {version}.\n"
         document = {"flowserve": version, "slower": round(slower, 2)}

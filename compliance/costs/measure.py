@@ -14,7 +14,7 @@ from pathlib import Path
 from compliance import _servers
 from compliance._servers import HOST, cpu_seconds, flowserve_command, flowserve_env, free_port, status_kib
 from compliance.costs.load import Load
-from compliance.costs.pattern import HOLD_MS, PROXY, TLS, Pattern
+from compliance.costs.pattern import PROXY, TLS, Pattern
 
 CHECKOUT = _servers.CHECKOUT
 QUIET = ("--log-level", "critical", "--ws-ping-interval", "off")
@@ -70,8 +70,8 @@ class Cost:
         memory = limits.memory_mib * 1024 + self.sent * limits.memory_per_byte / 1024
         memory += self.connections * limits.memory_kib_per_connection
         found = []
-        if self.hold_ms > HOLD_MS * slower:
-            found.append(f"holds the loop for {self.hold_ms:.1f} ms, not {HOLD_MS * slower:.0f}")
+        if self.hold_ms > limits.hold_ms * slower:
+            found.append(f"holds the loop for {self.hold_ms:.1f} ms, not {limits.hold_ms * slower:.0f}")
         if self.cpu > cpu:
             found.append(f"takes {self.cpu * 1e3:.0f} ms of CPU, not {cpu * 1e3:.0f}")
         if self.peak_kib > memory:

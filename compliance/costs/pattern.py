@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from compliance.costs.load import Conversation
 
 HOLD_MS = 10.0
-"""CPU time of the longest turn of the event loop, whatever the peer does."""
+"""CPU time of the longest turn of the event loop, whatever the peer does; what has more says why."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Limits:
     memory_mib: float = 4.0
     memory_per_byte: float = 0.0
     memory_kib_per_connection: float = 64.0
+    hold_ms: float = HOLD_MS
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,20 @@ PROXY = "--proxy-protocol"
 LARGEST = 52
 """MiB: a message of --ws-max-size thrice (as it comes, as it is handed over, and the one before) and a little."""
 
-STREAM = Limits("streams", "large payloads: copied, unmasked, checked as UTF-8", 10, memory_mib=LARGEST)
+STREAM = Limits(
+    "streams",
+    "large payloads: copied, unmasked, checked as UTF-8; the last step: up to 1 ms a MiB of --ws-max-size",
+    10,
+    memory_mib=LARGEST,
+    hold_ms=16,
+)
+WIDE = Limits(
+    "texts of which one character is wide",
+    "Python has 4 bytes for each character then: copied in one step, up to 4 ms for each MiB of --ws-max-size",
+    10,
+    memory_mib=192,
+    hold_ms=64,
+)
 UPLOADS = Limits("uploads", "large bodies: copied twice", 5)
 INFLATE = Limits("inflation", "each byte may stand for a thousand, at 1 ns each", 3000, memory_mib=LARGEST)
 ECHOES = Limits("echoes", "what a bomb holds is compressed again", 6000, memory_mib=LARGEST)
@@ -59,6 +73,22 @@ HEADS = Limits("large heads", "up to 64 KiB a head; percent-encoding is the dear
 EXTENDED = Limits("extensions and trailers", "what nobody reads, checked by regular expressions nevertheless", 150)
 VISITS = Limits("visits", "a connection, or a handshake, for a few bytes", 0, us_per_connection=1000)
 TLS_VISITS = Limits("TLS visits", "a signature and a key exchange each, in OpenSSL", 0, us_per_connection=5000)
+BOMBS = Limits(
+    "unread bombs",
+    "a connection holds one message of --ws-max-size, and has inflated no other",
+    0,
+    us_per_connection=60_000,
+    memory_mib=16,
+    memory_kib_per_connection=18 * 1024,
+)
+SMALL_BOMBS = Limits(
+    "unread bombs with --ws-max-size 1MiB",
+    "likewise: 40 MiB on 12 connections",
+    0,
+    us_per_connection=6000,
+    memory_mib=16,
+    memory_kib_per_connection=2 * 1024,
+)
 UNREAD = Limits("unread", "what the application or the peer does not take: backpressure holds it", 500, memory_mib=16)
 ENDLESS = Limits(
     "endless responses",

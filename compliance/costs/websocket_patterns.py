@@ -25,13 +25,16 @@ from compliance.costs.bytes_of import (
 from compliance.costs.load import Conversation
 from compliance.costs.pattern import (
     BLOCKS,
+    BOMBS,
     ECHOES,
     INFLATE,
     SEGMENTS,
+    SMALL_BOMBS,
     STREAM,
     TINY,
     UNREAD,
     VISITS,
+    WIDE,
     Pattern,
 )
 
@@ -41,35 +44,6 @@ LARGEST = 16 * MIB
 EMOJI = "\N{PILE OF POO}".encode()
 FINALS = deflate(bytes(32_768)) + EMPTY_STORED[1:] + FINAL * 1000 + b"\x00"
 """A window's worth of zeros, then final blocks: what follows each one needs a new decompressor with that window."""
-OVER = frozenset(
-    (
-        "messages of 1 byte",
-        "empty messages",
-        "empty fragments without end",
-        "1-byte fragments",
-        "text of 4-byte characters in 1-byte fragments",
-        "empty pings, pongs read",
-        "pings between fragments",
-        "pings of 125 bytes, pongs read",
-        "pings of 125 bytes, pongs not read",
-        "text of 15 MiB in one frame",
-        "binary of 16 MiB in one frame",
-        "text of 8 MiB, invalid at the end",
-        "bombs of 16 MiB, the most that is taken",
-        "bombs of 256 MiB",
-        "bombs of 64 KiB",
-        "bombs of 64 KiB, context kept",
-        "bombs of 1 MiB in 1-byte fragments",
-        "bombs of 64 KiB, not received, on 12 WebSockets",
-        "bombs of 1 MiB, echoed",
-        "bombs of 1 MiB, echoed, context kept",
-        "empty blocks of fixed codes",
-        "empty blocks of dynamic codes",
-        "messages of 1,000 final blocks",
-        "messages of 1,000 final blocks, context kept",
-    )
-)
-"""Patterns that are over their limits while a read is decoded in one turn: they are shown, and fail nothing."""
 TAKEOVER = ("--ws-deflate-context", "takeover")
 
 
@@ -200,6 +174,13 @@ WEBSOCKET = (
         lambda n: talk("/sink", *[frame(TEXT, EMOJI * (15 * MIB // 4))] * n),
     ),
     Pattern(
+        "text of 16 MiB, ASCII but for its end",
+        WIDE,
+        "message",
+        4,
+        lambda n: talk("/sink", *[frame(TEXT, b"x" * (LARGEST - 4) + EMOJI)] * n),
+    ),
+    Pattern(
         "binary of 16 MiB in one frame",
         STREAM,
         "message",
@@ -264,6 +245,21 @@ WEBSOCKET = (
         "message",
         36_000,
         lambda n: [*talk("/deaf", bomb(65_536) * (n // 12), extensions=DEFLATE)] * 12,
+    ),
+    Pattern(
+        "bombs of 16 MiB, not received, on 12 WebSockets",
+        BOMBS,
+        "message",
+        180,
+        lambda n: [*talk("/deaf", bomb(LARGEST) * (n // 12), extensions=DEFLATE)] * 12,
+    ),
+    Pattern(
+        "bombs of 1 MiB, not received, --ws-max-size 1MiB, on 12 WebSockets",
+        SMALL_BOMBS,
+        "message",
+        2_700,
+        lambda n: [*talk("/deaf", bomb(MIB) * (n // 12), extensions=DEFLATE)] * 12,
+        options=("--ws-max-size", "1MiB"),
     ),
     Pattern(
         "empty stored blocks",
