@@ -18,7 +18,23 @@ import pytest
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from helpers import BINARY, PING, PONG, TEXT, UPGRADE, Client, Frame, Pump, echo, frame, hello, until, within
+from helpers import (
+    BINARY,
+    CLOSE,
+    PING,
+    PONG,
+    TEXT,
+    UPGRADE,
+    Client,
+    Frame,
+    Pump,
+    close_payload,
+    echo,
+    frame,
+    hello,
+    until,
+    within,
+)
 
 from flowserve.errors import ConfigError, FlowserveError
 from flowserve.server import tls
@@ -126,6 +142,26 @@ async def test_many_tasks_that_send_to_a_client_that_left_are_not_told_of(serve,
         left.clear()
         ended.clear()
     assert logs.lines("asyncio") == []
+
+
+@pytest.mark.both_loops
+async def test_a_client_that_does_not_end_tls_behind_its_close(secure, files, logs):
+    """It keeps nothing open for longer than the close timeout."""
+    server = await secure(echo, ws_close_timeout=0.2)
+    host, port = server.server.sockets[0].getsockname()[:2]
+
+    def talk() -> socket.socket:
+        sock = trusting(files).wrap_socket(socket.create_connection((host, port)), server_hostname="localhost")
+        sock.sendall(UPGRADE)
+        while not sock.recv(4096).endswith(b"\r\n\r\n"):
+            pass
+        sock.sendall(frame(CLOSE, close_payload(1000)))
+        assert sock.recv(4) == b"\x88\x02\x03\xe8"
+        return sock
+
+    with await within(asyncio.to_thread(talk)):
+        await until(lambda: not server.server.context.live)
+    assert not logs.errors
 
 
 @pytest.mark.both_loops
