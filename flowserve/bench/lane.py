@@ -149,6 +149,8 @@ class Lane:
             tally.last = now
         if self.sent < self.due:
             self.pump()
+        if session.connection.held:  # much was compressed: the rest of it is decoded in the next iterations
+            session.context.loop.call_soon(self.data_received, b"")
 
     def eof_received(self) -> bool:
         return self._session.eof_received()
