@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from flowserve.context import Context
     from flowserve.metrics import Metrics, Snapshot
     from flowserve.stream import Stream
+    from flowserve.websocket.assembly import LateText
     from flowserve.websocket.deflate import PerMessageDeflate
 
 _TEXT = 1  # the opcode
@@ -37,8 +38,8 @@ class MeteredConnection(Connection):
         self._binary_in = counts.binary_in
         self._binary_out = counts.binary_out
 
-    def _deliver(self, message: str | bytes, size: int) -> None:
-        _count(self._text_in if isinstance(message, str) else self._binary_in, size)
+    def _deliver(self, message: str | bytes | LateText, size: int) -> None:
+        _count(self._binary_in if isinstance(message, bytes) else self._text_in, size)
         Connection._deliver(self, message, size)
 
     def _send(self, opcode: int, payload: bytes, compress: bool | None) -> None:

@@ -10,6 +10,9 @@ cdef Py_ssize_t _STORE_MARK, _INFLATE_COST, _INFLATE_MARK, _LEAST_INFLATED
 cdef Py_ssize_t _READ_COST, _MOST_READ, _LEAST_READ, _STORE_SHARE
 cdef Budget _unlimited
 
+cdef class LateText:
+    cdef readonly bytes data
+
 cdef class Assembly(Output):
     cdef FrameDecoder _decoder
     cdef Budget _budget
@@ -35,12 +38,13 @@ cdef class Assembly(Output):
     @cython.locals(allowance=Py_ssize_t, most=Py_ssize_t, read=Py_ssize_t, limit="long long", inflated=bytes)
     cdef _inflate(self, bytes payload, bint done)
     cdef _complete(self, message)
-    @cython.locals(text=bint)
+    cdef _complete_parts(self)
+    @cython.locals(data=bytes, text=str)
     cdef _add(self, bytes payload, bint done)
-    @cython.locals(store=Store, piece=str, known=Py_ssize_t)
+    @cython.locals(store=Store)
     cdef _spill(self, bint done)
     @cython.locals(decoder=FrameDecoder)
     cdef _begin(self)
-    @cython.locals(data=bytes, tail=bytes)
-    cdef str _decode(self, bytes payload, bint final)
+    @cython.locals(tail=bytes)
+    cdef str _decode(self, bytes data, bint final)
     cdef _too_big(self)

@@ -5,7 +5,7 @@ they arrive, so that what is wrong with it is found before its rest has come."""
 from __future__ import annotations
 
 import codecs
-from io import BytesIO, StringIO
+from io import SEEK_END, BytesIO
 from typing import TYPE_CHECKING
 
 from flowserve.errors import InvalidText, PayloadTooBig, ProtocolError
@@ -35,10 +35,23 @@ _STORE_SHARE = 2  # bytes that are put into a store for a unit of the budget
 _unlimited = Budget()
 
 
+class LateText:
+    """A text message as the bytes that came, valid UTF-8, until it is taken: a str with a single wide character takes
+    four times as much, and many connections may have one that waits."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+
 class Assembly(Output):
     """The message that is coming, in a Connection: between its frame decoder and `_deliver()`.
 
-    It has parts, as text or bytes; or, as a single large frame that is not compressed, a store.
+    It has parts, of text whole characters in UTF-8; or, as a single large frame that is not compressed, a store.
     """
 
     __slots__ = (
@@ -70,7 +83,7 @@ class Assembly(Output):
         self._last_piece = False  # and it is the last one
         self._frames = 0
         self._size = 0
-        self._parts: StringIO | BytesIO | None = None
+        self._parts: BytesIO | None = None
         self._tail = b""  # of a text message: the beginning of a character
         self._store: Store | None = None
 
@@ -102,16 +115,16 @@ class Assembly(Output):
         if self._parts is None:
             return b""
         part, self._parts = self._parts.getvalue(), None
-        return part
+        return part.decode() if self._opcode == _TEXT else part
 
     @property
     def part_size(self) -> int:
-        """How much `take_part()` would give, in characters or bytes."""
+        """How much `take_part()` would give, in bytes."""
         if self._store is not None:
             return self._store.filled
         return 0 if self._parts is None else self._parts.tell()
 
-    def _deliver(self, message: str | bytes, size: int) -> None:
+    def _deliver(self, message: str | bytes | LateText, size: int) -> None:
         """A message is complete; it had `size` bytes."""
         raise NotImplementedError
 
@@ -180,18 +193,27 @@ class Assembly(Output):
     def _add(self, payload: bytes, done: bool) -> None:
         """Add a piece of the message to its parts; `done` says that it is the last one."""
         self._size += len(payload)
-        text = self._opcode == _TEXT
-        piece: str | bytes = self._decode(payload, done) if text else payload
-        if self._parts is None:
-            if done:
-                self._complete(piece)
+        if self._opcode == _TEXT:
+            data = self._tail + payload if self._tail else payload
+            text = self._decode(data, done)
+            if done and self._parts is None:
+                self._complete(text)
                 return
-            self._parts = StringIO() if text else BytesIO()
-        self._parts.write(piece)  # type: ignore[arg-type]
+            payload = data[: len(data) - len(self._tail)] if self._tail else data
+        elif done and self._parts is None:
+            self._complete(payload)
+            return
+        if self._parts is None:
+            self._parts = BytesIO()
+        self._parts.write(payload)
         if done:
-            self._complete(self._parts.getvalue())
+            self._complete_parts()
 
-    def _complete(self, message: str | bytes) -> None:
+    def _complete_parts(self) -> None:
+        whole = self._parts.getvalue()  # type: ignore[union-attr]
+        self._complete(LateText(whole) if self._opcode == _TEXT else whole)
+
+    def _complete(self, message: str | bytes | LateText) -> None:
         self._parts = self._store = None
         self._opcode = 0
         self._deliver(message, self._size)
@@ -203,14 +225,14 @@ class Assembly(Output):
         if self._opcode != _TEXT:
             self._add(store.part(), done)  # type: ignore[union-attr]
             return
-        known = store.ascii_size  # type: ignore[union-attr]
-        piece = self._decode(store.part(known), done)  # type: ignore[union-attr]
+        self._decode(store.part(store.ascii_size), done)  # type: ignore[union-attr]
         self._size = store.filled  # type: ignore[union-attr]
-        self._parts = parts = StringIO()
-        parts.write(store.ascii_part(known))  # type: ignore[union-attr]
-        parts.write(piece)
+        self._parts = BytesIO()
+        self._parts.write(store.part())  # type: ignore[union-attr]
+        self._parts.truncate(store.filled - len(self._tail))  # type: ignore[union-attr]
+        self._parts.seek(0, SEEK_END)
         if done:
-            self._complete(parts.getvalue())
+            self._complete_parts()
 
     def _begin(self) -> None:
         """A frame of a message begins: check what its header says before anything is buffered."""
@@ -233,10 +255,9 @@ class Assembly(Output):
             self._size = decoder.size
             self._store = Store(decoder.size, self._opcode == _TEXT, decoder.size - decoder.missing)
 
-    def _decode(self, payload: bytes, final: bool) -> str:
-        """The characters that `payload` completes. Fails fast on what no continuation can make UTF-8 (RFC 6455 section
-        8.1)."""
-        data = self._tail + payload if self._tail else payload
+    def _decode(self, data: bytes, final: bool) -> str:
+        """The characters that `data` has, but for the beginning of one, which becomes the tail. Fails fast on what no
+        continuation can make UTF-8 (RFC 6455 section 8.1)."""
         try:
             text, used = codecs.utf_8_decode(data, "strict", final)
         except UnicodeDecodeError:

@@ -1,6 +1,6 @@
 cimport cython
 
-from flowserve.websocket.assembly cimport Assembly
+from flowserve.websocket.assembly cimport Assembly, LateText
 from flowserve.websocket.budget cimport Budget
 from flowserve.websocket.frames cimport FrameDecoder, encode_frame
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flowserve.errors import InvalidText, ProtocolError
-from flowserve.websocket.assembly import Assembly
+from flowserve.websocket.assembly import Assembly, LateText
 from flowserve.websocket.constants import MAX_CONTROL_PAYLOAD, CloseCode, Opcode, State, is_sendable
 from flowserve.websocket.frames import encode_frame
 
@@ -155,19 +155,19 @@ class Connection(Assembly):
         inbox, at = self._inbox, self._taken
         if inbox is None:
             raise IndexError("no message is waiting")
-        message: str | bytes = inbox[at]
+        message: str | bytes | LateText = inbox[at]
         self.waiting -= 1
         self.waiting_size -= len(message)
         if not self.waiting:
             self._inbox = None
             self._taken = 0
-            return message
-        inbox[at] = None
-        self._taken = at + 1
-        if at >= _INBOX_MARK and at >= self.waiting:  # so that moving the others costs little for each
-            del inbox[: at + 1]
-            self._taken = 0
-        return message
+        else:
+            inbox[at] = None
+            self._taken = at + 1
+            if at >= _INBOX_MARK and at >= self.waiting:  # so that moving the others costs little for each
+                del inbox[: at + 1]
+                self._taken = 0
+        return message.data.decode() if isinstance(message, LateText) else message
 
     def _run(self) -> None:
         decoder = self._decoder
@@ -245,7 +245,7 @@ class Connection(Assembly):
         elif self.peer_closed:
             self.state = _CLOSED
 
-    def _deliver(self, message: str | bytes, size: int) -> None:
+    def _deliver(self, message: str | bytes | LateText, size: int) -> None:
         self.messages_in += 1
         self.bytes_in += size
         self._budget.allowance -= _MESSAGE_COST

@@ -78,7 +78,6 @@ cdef class Store:
                    target="unsigned char *", pattern="unsigned char[64]", seen="unsigned char[64]")
     cpdef settle(self, Py_ssize_t size, bytes mask, Py_ssize_t at)
     cpdef bytes part(self, Py_ssize_t start=*)
-    cpdef str ascii_part(self, Py_ssize_t end)
     cpdef whole(self)
     @cython.locals(capacity=Py_ssize_t)
     cdef _grow(self, Py_ssize_t least)

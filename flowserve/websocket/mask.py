@@ -179,16 +179,6 @@ class Store:
             return part
         return bytes(self._memory[start : self.filled])
 
-    def ascii_part(self, end: int) -> str:
-        """Return the first bytes, up to `end`, as text: they are ASCII. Raises UnicodeDecodeError where they are not,
-        ValueError for more than have come."""
-        if not 0 <= end <= self.filled:
-            raise ValueError("more than there is")
-        if COMPILED:
-            part: str = memory(self._memory)[:end].decode("ascii")  # type: ignore[name-defined]  # noqa: F821
-            return part
-        return self._memory[:end].decode("ascii")  # type: ignore[no-any-return]
-
     def whole(self) -> str | bytes:
         """Return the payload. Raises ValueError unless it is complete and, where text is expected, ASCII."""
         if self.filled < self.size or (self._text and not self.ascii):

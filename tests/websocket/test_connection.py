@@ -681,6 +681,15 @@ def test_no_more_bytes_are_decoded_than_may_wait() -> None:
     assert (conn.waiting, conn.waiting_size, conn.held) == (2, 100_000, True)
 
 
+def test_text_in_pieces_waits_as_the_bytes_that_came() -> None:
+    """As a str a single wide character makes it four times as long."""
+    text = "x" * 2000 + "\U0001f600"
+    conn = fed(frame(1, text.encode()[:2002], fin=False), frame(0, text.encode()[2002:]))
+    assert (conn.waiting, conn.waiting_size) == (1, 2004)
+    assert messages(conn) == [text]
+    assert (conn.waiting, conn.waiting_size) == (0, 0)
+
+
 def test_what_is_held_waits_for_the_end_of_the_connection_too() -> None:
     """An error behind more messages than may wait is found when there is room for them."""
     conn = connection()
