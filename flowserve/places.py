@@ -24,7 +24,7 @@ class Bind(NamedTuple):
         if self.host is not None:
             return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
         if self.path is not None:
-            return f"unix:{self.path}" + (f",mode={self.mode:o}" if self.mode != 0o666 else "")
+            return f"unix:{self.path}" + (f",mode={self.mode:03o}" if self.mode != 0o666 else "")
         return f"fd:{self.fd}" if self.fd is not None else "systemd"
 
 

@@ -422,6 +422,7 @@ def test_one_place_to_listen():
     assert Config("a:b", metrics=":9100").metrics == Bind(host="0.0.0.0", port=9100)
     assert Config("a:b", metrics="[::1]:9100").metrics == Bind(host="::1", port=9100)
     assert Config("a:b", metrics="unix:/m.sock,mode=600").metrics == Bind(path="/m.sock", mode=0o600)
+    assert str(Config("a:b", metrics="unix:/m.sock,mode=060").metrics) == "unix:/m.sock,mode=060"
     assert Config("a:b", metrics=Bind(host="a", port=1)).metrics == Bind(host="a", port=1)
     assert Config("a:b").metrics is None
     for wrong in ("9100", "fd:3", "systemd", "127.0.0.1:99999", "a:1 b:2", "unix:", "", 9100, Bind(fd=3)):

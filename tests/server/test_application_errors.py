@@ -199,6 +199,7 @@ async def main():
         print("answered", flush=True)
 
 signal.signal(signal.SIGTERM, leave)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored, where tests run in the background
 asyncio.new_event_loop().run_until_complete(main())
 """
 
