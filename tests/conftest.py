@@ -23,7 +23,8 @@ from helpers import LONGEST_TEST, Client, Running, Stage, within  # noqa: E402  
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
-hypothesis.settings.register_profile("untimed", deadline=None)  # machines are busy, and interpreters sanitized
+# Machines are busy, and interpreters sanitized.
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("untimed")
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from compliance.sanitize.build import Sanitized
 
-PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
+PYTEST = ("-m", "pytest", "-v", "-p", "no:cacheprovider")
+"""The log names each test as it ends, as a run that is broken off has no summary."""
 PATIENT = {"FLOWSERVE_LONGEST_TEST": "900"}
 """Everything takes several times as long."""
 LONGEST = 3600.0
