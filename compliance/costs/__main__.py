@@ -24,7 +24,7 @@ _LESS = 4
 """With --quick: so many times fewer units of everything."""
 _TRIES = 3
 """Of a pattern that is over its limits: what else a machine does can only add."""
-_SLACK = 1.5
+_SLACK = 3
 """With --quick, on machines that have other things to do: caches are shared even where CPU time is counted."""
 
 
