@@ -69,21 +69,22 @@ def agree(setting: Setting, stream: bytes, seen: Story) -> bool:
             continue
         if seen["failed"] and not heard.failed:
             # flowserve fails a frame as soon as it is seen to be bad; others when its header, or all of it, is there
-            rest = completed(stream)
-            if rest is None:
+            rest, is_whole = completed(stream)
+            if not is_whole:
                 continue
             heard = hear(setting, rest)
         end = seen
         if heard.failed and not seen["failed"]:
             # websockets looks at a length before the mask has come
-            end = story(setting, whole(completed(stream) or stream))
+            end = story(setting, whole(completed(stream)[0]))
         if not heard.blind:
             _same_end(name, heard, end)
     return compared
 
 
-def completed(stream: bytes) -> bytes | None:
-    """The stream with what is missing of its last frame, as zeros; None if that is much."""
+def completed(stream: bytes) -> tuple[bytes, bool]:
+    """The stream with what is missing of its last frame, as zeros, and whether that is all: only the header is
+    completed if much is missing."""
     at = 0
     while at < len(stream):
         stream += bytes(max(0, at + 2 - len(stream)))
@@ -95,9 +96,9 @@ def completed(stream: bytes) -> bytes | None:
             size = int.from_bytes(stream[at + 2 : at + 2 + wide], "big")
         at += head + size
         if at - len(stream) > _MUCH:
-            return None
+            return stream, False
         stream += bytes(max(0, at - len(stream)))
-    return stream
+    return stream, True
 
 
 def _same_beginning(name: str, heard: _Heard, seen: Story) -> None:
