@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from flowserve.accesslog import LineFormat
@@ -311,7 +312,10 @@ def _show_duration(value: float) -> str:
     for factor, unit in ((3600, "h"), (60, "m")):
         if value and value % factor == 0:
             return f"{value / factor:.0f}{unit}"
-    return f"{value * 1000:g}ms" if 0 < value < 1 else f"{value}".removesuffix(".0") + "s"
+    milliseconds = f"{value * 1000:g}"
+    if 0 < value < 1 and float(milliseconds) / 1000 == value:
+        return f"{milliseconds}ms"
+    return format(Decimal(repr(value)), "f").removesuffix(".0") + "s"  # all digits, and no exponent
 
 
 def url_path(*, prefix: bool = False) -> Kind:

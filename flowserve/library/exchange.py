@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from contextvars import Context as Variables
 from contextvars import copy_context
 
@@ -88,13 +89,15 @@ class Exchange(asyncio.Protocol):
     def _finish(self) -> None:
         if not self._response.done():
             self._pause()
-            self._response.set_result(self._parser.response)
+            with suppress(asyncio.InvalidStateError):  # a signal's handler may have cancelled it just now
+                self._response.set_result(self._parser.response)
 
     def _fail(self, error: Exception) -> None:
         if not self._response.done():
             self._pause()
-            self._response.set_exception(error)
-            self._response.exception()  # looked at: nobody need wait for it any more, after a KeyboardInterrupt
+            with suppress(asyncio.InvalidStateError):
+                self._response.set_exception(error)
+                self._response.exception()  # looked at: nobody need wait for it any more, after a KeyboardInterrupt
 
     def _pause(self) -> None:
         if not self.lost and not self._transport.is_closing():
