@@ -46,7 +46,10 @@ def _on_this_machine(config: Config, given: Mapping[str, Given]) -> Iterator[str
         yield "it runs as root: whoever breaks into the application owns the machine; take another user"
     for bind in _binds(config):
         if bind.path is not None and bind.mode & _EVERYBODY:
-            yield f"--bind: every user of this machine may connect to {bind}; write unix:{bind.path},mode=660"
+            option = "--bind" if config.bind else "--uds"
+            yield f"{option}: every user of this machine may connect to {bind}; write --bind unix:{bind.path},mode=660"
+    if config.metrics is not None and config.metrics.path is not None and config.metrics.mode & _EVERYBODY:
+        yield f"--metrics: every user of this machine can read them; write unix:{config.metrics.path},mode=660"
     if config.metrics is not None and _is_public(config.metrics):
         yield f"--metrics: whoever reaches {config.metrics} can read them; write e.g. --metrics 127.0.0.1:9000"
     if config.log_query == "full":

@@ -66,11 +66,12 @@ def value(of: Any) -> Value:
 
 
 class Held(asyncio.Transport):
-    """A transport to nowhere."""
+    """A transport to nowhere, which says that `buffered` bytes wait in it."""
 
-    def __init__(self) -> None:
-        super().__init__({"socket": None})
-        self.protocol: Any = None
+    def __init__(self, protocol: Any = None, buffered: int = 100_000) -> None:
+        super().__init__({"socket": None, "sockname": ("192.0.2.1", 80), "peername": ("192.0.2.2", 4711)})
+        self.protocol = protocol
+        self.buffered = buffered
 
     def can_write_eof(self) -> bool:
         return True
@@ -85,7 +86,7 @@ class Held(asyncio.Transport):
         self.protocol = protocol
 
     def get_write_buffer_size(self) -> int:
-        return 100_000
+        return self.buffered
 
     def nothing(self, *ignored: Any) -> None:
         """What all that is asked of it comes to."""

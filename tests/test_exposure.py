@@ -66,7 +66,8 @@ def test_defaults_on_an_address_that_others_reach(public):
         ({"metrics": "0.0.0.0:9000"}, "--metrics"),
         ({"log_query": "full"}, "--log-query"),
         ({"reload": True}, "--reload"),
-        ({"host": "127.0.0.1", "uds": "a.sock"}, "--bind"),
+        ({"host": "127.0.0.1", "uds": "a.sock"}, "--uds"),
+        ({"metrics": "unix:m"}, "--metrics"),
         ({"bind": ["unix:a"]}, "--bind"),
     ],
 )

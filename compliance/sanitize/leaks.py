@@ -14,6 +14,7 @@ import json
 import sys
 from collections.abc import Callable
 from contextvars import copy_context
+from pathlib import Path
 from typing import Any
 
 from flowserve import Config
@@ -29,6 +30,10 @@ from flowserve.websocket.deflate import DeflateParameters, DeflateSettings, PerM
 from flowserve.websocket.frames import FrameDecoder, encode_frame
 from flowserve.websocket.mask import Store, apply_mask, text_bytes
 
+sys.path.append(str(Path(__file__).parents[2] / "tests"))
+
+from misuse_values import Held
+
 WARM_UP = 300
 TURNS = 1024
 """As many as there are masks in a batch that is fetched: what is left of one is the same before and behind."""
@@ -42,35 +47,6 @@ UPGRADE = (
     b"Sec-WebSocket-Key: " + KEY + b"\r\n\r\n"
 )
 LARGE = 200_000
-
-
-class Held(asyncio.Transport):
-    """A transport to nowhere."""
-
-    def __init__(self, protocol: Any) -> None:
-        super().__init__({"sockname": ("192.0.2.1", 80), "peername": ("192.0.2.2", 4711)})
-        self.protocol = protocol
-
-    def can_write_eof(self) -> bool:
-        return True
-
-    def is_closing(self) -> bool:
-        return False
-
-    def get_protocol(self) -> Any:
-        return self.protocol
-
-    def set_protocol(self, protocol: Any) -> None:
-        self.protocol = protocol
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def nothing(self, *ignored: Any) -> None:
-        """What all that is asked of it comes to."""
-
-    write = writelines = write_eof = close = abort = pause_reading = resume_reading = nothing
-    set_write_buffer_limits = nothing
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -95,7 +71,7 @@ class Scenarios:
     async def serve(self, *data: bytes) -> None:
         """A connection that gets `data`, a turn of the event loop between, and is gone."""
         connection = H1Connection(self.context, None)
-        transport = Held(connection)
+        transport = Held(connection, 0)
         connection.connection_made(transport)
         for piece in data:
             transport.protocol.data_received(piece)
@@ -148,7 +124,7 @@ class Scenarios:
 
     async def sessions(self) -> None:
         connection = Connection(int(Role.CLIENT), 1 << 20, 16)
-        flow = Flow(Held(None), copy_context())
+        flow = Flow(Held(None, 0), copy_context())
         session = Session(connection, flow, self.context)
         session.send("text")
         session.data_received(b"\x81\x05hello\x89\x01x\x81\x03abc")

@@ -126,6 +126,12 @@ class RequestParser:
         self._chunks: ChunkedDecoder | None = None
         self._error: RequestError | None = None
 
+    @property
+    def in_head_request(self) -> bool:
+        """Whether the head that is coming, or was refused, is that of a HEAD: its answer has no content (RFC 9110
+        section 9.3.2)."""
+        return self._first.lstrip(b"\r\n").startswith(b"HEAD ")
+
     def close(self) -> None:
         """Break the cycles of references; nothing must be fed after that."""
         self._parser = None
@@ -289,7 +295,6 @@ class RequestParser:
         version = "1.1"
         if not self._first.startswith(b" HTTP/1.1\r\n", len(name) + 1 + len(self._target)):
             version = self._version()
-        self._first = b""
         if method == "CONNECT":
             self._refuse(501, "CONNECT is not supported")
         if b"#" in self._target:
@@ -297,6 +302,7 @@ class RequestParser:
         request = Request(method, self._origin_form(method), version, self._headers)
         request.keep_alive = self._parser.should_keep_alive()
         self._frame(request)
+        self._first = b""
         self._request = request
         self.started = False
 

@@ -241,7 +241,8 @@ class _Reception(asyncio.Protocol):
         if self.lost or self.transport.is_closing() or not error.status:
             self.transport.abort()
             return
-        encoder = ResponseEncoder(self._request or Head("GET", b"/", "1.1", []))
+        method = "HEAD" if self._parser.in_head_request else "GET"
+        encoder = ResponseEncoder(self._request or Head(method, b"/", "1.1", []))
         encoder.keep_alive = False
         status, fields, body = answer_of(error)
         encoder.start(status, fields)

@@ -322,7 +322,9 @@ class H1Connection:
 
     def _respond_and_close(self, error: RequestError, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         # Without an encoder no response is owed: what can't be understood may follow a HEAD that has its answer.
-        head_only = self._encoder is not None and self._request is not None and self._request.method == "HEAD"
+        head_only = self._parser.in_head_request
+        if self._encoder is not None and self._request is not None:
+            head_only = self._request.method == "HEAD"
         self._flow.write(encode_error(error, self._context.default_headers(), headers, head_only))
         self._receiving = True  # whatever the client still sends is not looked at
         self._close()

@@ -227,8 +227,7 @@ class Assembly(Output):
             return
         self._decode(store.part(store.ascii_size), done)  # type: ignore[union-attr]
         self._size = store.filled  # type: ignore[union-attr]
-        self._parts = BytesIO()
-        self._parts.write(store.part())  # type: ignore[union-attr]
+        self._parts = BytesIO(store.part())  # type: ignore[union-attr]  # no copy: it takes the very bytes
         self._parts.truncate(store.filled - len(self._tail))  # type: ignore[union-attr]
         self._parts.seek(0, SEEK_END)
         if done:

@@ -166,9 +166,9 @@ class PerMessageDeflate:
         self._window_bits = max(bits, MIN_BITS)  # there are compressors that promise 8 and use 9
         self._threshold = settings.threshold
         self._stream: Decompressor | None = None
-        # What the window holds, for `_restart`. With takeover it would cost each connection as much again as zlib's own
-        # window, in vain for nearly all: so it is kept within a message, and from the first final block on. Who ends
-        # messages in final blocks does so from the first one, for want of another way to flush.
+        # What the window holds, for `_begin_again`. With takeover it would cost each connection as much again as zlib's
+        # own window, in vain for nearly all: so it is kept within a message, and from the first final block on. Whoever
+        # ends messages in final blocks does so from the first one, for want of another way to flush.
         self._history: bytearray | None = None
         self._keep = False
         self._final_seen = False

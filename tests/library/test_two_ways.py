@@ -93,6 +93,7 @@ REFUSED = {
     "GET with a request behind it": GET + UPGRADE,
     "GET of HTTP/1.0": b"GET / HTTP/1.0\r\n\r\n",
     "HEAD without an upgrade": GET.replace(b"GET", b"HEAD"),
+    "HEAD with a Host that is none": b"HEAD / HTTP/1.1\r\nHost: a b\r\nConnection: close\r\n\r\n",
     "OPTIONS": GET.replace(b"GET /", b"OPTIONS *"),
     "POST without an upgrade": b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello",
     "POST whose body does not come": GET.replace(b"GET", b"POST")[:-2] + b"Content-Length: 500\r\n\r\nhello",

@@ -607,6 +607,31 @@ async def test_what_is_refused_behind_a_head_has_its_body(serve, connect, pipeli
     await client.closed()
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HEAD / HTTP/1.1\r\nHost: a b\r\n\r\n",
+        b"HEAD / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
+        b"HEAD / HTTP/1.1\r\nHost: a\r\nno field\r\n\r\n",
+        b"\r\nHEAD /#a HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"HEAD / HTTP/1.1\r\nHost: a\r\n",  # and no more: 408
+    ],
+)
+@pytest.mark.parametrize("before", [b"", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"])
+async def test_a_head_request_that_is_refused_for_its_own_head(serve, connect, before, head):
+    """RFC 9110 section 9.3.2: the answer has no content, whatever it is."""
+    client = await connect(await serve(hello, timeout_header=0.2, timeout_keep_alive=0.5))
+    if before:
+        await client.raw(before)
+        assert (await client.response()).status == 200
+    await client.raw(head)
+    answer = await client.rest()
+    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 408 "))
+    assert answer.endswith(b"\r\n\r\n")
+    assert answer.count(b"\r\n\r\n") == 1
+
+
 async def test_a_head_that_is_too_slow_behind_a_head(serve, connect):
     client = await connect(await serve(hello, timeout_header=0.2))
     await client.raw(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
