@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from flowserve import speed
+from flowserve import compiled
 
-speed.choose()
+compiled.choose()
 
-from flowserve.config import Config  # noqa: E402  (after the choice of speed)
+from flowserve.config import Config  # noqa: E402  (after the choice between compiled and pure)
 from flowserve.context import draining  # noqa: E402
 from flowserve.errors import (  # noqa: E402
     AlreadyClosed,

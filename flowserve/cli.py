@@ -228,11 +228,11 @@ def _config_file(ctx: click.Context, path: str | None) -> ConfigFile | None:
 
 def _version() -> str:
     from flowserve import __version__
-    from flowserve.speed import compiled, deflate
+    from flowserve.compiled import deflate_name, is_compiled
 
-    speed = "compiled" if compiled() else "pure Python"
+    speed = "compiled" if is_compiled() else "pure Python"
     python = f"{platform.python_implementation()} {platform.python_version()}"
-    libraries = f"{_installed('uvloop')}, {_installed('httptools')}, {deflate()}"
+    libraries = f"{_installed('uvloop')}, {_installed('httptools')}, {deflate_name()}"
     return f"flowserve {__version__} ({speed}), {python}, {libraries}"
 
 

@@ -20,10 +20,10 @@ from click.testing import CliRunner
 
 from flowserve import logs
 from flowserve.cli import main
+from flowserve.compiled import deflate_name
 from flowserve.config import OPTIONS, Config
 from flowserve.errors import ConfigError, FlowserveError, StartupFailed
 from flowserve.places import Bind
-from flowserve.speed import deflate
 
 APPS = """\
 async def app(scope, receive, send):
@@ -127,7 +127,7 @@ def test_help_keeps_to_the_terminals_width(tmp_path, columns, widest):
 
 def test_version(tmp_path):
     from flowserve import __version__
-    from flowserve.speed import compiled
+    from flowserve.compiled import is_compiled
 
     run = flowserve(tmp_path, "--version")
     assert (run.returncode, run.stderr) == (0, "")
@@ -136,9 +136,9 @@ def test_version(tmp_path):
     except metadata.PackageNotFoundError:
         loop = "no uvloop"
     assert run.stdout == (
-        f"flowserve {__version__} ({'compiled' if compiled() else 'pure Python'}), "
+        f"flowserve {__version__} ({'compiled' if is_compiled() else 'pure Python'}), "
         f"{platform.python_implementation()} {platform.python_version()}, {loop}, "
-        f"httptools {metadata.version('httptools')}, {deflate()}\n"
+        f"httptools {metadata.version('httptools')}, {deflate_name()}\n"
     )
 
 
@@ -155,7 +155,9 @@ def test_version_without_uvloop(monkeypatch):
         return "1.0"
 
     monkeypatch.setattr("flowserve.cli.metadata.version", version)
-    assert CliRunner().invoke(main, ["--version"]).output.endswith(", no uvloop, httptools 1.0, " + deflate() + "\n")
+    assert (
+        CliRunner().invoke(main, ["--version"]).output.endswith(", no uvloop, httptools 1.0, " + deflate_name() + "\n")
+    )
 
 
 # Wrong usage: exit status 2

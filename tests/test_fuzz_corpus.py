@@ -22,13 +22,13 @@ from compliance.fuzz.minimize import added  # noqa: E402
 from compliance.fuzz.pieces import cut, same_in_pieces  # noqa: E402
 from compliance.fuzz.slices import Slice  # noqa: E402
 from compliance.fuzz.speeds import Other, outcome  # noqa: E402
-from flowserve.speed import compiled  # noqa: E402
+from flowserve.compiled import is_compiled  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def other() -> Iterator[Other]:
     """A process at the speed that this one does not have; where nothing is compiled, both are plain."""
-    process = Other(variables(None, pure=compiled()))
+    process = Other(variables(None, pure=is_compiled()))
     yield process
     process.close()
 

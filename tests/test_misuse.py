@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from misuse import JOURNAL_SIZE
 
-from flowserve.speed import HOT, compiled
+from flowserve.compiled import hot_modules, is_compiled
 
 PROGRAM = Path(__file__).with_name("misuse.py")
 STILL = 30.0
@@ -64,10 +64,10 @@ def faults(journal: Path, modules: Iterable[str]) -> list[str]:
     return found
 
 
-@pytest.mark.skipif(not compiled(), reason="plain Python can't be made to crash like that")
+@pytest.mark.skipif(not is_compiled(), reason="plain Python can't be made to crash like that")
 @pytest.mark.parametrize("part", range(PARTS))
 def test_misuse_ends_in_exceptions(part: int, tmp_path: Path) -> None:
-    assert faults(tmp_path / "journal", HOT[part::PARTS]) == []
+    assert faults(tmp_path / "journal", hot_modules()[part::PARTS]) == []
 
 
 def test_a_fault_would_be_found(tmp_path: Path) -> None:

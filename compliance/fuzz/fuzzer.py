@@ -34,8 +34,8 @@ def choose_instrumented() -> None:
     package = importlib.util.find_spec("flowserve")
     assert package is not None
     assert package.submodule_search_locations
-    path = Path(package.submodule_search_locations[0]) / "speed.py"
-    spec = importlib.util.spec_from_file_location("speed_of_flowserve", path)
+    path = Path(package.submodule_search_locations[0]) / "compiled.py"
+    spec = importlib.util.spec_from_file_location("flowserve_compiled", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

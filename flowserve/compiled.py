@@ -11,42 +11,10 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import SOURCE_SUFFIXES, FileFinder, ModuleSpec, SourceFileLoader
+from pathlib import Path
 from types import ModuleType
 
-HOT = (
-    "flowserve.timers",
-    "flowserve.application",
-    "flowserve.context",
-    "flowserve.websocket.mask",
-    "flowserve.websocket.budget",
-    "flowserve.websocket.frames",
-    "flowserve.websocket.output",
-    "flowserve.websocket.assembly",
-    "flowserve.websocket.connection",
-    "flowserve.websocket.handshake",
-    "flowserve.flow",
-    "flowserve.outbox",
-    "flowserve.timeslice",
-    "flowserve.waiters",
-    "flowserve.writer",
-    "flowserve.patience",
-    "flowserve.receiving",
-    "flowserve.sending",
-    "flowserve.session",
-    "flowserve.metered",
-    "flowserve.http.messages",
-    "flowserve.http.chunked",
-    "flowserve.http.h1",
-    "flowserve.http.responses",
-    "flowserve.asgi.scope",
-    "flowserve.asgi.http",
-    "flowserve.asgi.websocket",
-    "flowserve.library.about",
-    "flowserve.library.websocket",
-    "flowserve.server.upgrade",
-    "flowserve.server.h1",
-)
-"""What pyproject.toml has compiled: a message's way, and a request's."""
+_PACKAGE = Path(__file__).parent
 
 
 class _SourceFinder(MetaPathFinder):
@@ -66,12 +34,19 @@ def choose() -> None:
         sys.meta_path.insert(0, _SourceFinder())
 
 
-def compiled() -> bool:
+def hot_modules() -> list[str]:
+    """Return the names of the modules that are compiled where that is possible: a message's way, and a request's. Each
+    has a .pxd beside it."""
+    paths = [path.relative_to(_PACKAGE.parent) for path in _PACKAGE.rglob("*.pxd")]
+    return sorted(".".join(path.with_suffix("").parts) for path in paths)
+
+
+def is_compiled() -> bool:
     """Return whether all the hot modules run compiled."""
-    return not any((import_module(name).__file__ or "").endswith(".py") for name in HOT)
+    return not any((import_module(name).__file__ or "").endswith(".py") for name in hot_modules())
 
 
-def deflate() -> str:
+def deflate_name() -> str:
     """Return name and version of the DEFLATE that compresses messages. Raises ConfigError."""
     from flowserve.websocket.backends import backend
 
