@@ -1,6 +1,6 @@
 cimport cython
 
-from flowserve.timers cimport Timers
+from flowserve.transport.timers cimport Timers
 
 cdef class Context:
     cdef readonly object app, config, loop, outbox, draining, variables

@@ -19,8 +19,8 @@ from flowserve.application import App, Call, Invocation
 from flowserve.config import Config
 from flowserve.logs import logger
 from flowserve.redaction import shown_target
-from flowserve.timers import Timers
 from flowserve.timeslice import TimeSlice
+from flowserve.transport.timers import Timers
 
 DRAINING = "flowserve.draining"
 """The extension in the scopes that announces `draining()`."""

@@ -14,7 +14,7 @@ from flowserve.websocket.connection import Connection
 if TYPE_CHECKING:
     from flowserve.context import Context
     from flowserve.metrics import Metrics, Snapshot
-    from flowserve.stream import Stream
+    from flowserve.transport.interfaces import Stream
     from flowserve.websocket.assembly import LateText
     from flowserve.websocket.deflate import PerMessageDeflate
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from flowserve.config import Config
-    from flowserve.stream import Stream
+    from flowserve.transport.interfaces import Stream
     from flowserve.writer import Writer
 
 _GRACE = 0.1  # seconds

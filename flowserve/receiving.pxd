@@ -1,6 +1,6 @@
 cimport cython
 
-from flowserve.waiters cimport joined, wake
+from flowserve.transport.waiters cimport joined, wake
 from flowserve.writer cimport Writer
 from flowserve.websocket.connection cimport Connection
 

@@ -8,13 +8,13 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
-from flowserve.waiters import joined, wake
+from flowserve.transport.waiters import joined, wake
 from flowserve.websocket.connection import Connection
 from flowserve.writer import Writer
 
 if TYPE_CHECKING:
     from flowserve.context import Household
-    from flowserve.stream import Stream
+    from flowserve.transport.interfaces import Stream
 
 
 class Receiver(Writer):

@@ -18,7 +18,7 @@ from flowserve.websocket.constants import State
 
 if TYPE_CHECKING:
     from flowserve.context import Household
-    from flowserve.stream import Stream
+    from flowserve.transport.interfaces import Stream
 
 _OPEN = int(State.OPEN)
 

@@ -19,7 +19,7 @@ from flowserve.websocket.constants import CloseCode, State
 
 if TYPE_CHECKING:
     from flowserve.context import Household
-    from flowserve.stream import Monitor, Stream
+    from flowserve.transport.interfaces import Monitor, Stream
 
 _OPEN = int(State.OPEN)
 

@@ -1,6 +1,6 @@
 cimport cython
 
-from flowserve.outbox cimport Outbox, Outgoing
+from flowserve.transport.flush_queue cimport Outbox, Outgoing
 from flowserve.websocket.connection cimport Connection
 
 cdef int _CLOSED

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flowserve.outbox import Outbox, Outgoing
+from flowserve.transport.flush_queue import Outbox, Outgoing
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import State
 
 if TYPE_CHECKING:
-    from flowserve.stream import Stream
+    from flowserve.transport.interfaces import Stream
 
 _CLOSED = int(State.CLOSED)
 

@@ -15,7 +15,6 @@ from flowserve.application import Invocation
 from flowserve.asgi.http import HTTPCycle
 from flowserve.asgi.websocket import WebSocketCycle
 from flowserve.context import Context
-from flowserve.flow import Flow
 from flowserve.http.h1 import RequestParser
 from flowserve.http.messages import Request
 from flowserve.http.responses import ResponseEncoder
@@ -23,15 +22,16 @@ from flowserve.library.about import About
 from flowserve.library.websocket import WebSocket
 from flowserve.metered import MeteredConnection, MeteredSession
 from flowserve.metrics import Metrics
-from flowserve.outbox import Outbox
 from flowserve.patience import Backlog, Liveness
 from flowserve.receiving import Receiver
 from flowserve.sending import Sender
 from flowserve.server.h1 import H1Connection
 from flowserve.server.upgrade import Upgrade
 from flowserve.session import Session
-from flowserve.stream import Peer
-from flowserve.timers import Timers
+from flowserve.transport.flush_queue import Outbox
+from flowserve.transport.interfaces import Peer
+from flowserve.transport.stream import Flow
+from flowserve.transport.timers import Timers
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role
 from flowserve.websocket.deflate import DeflateParameters, DeflateSettings, PerMessageDeflate

@@ -15,8 +15,8 @@ import pytest
 import trustme
 from helpers import until, within
 
-from flowserve import flow as flow_module
-from flowserve.flow import Flow
+from flowserve.transport import stream as flow_module
+from flowserve.transport.stream import Flow
 
 
 class Transport:

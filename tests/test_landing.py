@@ -12,7 +12,7 @@ from helpers import BINARY, PING, PONG, TEXT, Client, Frame, frame, until, withi
 
 from flowserve import connect, serve
 from flowserve.errors import ConnectionClosedError
-from flowserve.landing import Landing
+from flowserve.transport.direct_read import Landing
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role
 

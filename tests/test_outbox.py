@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from flowserve.outbox import Outbox, Outgoing
+from flowserve.transport.flush_queue import Outbox, Outgoing
 
 
 class Loop:

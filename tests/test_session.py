@@ -14,8 +14,8 @@ from helpers import close_payload, frame
 from flowserve import Config
 from flowserve.context import Context
 from flowserve.errors import ClientDisconnected
-from flowserve.outbox import Outbox
 from flowserve.session import Session
+from flowserve.transport.flush_queue import Outbox
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role, State
 from flowserve.websocket.deflate import DeflateParameters, DeflateSettings, PerMessageDeflate

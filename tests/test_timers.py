@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flowserve.timers import Timers
+from flowserve.transport.timers import Timers
 
 START = 1000.0
 TICK = 0.05

@@ -22,8 +22,8 @@ from ends import open_ends
 from helpers import Client, until, within
 
 from flowserve.errors import ConnectionClosed, HandshakeError
-from flowserve.flow import Flow, extra_info
 from flowserve.library.connect import connect
+from flowserve.transport.stream import Flow, extra_info
 
 KINDS = ("tcp", "unix", "tls")
 FULL = bytes(300_000)

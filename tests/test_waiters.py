@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from flowserve.waiters import joined, wake
+from flowserve.transport.waiters import joined, wake
 
 
 async def test_all_who_wait_are_woken() -> None:

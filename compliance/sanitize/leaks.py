@@ -20,10 +20,10 @@ from typing import Any
 from flowserve import Config
 from flowserve.context import Context
 from flowserve.errors import FlowserveError
-from flowserve.flow import Flow
-from flowserve.outbox import Outbox
 from flowserve.server.h1 import H1Connection
 from flowserve.session import Session
+from flowserve.transport.flush_queue import Outbox
+from flowserve.transport.stream import Flow
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role
 from flowserve.websocket.deflate import DeflateParameters, DeflateSettings, PerMessageDeflate

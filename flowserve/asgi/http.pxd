@@ -3,8 +3,8 @@ cimport cython
 from flowserve.asgi.scope cimport http_scope
 from flowserve.context cimport Context
 from flowserve.http.messages cimport Request, as_bytes
-from flowserve.outbox cimport Outgoing
-from flowserve.waiters cimport joined, wake
+from flowserve.transport.flush_queue cimport Outgoing
+from flowserve.transport.waiters cimport joined, wake
 
 cdef int _HEAD_TURNS
 cdef Py_ssize_t _BODY_MARK

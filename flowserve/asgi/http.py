@@ -14,9 +14,9 @@ from flowserve.asgi.scope import http_scope
 from flowserve.context import Context
 from flowserve.errors import ASGIMisuse, ClientDisconnected
 from flowserve.http.messages import Request, as_bytes
-from flowserve.outbox import Outgoing
-from flowserve.stream import ResponseStream
-from flowserve.waiters import joined, wake
+from flowserve.transport.flush_queue import Outgoing
+from flowserve.transport.interfaces import ResponseStream
+from flowserve.transport.waiters import joined, wake
 
 _BODY_MARK = 65536
 """Bytes of body that may wait for the application before reading stops."""

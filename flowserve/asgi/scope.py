@@ -8,7 +8,7 @@ from typing import Any
 from flowserve.compact import key_sharing
 from flowserve.context import DRAINING, Context
 from flowserve.http.messages import Request
-from flowserve.stream import Peer
+from flowserve.transport.interfaces import Peer
 
 _ASGI = key_sharing({"version": "3.0", "spec_version": "2.5"}, settled=True)
 """Each scope gets a copy: applications write into scopes."""

@@ -4,7 +4,7 @@ from flowserve.asgi.scope cimport websocket_scope
 from flowserve.context cimport Context
 from flowserve.http.messages cimport as_bytes
 from flowserve.session cimport Session
-from flowserve.waiters cimport joined, wake
+from flowserve.transport.waiters cimport joined, wake
 
 cdef int _OPEN, _CONNECTING, _ACCEPTED, _DENYING, _DONE
 cdef dict _TEXT, _BYTES

@@ -18,8 +18,8 @@ from flowserve.asgi.scope import websocket_scope
 from flowserve.errors import LATE_ANSWER, ASGIMisuse, ClientDisconnected
 from flowserve.http.messages import as_bytes
 from flowserve.session import Session
-from flowserve.stream import Peer
-from flowserve.waiters import joined, wake
+from flowserve.transport.interfaces import Peer
+from flowserve.transport.waiters import joined, wake
 from flowserve.websocket.constants import State, is_sendable
 
 if TYPE_CHECKING:

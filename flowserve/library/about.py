@@ -6,17 +6,17 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any, cast
 
-from flowserve.flow import extra_info
 from flowserve.library.endings import end_of
 from flowserve.library.heads import Request, Response, unpack_request, unpack_response
 from flowserve.logs import logger
 from flowserve.session import Session
+from flowserve.transport.stream import extra_info
 from flowserve.websocket.constants import State
 
 if TYPE_CHECKING:
     import asyncio
 
-    from flowserve.flow import Flow
+    from flowserve.transport.stream import Flow
 
 _OPEN = int(State.OPEN)
 

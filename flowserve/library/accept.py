@@ -16,7 +16,6 @@ from typing import Any, cast
 from flowserve.compression import deflate_settings
 from flowserve.config import Config
 from flowserve.errors import LATE_ANSWER, LATE_REQUEST, ConfigError, HandshakeError, RequestError
-from flowserve.flow import Flow, extra_info
 from flowserve.http.h1 import RequestParser
 from flowserve.http.headers import Headers
 from flowserve.http.messages import Request as Head
@@ -29,6 +28,7 @@ from flowserve.library.home import Home, read_options
 from flowserve.library.terms import Origins, ProcessRequest, ProcessResponse, SelectSubprotocol, Terms, answer_of
 from flowserve.library.websocket import WebSocket
 from flowserve.session import Session
+from flowserve.transport.stream import Flow, extra_info
 from flowserve.websocket import negotiation
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role

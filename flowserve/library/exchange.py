@@ -9,8 +9,8 @@ from contextvars import copy_context
 
 from flowserve.config import Config
 from flowserve.errors import HandshakeError
-from flowserve.flow import Flow
 from flowserve.http.response import Response, ResponseParser
+from flowserve.transport.stream import Flow
 
 _BODY_PATIENCE = 1.0
 """Seconds that the body of a refusal may take behind its head: it only explains it."""

@@ -12,9 +12,9 @@ from typing import Any
 from flowserve.config import COMPRESSION, OPTIONS, WEBSOCKET, Config
 from flowserve.errors import ConfigError
 from flowserve.options import Option
-from flowserve.outbox import Outbox
-from flowserve.timers import Timers
 from flowserve.timeslice import TimeSlice
+from flowserve.transport.flush_queue import Outbox
+from flowserve.transport.timers import Timers
 
 _UNLIMITED = {"max_size": 1 << 62, "max_queue": 1 << 30, "close_timeout": 1e9}
 """What stands for None in the options that the websockets library lets be without a limit."""

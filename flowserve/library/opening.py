@@ -9,7 +9,6 @@ from typing import cast
 
 from flowserve.compression import deflate_settings
 from flowserve.errors import HandshakeError
-from flowserve.flow import Flow
 from flowserve.http.response import Response, encode_request
 from flowserve.library.exchange import Exchange
 from flowserve.library.heads import pack
@@ -17,6 +16,7 @@ from flowserve.library.home import Home
 from flowserve.library.uri import URI
 from flowserve.library.websocket import WebSocket
 from flowserve.session import Session
+from flowserve.transport.stream import Flow
 from flowserve.websocket import negotiation
 from flowserve.websocket.client_handshake import check_response, new_key, request_fields
 from flowserve.websocket.connection import Connection

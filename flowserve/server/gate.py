@@ -13,11 +13,11 @@ from typing import NamedTuple, Protocol, cast
 
 from flowserve.context import Context
 from flowserve.errors import HandshakeError, RequestError
-from flowserve.flow import Flow
 from flowserve.http.forwarded import Trusted, address_of, seen_by_proxies
 from flowserve.http.messages import Headers, Request
 from flowserve.logs import logger
-from flowserve.stream import Peer
+from flowserve.transport.interfaces import Peer
+from flowserve.transport.stream import Flow
 
 _RETRY_AFTER = b"10"
 """Seconds after which a client may try again, when there are too many WebSockets."""

@@ -2,7 +2,7 @@ cimport cython
 
 from flowserve.asgi.http cimport HTTPCycle
 from flowserve.context cimport Context
-from flowserve.flow cimport Flow
+from flowserve.transport.stream cimport Flow
 from flowserve.http.h1 cimport RequestParser
 from flowserve.http.messages cimport Request
 from flowserve.http.responses cimport ResponseEncoder

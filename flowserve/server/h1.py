@@ -10,7 +10,6 @@ from flowserve.asgi.http import HTTPCycle
 from flowserve.asgi.websocket import WebSocketCycle
 from flowserve.context import Context
 from flowserve.errors import LATE_REQUEST, ForeignProtocol, HandshakeError, RequestError
-from flowserve.flow import Flow
 from flowserve.http.h1 import RequestParser
 from flowserve.http.messages import Request
 from flowserve.http.responses import ResponseEncoder, encode_error, status_line
@@ -19,7 +18,8 @@ from flowserve.server.peers import peer_of
 from flowserve.server.tls import PLAIN_HTTP, handshake_failure
 from flowserve.server.upgrade import Upgrade
 from flowserve.session import Session
-from flowserve.stream import Peer
+from flowserve.transport.interfaces import Peer
+from flowserve.transport.stream import Flow
 from flowserve.websocket.deflate import DeflateSettings
 
 _PENDING_MARK = 65536

@@ -6,10 +6,10 @@ import asyncio
 import functools
 from typing import Any
 
-from flowserve.flow import extra_info
 from flowserve.server.listen import unix_name
 from flowserve.server.tls import tls_info
-from flowserve.stream import Peer
+from flowserve.transport.interfaces import Peer
+from flowserve.transport.stream import extra_info
 
 
 def peer_of(transport: asyncio.BaseTransport) -> Peer:

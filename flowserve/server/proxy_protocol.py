@@ -21,7 +21,7 @@ from flowserve.server.gate import Gate
 from flowserve.server.h1 import LAST_CALL, H1Connection
 from flowserve.server.peers import peer_of
 from flowserve.server.tls import tls_timeouts
-from flowserve.stream import Peer
+from flowserve.transport.interfaces import Peer
 
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 _LONGEST_LINE = 107

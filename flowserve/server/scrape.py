@@ -12,9 +12,9 @@ from flowserve.config import Config
 from flowserve.context import Context
 from flowserve.errors import ConfigError
 from flowserve.logs import logger
-from flowserve.outbox import Outbox
 from flowserve.server.accept import Acceptor
 from flowserve.server.listen import Listeners
+from flowserve.transport.flush_queue import Outbox
 
 PATH = "/metrics"
 

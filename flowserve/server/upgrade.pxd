@@ -1,5 +1,5 @@
 from flowserve.context cimport Context
-from flowserve.flow cimport Flow
+from flowserve.transport.stream cimport Flow
 from flowserve.http.messages cimport Request
 from flowserve.http.responses cimport encode_switching
 

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 from flowserve.context import Context
 from flowserve.errors import ASGIMisuse
-from flowserve.flow import Flow
 from flowserve.http.messages import Request
 from flowserve.http.responses import encode_switching
 from flowserve.metered import MeteredConnection, MeteredSession
 from flowserve.session import Session
-from flowserve.stream import Peer
+from flowserve.transport.interfaces import Peer
+from flowserve.transport.stream import Flow
 from flowserve.websocket import negotiation
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role

@@ -25,7 +25,6 @@ from flowserve.loader import load
 from flowserve.logs import logger
 from flowserve.loops import first_of, handling, uncancelled
 from flowserve.metrics import WORKER_MEMORY, Metrics
-from flowserve.outbox import Outbox
 from flowserve.server import scrape
 from flowserve.server.accept import Acceptor
 from flowserve.server.garbage import settle
@@ -36,6 +35,7 @@ from flowserve.server.quiesce import refuse_newcomers
 from flowserve.server.shutdown import Shutdown, longest
 from flowserve.server.tls import Certificates
 from flowserve.server.wear import Wear, memory
+from flowserve.transport.flush_queue import Outbox
 
 _SETTLE = 0.05
 """Seconds for connections whose TCP handshake is under way."""

@@ -12,7 +12,7 @@ from flowserve import Config
 from flowserve.asgi.scope import http_scope, websocket_scope
 from flowserve.context import Context
 from flowserve.http.messages import Request
-from flowserve.stream import Peer
+from flowserve.transport.interfaces import Peer
 
 PEER = Peer(("192.0.2.1", 50000), ("192.0.2.2", 8000), False)
 

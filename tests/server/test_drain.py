@@ -17,9 +17,9 @@ from helpers import PATIENCE, UPGRADE, Client, echo, until, within
 import flowserve
 from flowserve import Config
 from flowserve.context import Context
-from flowserve.outbox import Outbox
 from flowserve.server.drain import drain
 from flowserve.session import Session
+from flowserve.transport.flush_queue import Outbox
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role
 

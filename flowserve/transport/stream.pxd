@@ -1,6 +1,6 @@
 cimport cython
 
-from flowserve.waiters cimport joined, wake
+from flowserve.transport.waiters cimport joined, wake
 
 cdef class Flow:
     cdef readonly object transport

@@ -11,11 +11,11 @@ from socket import SO_ERROR, SOL_SOCKET
 from struct import unpack
 from typing import TYPE_CHECKING, Any
 
-from flowserve.landing import Landing
-from flowserve.waiters import joined, wake
+from flowserve.transport.direct_read import Landing
+from flowserve.transport.waiters import joined, wake
 
 if TYPE_CHECKING:
-    from flowserve.stream import Target
+    from flowserve.transport.interfaces import Target
 
 try:
     from fcntl import ioctl

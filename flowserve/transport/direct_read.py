@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flowserve.stream import Target
+    from flowserve.transport.interfaces import Target
 
 _ASIDE = 65536  # bytes that are read at once when there is nowhere for them to stay
 _MOST = 262144  # bytes that are read at once: others want their turn, and reading may have to pause
