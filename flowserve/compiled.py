@@ -48,6 +48,6 @@ def is_compiled() -> bool:
 
 def deflate_name() -> str:
     """Return name and version of the DEFLATE that compresses messages. Raises ConfigError."""
-    from flowserve.websocket.backends import backend
+    from flowserve.websocket.deflate_backends import backend
 
     return str(backend())

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from flowserve.config import Config
-from flowserve.websocket.backends import backend
 from flowserve.websocket.constants import Role
 from flowserve.websocket.deflate import DeflateSettings
+from flowserve.websocket.deflate_backends import backend
 
 
 def deflate_settings(config: Config, role: Role) -> DeflateSettings | None:

@@ -15,9 +15,9 @@ from flowserve.application import Invocation
 from flowserve.asgi.http import HTTPCycle
 from flowserve.asgi.websocket import WebSocketCycle
 from flowserve.context import Context
-from flowserve.http.h1 import RequestParser
 from flowserve.http.messages import Request
-from flowserve.http.responses import ResponseEncoder
+from flowserve.http.request_parser import RequestParser
+from flowserve.http.response_encoder import ResponseEncoder
 from flowserve.library.about import About
 from flowserve.library.websocket import WebSocket
 from flowserve.metered import MeteredConnection, MeteredSession
@@ -36,8 +36,8 @@ from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role
 from flowserve.websocket.deflate import DeflateParameters, DeflateSettings, PerMessageDeflate
 from flowserve.websocket.frames import FrameDecoder
-from flowserve.websocket.mask import Store
 from flowserve.websocket.output import Output
+from flowserve.websocket.payload import Store
 from flowserve.writer import Writer
 
 PEER = Peer(("192.0.2.1", 4711), ("192.0.2.2", 80), False)

@@ -17,7 +17,7 @@ from helpers import echo, within
 from terminal import ENVIRONMENT, Terminal, flowserve
 
 from flowserve.cli import main
-from flowserve.websocket.handshake import accept_key
+from flowserve.websocket.server_handshake import accept_key
 
 
 async def polite(scope, receive, send):

@@ -28,7 +28,7 @@ from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role
 from flowserve.websocket.deflate import DeflateParameters, DeflateSettings, PerMessageDeflate
 from flowserve.websocket.frames import FrameDecoder, encode_frame
-from flowserve.websocket.mask import Store, apply_mask, text_bytes
+from flowserve.websocket.payload import Store, apply_mask, text_bytes
 
 sys.path.append(str(Path(__file__).parents[2] / "tests"))
 

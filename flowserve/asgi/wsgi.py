@@ -24,7 +24,7 @@ from flowserve.asgi.request_body import Incoming
 from flowserve.asgi.threads import ThreadPool
 from flowserve.errors import ClientDisconnected
 from flowserve.http.messages import as_bytes
-from flowserve.http.responses import checked_fields
+from flowserve.http.response_encoder import checked_fields
 from flowserve.logs import logger
 
 _WRITE_MARK = 65536

@@ -16,10 +16,10 @@ from typing import Any, cast
 from flowserve.compression import deflate_settings
 from flowserve.config import Config
 from flowserve.errors import LATE_ANSWER, LATE_REQUEST, ConfigError, HandshakeError, RequestError
-from flowserve.http.h1 import RequestParser
 from flowserve.http.headers import Headers
 from flowserve.http.messages import Request as Head
-from flowserve.http.responses import ResponseEncoder, encode_switching
+from flowserve.http.request_parser import RequestParser
+from flowserve.http.response_encoder import ResponseEncoder, encode_switching
 from flowserve.library.deadline import Deadline
 from flowserve.library.extras import Extras
 from flowserve.library.handshake import Handshake
@@ -32,7 +32,7 @@ from flowserve.transport.stream import Flow, extra_info
 from flowserve.websocket import negotiation
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role
-from flowserve.websocket.handshake import check_request, response_fields
+from flowserve.websocket.server_handshake import check_request, response_fields
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Field = tuple[str, str] | tuple[bytes, bytes]

@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from flowserve.errors import ASGIMisuse, ConfigError
+from flowserve.http.client import encode_request
 from flowserve.http.headers import Headers
-from flowserve.http.response import encode_request
 from flowserve.library.dialing import Route, Trust
 from flowserve.library.opening import Wish
 from flowserve.library.payload import plain_str

@@ -9,7 +9,7 @@ from contextvars import copy_context
 
 from flowserve.config import Config
 from flowserve.errors import HandshakeError
-from flowserve.http.response import Response, ResponseParser
+from flowserve.http.client import Response, ResponseParser
 from flowserve.transport.stream import Flow
 
 _BODY_PATIENCE = 1.0

@@ -9,7 +9,7 @@ from typing import cast
 
 from flowserve.compression import deflate_settings
 from flowserve.errors import HandshakeError
-from flowserve.http.response import Response, encode_request
+from flowserve.http.client import Response, encode_request
 from flowserve.library.exchange import Exchange
 from flowserve.library.heads import pack
 from flowserve.library.home import Home

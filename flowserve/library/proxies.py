@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from flowserve.config import Config
 from flowserve.errors import HandshakeError, InvalidProxy, ProxyError
-from flowserve.http.response import encode_request
+from flowserve.http.client import encode_request
 from flowserve.library.exchange import Exchange
 from flowserve.library.uri import ascii_host, basic_authorization, in_brackets, split
 from flowserve.redaction import shown_uri

@@ -13,7 +13,7 @@ from flowserve.http.headers import Headers
 from flowserve.library.handshake import Handshake
 from flowserve.library.heads import Request, Response
 from flowserve.library.payload import plain_bytes, plain_str
-from flowserve.websocket.handshake import response_fields
+from flowserve.websocket.server_handshake import response_fields
 
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 

@@ -3,9 +3,9 @@ cimport cython
 from flowserve.asgi.http cimport HTTPCycle
 from flowserve.context cimport Context
 from flowserve.transport.stream cimport Flow
-from flowserve.http.h1 cimport RequestParser
+from flowserve.http.request_parser cimport RequestParser
 from flowserve.http.messages cimport Request
-from flowserve.http.responses cimport ResponseEncoder
+from flowserve.http.response_encoder cimport ResponseEncoder
 from flowserve.server.upgrade cimport Upgrade
 
 cdef Py_ssize_t _LEAST_BODY, _PENDING_MARK, _WRITE_COST, _WRITE_MARK

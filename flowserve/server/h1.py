@@ -10,9 +10,9 @@ from flowserve.asgi.http import HTTPCycle
 from flowserve.asgi.websocket import WebSocketCycle
 from flowserve.context import Context
 from flowserve.errors import LATE_REQUEST, ForeignProtocol, HandshakeError, RequestError
-from flowserve.http.h1 import RequestParser
 from flowserve.http.messages import Request
-from flowserve.http.responses import ResponseEncoder, encode_error, status_line
+from flowserve.http.request_parser import RequestParser
+from flowserve.http.response_encoder import ResponseEncoder, encode_error, status_line
 from flowserve.logs import access_http, logger
 from flowserve.server.peers import peer_of
 from flowserve.server.tls import PLAIN_HTTP, handshake_failure

@@ -1,7 +1,7 @@
 from flowserve.context cimport Context
 from flowserve.transport.stream cimport Flow
 from flowserve.http.messages cimport Request
-from flowserve.http.responses cimport encode_switching
+from flowserve.http.response_encoder cimport encode_switching
 
 cdef int _SERVER
 

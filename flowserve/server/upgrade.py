@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from flowserve.context import Context
 from flowserve.errors import ASGIMisuse
 from flowserve.http.messages import Request
-from flowserve.http.responses import encode_switching
+from flowserve.http.response_encoder import encode_switching
 from flowserve.metered import MeteredConnection, MeteredSession
 from flowserve.session import Session
 from flowserve.transport.interfaces import Peer
@@ -18,7 +18,7 @@ from flowserve.websocket import negotiation
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role
 from flowserve.websocket.deflate import DeflateSettings
-from flowserve.websocket.handshake import check_request, is_token, response_fields
+from flowserve.websocket.server_handshake import check_request, is_token, response_fields
 
 _SERVER = int(Role.SERVER)
 

@@ -2,7 +2,7 @@ cimport cython
 
 from flowserve.websocket.budget cimport Budget
 from flowserve.websocket.frames cimport FrameDecoder
-from flowserve.websocket.mask cimport Store
+from flowserve.websocket.payload cimport Store
 from flowserve.websocket.output cimport Output
 
 cdef int _CONTINUATION, _TEXT, _BINARY

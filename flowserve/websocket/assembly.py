@@ -13,8 +13,8 @@ from flowserve.websocket.budget import Budget
 from flowserve.websocket.constants import Opcode
 from flowserve.websocket.deflate import INFLATE_MARK
 from flowserve.websocket.frames import FrameDecoder
-from flowserve.websocket.mask import Store
 from flowserve.websocket.output import Output
+from flowserve.websocket.payload import Store
 
 if TYPE_CHECKING:
     from flowserve.websocket.deflate import PerMessageDeflate

@@ -7,7 +7,7 @@ from binascii import b2a_base64
 from collections.abc import Iterable, Sequence
 
 from flowserve.errors import HandshakeError
-from flowserve.websocket.handshake import accept_key
+from flowserve.websocket.server_handshake import accept_key
 
 
 def request_fields(

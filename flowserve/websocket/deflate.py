@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from flowserve.errors import PayloadTooBig, ProtocolError
-from flowserve.websocket.backends import Backend, Compressor, Data, Decompressor, backend
 from flowserve.websocket.constants import Role
+from flowserve.websocket.deflate_backends import Backend, Compressor, Data, Decompressor, backend
 
 MIN_BITS = 9
 """Of what zlib can do: it refuses a window of 8 bits for raw deflate."""

@@ -1,6 +1,6 @@
 cimport cython
 
-from flowserve.websocket.mask cimport Store, apply_mask, join
+from flowserve.websocket.payload cimport Store, apply_mask, join
 
 cdef int _CONTINUATION, _BINARY, _CLOSE, _PONG, _SERVER, _MAX_CONTROL_PAYLOAD
 cdef list _SHORT_HEADERS

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from flowserve.errors import ProtocolError
 from flowserve.websocket.constants import MAX_CONTROL_PAYLOAD, Opcode, Role
-from flowserve.websocket.mask import Store, apply_mask, join
+from flowserve.websocket.payload import Store, apply_mask, join
 
 _CONTINUATION = int(Opcode.CONTINUATION)
 _BINARY = int(Opcode.BINARY)

@@ -1,7 +1,7 @@
 cimport cython
 
 from flowserve.websocket.frames cimport encode_frame, encode_header
-from flowserve.websocket.mask cimport new_mask, text_bytes
+from flowserve.websocket.payload cimport new_mask, text_bytes
 
 cdef int _CONTINUATION, _TEXT, _BINARY, _PING, _PONG, _CLIENT
 cdef Py_ssize_t _PONG_MARK, _COPY_MARK, _MAX_HEADER

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from flowserve.websocket.constants import Opcode, Role
 from flowserve.websocket.frames import encode_frame, encode_header
-from flowserve.websocket.mask import new_mask, text_bytes
+from flowserve.websocket.payload import new_mask, text_bytes
 
 if TYPE_CHECKING:
     from flowserve.websocket.deflate import PerMessageDeflate

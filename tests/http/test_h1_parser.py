@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowserve.errors import ForeignProtocol, RequestError
-from flowserve.http.h1 import RequestParser
 from flowserve.http.messages import Request
+from flowserve.http.request_parser import RequestParser
 
 
 class Told:

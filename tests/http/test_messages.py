@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from flowserve.http.h1 import RequestParser
 from flowserve.http.messages import Headers, Request, tokens
+from flowserve.http.request_parser import RequestParser
 
 
 def request(target: bytes = b"/", headers: Headers | None = None) -> Request:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowserve.errors import ASGIMisuse, HandshakeError
-from flowserve.http.response import ResponseParser, encode_request
+from flowserve.http.client import ResponseParser, encode_request
 
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX: a\r\nx:  b \r\n\r\n"
 

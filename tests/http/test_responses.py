@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from flowserve.errors import ASGIMisuse, RequestError
 from flowserve.http.messages import Request
-from flowserve.http.responses import ResponseEncoder, encode_error, encode_switching, status_line
+from flowserve.http.response_encoder import ResponseEncoder, encode_error, encode_switching, status_line
 
 Fields = list[tuple[bytes, bytes]]
 

@@ -21,7 +21,7 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate as TheirP
 from websockets.frames import Frame, Opcode
 
 from flowserve.errors import ConfigError, HandshakeError, PayloadTooBig, ProtocolError
-from flowserve.websocket import backends, deflate
+from flowserve.websocket import deflate, deflate_backends
 from flowserve.websocket.constants import Role
 from flowserve.websocket.deflate import DeflateParameters, DeflateSettings, PerMessageDeflate
 from flowserve.websocket.negotiation import accept, check_extensions, offer, parse_extensions, read_answer
@@ -33,11 +33,11 @@ TAKEOVER = DeflateSettings(context="takeover")
 SMALL = DeflateSettings(context="takeover", send_window_bits=11, receive_window_bits=10)
 
 
-def installed() -> list[backends.Backend]:
+def installed() -> list[deflate_backends.Backend]:
     found = []
     for name in ("zlib", "zlib-ng", "isal"):
         try:
-            found.append(backends._backend(name))
+            found.append(deflate_backends._backend(name))
         except ImportError:
             pass
     return found
@@ -53,7 +53,7 @@ def agreed(configured: DeflateSettings, server_bits: int = 15, client_bits: int 
     return DeflateParameters(shared, shared, server_bits, client_bits)
 
 
-def codec(configured: DeflateSettings, library: backends.Backend = BACKENDS[0]) -> PerMessageDeflate:
+def codec(configured: DeflateSettings, library: deflate_backends.Backend = BACKENDS[0]) -> PerMessageDeflate:
     return PerMessageDeflate(configured, agreed(configured), Role.SERVER, library)
 
 
@@ -900,23 +900,23 @@ def test_exchanges_messages_with_another_implementation(library, configured):
 
 @pytest.fixture
 def _fresh_choice() -> Iterator[None]:
-    backends.backend.cache_clear()
+    deflate_backends.backend.cache_clear()
     yield
-    backends.backend.cache_clear()
+    deflate_backends.backend.cache_clear()
 
 
 @pytest.mark.usefixtures("_fresh_choice")
 def test_backend_is_chosen_by_the_environment(monkeypatch):
     for library in BACKENDS:
         monkeypatch.setenv("FLOWSERVE_ZLIB", library.name)
-        backends.backend.cache_clear()
-        assert backends.backend().name == library.name
-        assert str(backends.backend()) == f"{library.name} {library.version}"
+        deflate_backends.backend.cache_clear()
+        assert deflate_backends.backend().name == library.name
+        assert str(deflate_backends.backend()) == f"{library.name} {library.version}"
         assert library.version[0].isdigit()
     monkeypatch.delenv("FLOWSERVE_ZLIB")
-    backends.backend.cache_clear()
-    assert backends.backend().name == BACKENDS[-1].name
-    assert backends.backend() is backends.backend()
+    deflate_backends.backend.cache_clear()
+    assert deflate_backends.backend().name == BACKENDS[-1].name
+    assert deflate_backends.backend() is deflate_backends.backend()
 
 
 @pytest.mark.usefixtures("_fresh_choice")
@@ -928,12 +928,12 @@ def test_a_backend_that_is_not_there_is_a_clear_error(monkeypatch, name, words):
     def missing(module: str) -> None:
         raise ImportError(module)
 
-    monkeypatch.setattr(backends.importlib, "import_module", missing)
+    monkeypatch.setattr(deflate_backends.importlib, "import_module", missing)
     monkeypatch.setenv("FLOWSERVE_ZLIB", name)
     with pytest.raises(ConfigError, match=words):
-        backends.backend()
+        deflate_backends.backend()
     monkeypatch.delenv("FLOWSERVE_ZLIB")
-    assert backends.backend().name == "zlib"
+    assert deflate_backends.backend().name == "zlib"
 
 
 @each_backend

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flowserve.errors import ASGIMisuse, HandshakeError
 from flowserve.websocket.client_handshake import check_response, new_key, request_fields
-from flowserve.websocket.handshake import accept_key, check_request, response_fields
+from flowserve.websocket.server_handshake import accept_key, check_request, response_fields
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 HEADERS = {

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flowserve
-from flowserve.websocket import mask as running
+from flowserve.websocket import payload as running
 
 
 def load_source() -> ModuleType:

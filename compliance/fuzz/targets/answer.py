@@ -12,7 +12,7 @@ from typing import Any
 from compliance.fuzz.findings import require
 from compliance.fuzz.targets.extensions import plain
 from flowserve.errors import HandshakeError
-from flowserve.http.response import Response, ResponseParser
+from flowserve.http.client import Response, ResponseParser
 from flowserve.library.heads import pack, unpack_response
 from flowserve.websocket import negotiation
 from flowserve.websocket.client_handshake import check_response

@@ -19,9 +19,9 @@ from typing import Any
 from compliance.fuzz.findings import Broken, require
 from compliance.fuzz.pieces import cut, whole
 from flowserve.errors import PayloadTooBig, ProtocolError
-from flowserve.websocket.backends import Backend, _backend
 from flowserve.websocket.constants import Role
 from flowserve.websocket.deflate import DeflateParameters, DeflateSettings, PerMessageDeflate
+from flowserve.websocket.deflate_backends import Backend, _backend
 
 _LIMITS = (0, 100, 70_000, 1 << 20)
 _MESSAGES = 4

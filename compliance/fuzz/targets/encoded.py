@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 from compliance.fuzz.findings import require
 from flowserve.errors import ASGIMisuse
+from flowserve.http.client import ResponseParser
 from flowserve.http.messages import Request
-from flowserve.http.response import ResponseParser
-from flowserve.http.responses import ResponseEncoder
+from flowserve.http.response_encoder import ResponseEncoder
 
 MAX_LEN = 1000
 _DEFAULTS = b"date: Thu, 01 Jan 1970 00:00:00 GMT\r\nserver: flowserve\r\n"

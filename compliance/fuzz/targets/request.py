@@ -17,8 +17,8 @@ from typing import Any
 from compliance.fuzz.findings import require
 from compliance.fuzz.pieces import same_in_pieces
 from flowserve.errors import RequestError
-from flowserve.http.h1 import RequestParser
 from flowserve.http.messages import Request
+from flowserve.http.request_parser import RequestParser
 
 MAX_LEN = 4096
 MAX_HEAD, MAX_FIELDS = 1500, 16

@@ -14,7 +14,7 @@ from typing import Any
 from compliance.fuzz.findings import require
 from compliance.fuzz.pieces import same_in_pieces
 from flowserve.errors import HandshakeError
-from flowserve.http.response import ResponseParser
+from flowserve.http.client import ResponseParser
 
 MAX_HEAD, MAX_FIELDS = 1500, 16
 _MOST_BODY = 65536

@@ -12,13 +12,13 @@ from typing import Any
 
 from compliance.fuzz.findings import require
 from flowserve.errors import HandshakeError, RequestError
-from flowserve.http.h1 import RequestParser
 from flowserve.http.messages import Request
-from flowserve.http.responses import checked_fields
+from flowserve.http.request_parser import RequestParser
+from flowserve.http.response_encoder import checked_fields
 from flowserve.library.heads import pack, unpack_request
 from flowserve.websocket import negotiation
 from flowserve.websocket.deflate import DeflateSettings
-from flowserve.websocket.handshake import check_request, is_token, response_fields
+from flowserve.websocket.server_handshake import check_request, is_token, response_fields
 
 _SETTINGS = DeflateSettings("takeover")
 _MAX_HEAD, _MAX_FIELDS = 4096, 32

@@ -13,7 +13,7 @@ from typing import Any
 
 from compliance.fuzz.findings import Broken, require
 from flowserve.errors import HandshakeError, InvalidProxy, InvalidURI
-from flowserve.http.response import encode_request
+from flowserve.http.client import encode_request
 from flowserve.library.proxies import parse_proxy
 from flowserve.library.redirects import target_of
 from flowserve.library.uri import URI, parse_uri

@@ -10,7 +10,7 @@ import httptools
 
 from flowserve.errors import HandshakeError
 from flowserve.http.messages import Headers
-from flowserve.http.responses import checked_fields
+from flowserve.http.response_encoder import checked_fields
 
 _LATER = re.compile(rb"HTTP/1\.[2-9] ")
 _MAX_BODY = 65536

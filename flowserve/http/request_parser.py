@@ -17,7 +17,7 @@ from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrad
 
 from flowserve.errors import RequestError
 from flowserve.http.chunked import ChunkedDecoder
-from flowserve.http.foreign import foreign_protocol
+from flowserve.http.foreign_protocols import foreign_protocol
 from flowserve.http.messages import Headers, Request, tokens
 
 _COMMON = """
