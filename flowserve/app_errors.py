@@ -15,7 +15,7 @@ from types import CodeType, MethodType
 from typing import Any
 
 from flowserve.errors import ClientDisconnected, SyncApplication
-from flowserve.logs import logger
+from flowserve.logs.loggers import logger
 
 _DISCONNECTS = ("ClientDisconnect", "WebSocketDisconnect")
 """What Starlette, Litestar, Lilya and BaiZe call the exception that tells of the client's leaving."""

@@ -19,12 +19,13 @@ from typing import Any, NoReturn
 import click
 from click.core import ParameterSource
 
-from flowserve import configfile, exposure, logs
+from flowserve import configfile, exposure
 from flowserve.config import OPTIONS, Config
 from flowserve.configfile import APP, ConfigFile, Given
 from flowserve.errors import ConfigError, FlowserveError
 from flowserve.exits import guard
 from flowserve.failures import STARTUP_FAILED, explain
+from flowserve.logs.setup import set_up_logging
 from flowserve.options import Option
 
 _INTERRUPTED = 130
@@ -264,7 +265,7 @@ def _serve(app: str | None, config_file: str | None, print_config: bool, **line:
             for warning in exposure.warnings(config, given):
                 click.echo(f"flowserve: warning: {warning}", err=True)
             return
-        logs.setup(config)
+        set_up_logging(config)
     except ConfigError as error:
         raise WrongUsage(str(error)) from None
     _run(ctx, config)

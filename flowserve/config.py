@@ -11,6 +11,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from flowserve.errors import ConfigError
+from flowserve.logs.redaction import LogQuery
 from flowserve.options import (
     INT_MAX,
     KIB,
@@ -36,7 +37,6 @@ from flowserve.options import (
     worker_count,
 )
 from flowserve.places import Bind, addresses, binds, hosts, origins, place
-from flowserve.redaction import LogQuery
 from flowserve.sealed import sealed
 
 if TYPE_CHECKING:

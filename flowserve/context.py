@@ -17,8 +17,8 @@ from asgiref.typing import ASGI3Application
 
 from flowserve.application import App, Call, Invocation
 from flowserve.config import Config
-from flowserve.logs import logger
-from flowserve.redaction import shown_target
+from flowserve.logs.loggers import logger
+from flowserve.logs.redaction import shown_target
 from flowserve.timeslice import TimeSlice
 from flowserve.transport.timers import Timers
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-from flowserve.logs import logger, plural
+from flowserve.logs.loggers import logger, plural
 
 _LOOK = 0.05
 """Seconds between looks at whether the time is over."""

@@ -20,10 +20,12 @@ from typing import Any, ClassVar
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers import base
 
-from flowserve import configfile, logs
+from flowserve import configfile
 from flowserve.config import OPTIONS, Config
 from flowserve.errors import ConfigError, FlowserveError
 from flowserve.failures import explain
+from flowserve.logs.loggers import TRACE, access, logger
+from flowserve.logs.setup import set_up_logging
 from flowserve.loops import handling, run_until_done
 from flowserve.server.process import owning_process
 from flowserve.server.shutdown import graceful_part
@@ -201,13 +203,13 @@ class Worker(base.Worker):  # type: ignore[misc]
     def _set_up_logs(self, config: Config) -> None:
         """Log where gunicorn logs, unless flowserve's own options say how."""
         if config.log_config is not None or config.log_format != "human" or config.access_log_format is not None:
-            logs.setup(config)
+            set_up_logging(config)
             return
-        level = logs.TRACE if config.log_level == "trace" else config.log_level.upper()
+        level = TRACE if config.log_level == "trace" else config.log_level.upper()
         # as with gunicorn's own workers, access lines don't depend on --log-level
         for ours, theirs, least in (
-            (logs.logger, self.log.error_log, level),
-            (logs.access, self.log.access_log, "INFO"),
+            (logger, self.log.error_log, level),
+            (access, self.log.access_log, "INFO"),
         ):
             ours.handlers[:] = theirs.handlers or self.log.error_log.handlers
             ours.propagate = theirs.propagate

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from flowserve.app_errors import ends_program
 from flowserve.errors import ConfigError
-from flowserve.logs import logger
+from flowserve.logs.loggers import logger
 
 T = TypeVar("T")
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from flowserve.accesslog import LineFormat
 from flowserve.errors import ConfigError
+from flowserve.logs.access import LineFormat
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 INT_MAX = 2**31 - 1

@@ -33,7 +33,7 @@ from flowserve.library.terms import (
     answer_of,
 )
 from flowserve.library.websocket import LATE_ROOM, WebSocket
-from flowserve.logs import logger
+from flowserve.logs.loggers import logger
 from flowserve.places import Bind
 from flowserve.server.listen import open_sockets
 from flowserve.server.worker import Server

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowserve.accesslog import (
+from flowserve.logs.access import (
     FIELDS,
     CloseLine,
     HTTPLine,

@@ -18,11 +18,11 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from flowserve import logs
 from flowserve.cli import main
 from flowserve.compiled import deflate_name
 from flowserve.config import OPTIONS, Config
 from flowserve.errors import ConfigError, FlowserveError, StartupFailed
+from flowserve.logs.loggers import access, logger
 from flowserve.places import Bind
 
 APPS = """\
@@ -321,7 +321,7 @@ def test_a_signal_ends_the_server_cleanly(apps, number, args):
 @pytest.fixture
 def parsed(monkeypatch, tmp_path):
     """parsed(*args, env=None, error=None): the command with a server that raises `error`; returns (Config, result)."""
-    before = [(each, each.level, each.propagate, each.handlers[:]) for each in (logs.logger, logs.access)]
+    before = [(each, each.level, each.propagate, each.handlers[:]) for each in (logger, access)]
 
     def invoke(*args, env=None, error=None):
         configs = []
@@ -589,8 +589,8 @@ def test_how_another_command_ends(monkeypatch, raised, status, says):
 
 def test_the_logs_are_set_up(parsed):
     parsed("a:b", "--log-level", "debug")
-    assert logs.logger.level == logging.DEBUG
-    assert logs.logger.handlers
+    assert logger.level == logging.DEBUG
+    assert logger.handlers
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from typing import Any, TextIO
 
 import pytest
 
-from flowserve import log_pipe as module
-from flowserve.log_pipe import LogPipe, log_pipe
-from flowserve.logs import StreamHandler
+from flowserve.logs import pipe as module
+from flowserve.logs.handler import StreamHandler
+from flowserve.logs.pipe import LogPipe, log_pipe
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a pipe can't be opened anew")
 

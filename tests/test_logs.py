@@ -13,8 +13,11 @@ from datetime import datetime, timezone
 
 import pytest
 
-from flowserve import logs
 from flowserve.config import Config
+from flowserve.logs import loggers
+from flowserve.logs.loggers import TRACE, access, access_http, access_websocket_close, access_websocket_open, logger
+from flowserve.logs.setup import set_up_logging
+from flowserve.logs.trace import trace
 
 
 class Terminal(io.StringIO):
@@ -25,7 +28,7 @@ class Terminal(io.StringIO):
 @pytest.fixture(autouse=True)
 def _restore():
     """Leave both loggers as they were."""
-    before = [(each, each.level, each.propagate, each.handlers[:]) for each in (logs.logger, logs.access)]
+    before = [(each, each.level, each.propagate, each.handlers[:]) for each in (logger, access)]
     yield
     for each, level, propagate, handlers in before:
         each.setLevel(level)
@@ -42,7 +45,7 @@ def streams(monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(sys, "stdout", out)
             patch.setattr(sys, "stderr", err)
-            logs.setup(Config("a:b", **options))
+            set_up_logging(Config("a:b", **options))
         return out, err
 
     monkeypatch.delenv("NO_COLOR", raising=False)
@@ -51,8 +54,8 @@ def streams(monkeypatch):
 
 def test_importing_configures_nothing():
     code = (
-        "import logging, flowserve.logs as logs;"
-        "assert not logs.logger.handlers and not logs.access.handlers and logs.logger.propagate;"
+        "import logging; from flowserve.logs.loggers import access, logger;"
+        "assert not logger.handlers and not access.handlers and logger.propagate;"
         "assert logging.getLevelName(5) == 'Level 5'"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
@@ -60,9 +63,9 @@ def test_importing_configures_nothing():
 
 def test_the_server_speaks_on_stderr_and_the_access_log_on_stdout(streams):
     out, err = streams()
-    logs.logger.info("listening on %s", "here")
-    logs.logger.warning("careful")
-    logs.access_http("127.0.0.1:5", "GET", "/", "1.1", 200, 0.0012)
+    logger.info("listening on %s", "here")
+    logger.warning("careful")
+    access_http("127.0.0.1:5", "GET", "/", "1.1", 200, 0.0012)
     assert err.getvalue() == "INFO:     listening on here\nWARNING:  careful\n"
     assert out.getvalue() == 'INFO:     127.0.0.1:5 - "GET / HTTP/1.1" 200 1.2ms\n'
 
@@ -70,15 +73,15 @@ def test_the_server_speaks_on_stderr_and_the_access_log_on_stdout(streams):
 def test_a_second_setup_replaces_the_first(streams):
     first, _ = streams()
     second, _ = streams()
-    logs.access_http("p", "GET", "/", "1.1", 200, 0.0)
+    access_http("p", "GET", "/", "1.1", 200, 0.0)
     assert first.getvalue() == ""
     assert second.getvalue().count("\n") == 1
 
 
 def test_nothing_goes_to_the_root_logger(streams, caplog):
     streams()
-    logs.logger.error("ours")
-    logs.access_http("p", "GET", "/", "1.1", 200, 0.0)
+    logger.error("ours")
+    access_http("p", "GET", "/", "1.1", 200, 0.0)
     assert not caplog.records
 
 
@@ -96,9 +99,9 @@ def test_nothing_goes_to_the_root_logger(streams, caplog):
 def test_levels(streams, level, shown):
     out, err = streams(log_level=level)
     for name in ("critical", "error", "warning", "info", "debug"):
-        logs.logger.log(getattr(logging, name.upper()), name)
-    logs.logger.log(logs.TRACE, "trace")
-    logs.access_http("access", "GET", "/", "1.1", 200, 0.0)
+        logger.log(getattr(logging, name.upper()), name)
+    logger.log(TRACE, "trace")
+    access_http("access", "GET", "/", "1.1", 200, 0.0)
     lines = (err.getvalue() + out.getvalue()).splitlines()
     assert {line.split()[1] for line in lines} == shown
     assert all(line.split()[0] == f"{line.split()[1].upper()}:" for line in lines if "access" not in line)
@@ -106,9 +109,9 @@ def test_levels(streams, level, shown):
 
 def test_no_access_log(streams):
     out, err = streams(access_log=False)
-    logs.access_http("p", "GET", "/", "1.1", 200, 0.0)
-    logs.access_websocket_open("p", "/", None)
-    logs.access_websocket_close("p", "/", 1000, 0.0, 0, 0, 0, 0)
+    access_http("p", "GET", "/", "1.1", 200, 0.0)
+    access_websocket_open("p", "/", None)
+    access_websocket_close("p", "/", 1000, 0.0, 0, 0, 0, 0)
     assert out.getvalue() == err.getvalue() == ""
 
 
@@ -117,7 +120,7 @@ def test_exceptions_keep_their_traceback(streams):
     try:
         raise ValueError("why")
     except ValueError:
-        logs.logger.exception("the application raised")
+        logger.exception("the application raised")
     lines = err.getvalue().splitlines()
     assert lines[0] == "ERROR:    the application raised"
     assert lines[1] == "Traceback (most recent call last):"
@@ -129,11 +132,11 @@ def test_exceptions_keep_their_traceback(streams):
 
 def test_access_lines(streams):
     out, _ = streams()
-    logs.access_http("127.0.0.1:51234", "GET", "/path?a=b", "1.1", 404, 0.0012)
-    logs.access_websocket_open("127.0.0.1:51234", "/ws", None)
-    logs.access_websocket_open("[::1]:51234", "/ws", "chat.v1")
-    logs.access_websocket_close("[::1]:51234", "/ws", 1000, 12.34, 12, 3400, 7, 812)
-    logs.access_websocket_close("[::1]:51234", "/ws", 1000, 12.34, 12, 3400, 7, 812, dropped=5)
+    access_http("127.0.0.1:51234", "GET", "/path?a=b", "1.1", 404, 0.0012)
+    access_websocket_open("127.0.0.1:51234", "/ws", None)
+    access_websocket_open("[::1]:51234", "/ws", "chat.v1")
+    access_websocket_close("[::1]:51234", "/ws", 1000, 12.34, 12, 3400, 7, 812)
+    access_websocket_close("[::1]:51234", "/ws", 1000, 12.34, 12, 3400, 7, 812, dropped=5)
     assert out.getvalue().splitlines() == [
         'INFO:     127.0.0.1:51234 - "GET /path?a=b HTTP/1.1" 404 1.2ms',
         'INFO:     127.0.0.1:51234 - "WebSocket /ws" accepted',
@@ -149,34 +152,34 @@ def test_access_lines(streams):
 
 def test_colours_on_a_terminal_only(streams, monkeypatch):
     _, err = streams(Terminal)
-    logs.logger.info("a")
+    logger.info("a")
     assert err.getvalue() == "\x1b[32mINFO\x1b[0m:     a\n"
     _, err = streams()
-    logs.logger.info("a")
+    logger.info("a")
     assert err.getvalue() == "INFO:     a\n"
     monkeypatch.setenv("NO_COLOR", "1")
     _, err = streams(Terminal)
-    logs.logger.info("a")
+    logger.info("a")
     assert err.getvalue() == "INFO:     a\n"
 
 
 def test_colours_as_wished(streams):
     _, err = streams(use_colors=True)
-    logs.logger.error("a")
+    logger.error("a")
     assert err.getvalue() == "\x1b[31mERROR\x1b[0m:    a\n"
     _, err = streams(Terminal, use_colors=False)
-    logs.logger.error("a")
+    logger.error("a")
     assert err.getvalue() == "ERROR:    a\n"
 
 
 def test_outcomes_are_coloured(streams):
     out, _ = streams(use_colors=True)
-    logs.access_http("p", "GET", "/", "1.1", 200, 0.0)
-    logs.access_http("p", "GET", "/", "1.1", 500, 0.0)
-    logs.access_websocket_open("p", "/", None)
-    logs.access_websocket_close("p", "/", 1000, 0.0, 0, 0, 0, 0)
-    logs.access_websocket_close("p", "/", 1011, 0.0, 0, 0, 0, 0)
-    logs.access.info("no line of ours: %(a)s", {"a": 1})
+    access_http("p", "GET", "/", "1.1", 200, 0.0)
+    access_http("p", "GET", "/", "1.1", 500, 0.0)
+    access_websocket_open("p", "/", None)
+    access_websocket_close("p", "/", 1000, 0.0, 0, 0, 0, 0)
+    access_websocket_close("p", "/", 1011, 0.0, 0, 0, 0, 0)
+    access.info("no line of ours: %(a)s", {"a": 1})
     ok, failed, opened, closed, broken, other = out.getvalue().splitlines()
     assert '" \x1b[32m200\x1b[0m 0.0ms' in ok
     assert '" \x1b[91m500\x1b[0m 0.0ms' in failed
@@ -195,10 +198,10 @@ def parsed(stream):
 
 def test_json(streams):
     out, err = streams(log_format="json")
-    logs.logger.warning("careful with %s", "that\n\u2028\udc80")
-    logs.access_http("127.0.0.1:5", "GET", '/a"\n?b', "1.1", 200, 0.25)
-    logs.access_websocket_open("127.0.0.1:5", "/ws", None)
-    logs.access_websocket_close("127.0.0.1:5", "/ws", 1000, 1.5, 1, 2, 3, 4, 5)
+    logger.warning("careful with %s", "that\n\u2028\udc80")
+    access_http("127.0.0.1:5", "GET", '/a"\n?b', "1.1", 200, 0.25)
+    access_websocket_open("127.0.0.1:5", "/ws", None)
+    access_websocket_close("127.0.0.1:5", "/ws", 1000, 1.5, 1, 2, 3, 4, 5)
     (warning,) = parsed(err)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", warning["time"])
     moment = datetime.fromisoformat(warning.pop("time").replace("Z", "+00:00"))
@@ -230,7 +233,7 @@ def test_json_has_the_traceback(streams):
     try:
         raise ValueError("why")
     except ValueError:
-        logs.logger.exception("the application raised", stack_info=True)
+        logger.exception("the application raised", stack_info=True)
     (entry,) = parsed(err)
     assert entry["message"] == "the application raised"
     assert entry["exception"].startswith("Traceback (most recent call last):\n")
@@ -240,23 +243,23 @@ def test_json_has_the_traceback(streams):
 
 def test_a_format_for_access_lines(streams):
     out, err = streams(access_log_format="%(level)s %(kind)s %(client)s %(path)s %(status)s %(close_code)s")
-    logs.logger.info("as ever")
-    logs.access_http("p", "GET", "/\n?q", "1.1", 200, 0.0)
-    logs.access_websocket_close("p", "/", 1000, 0.0, 0, 0, 0, 0)
-    logs.access.info("no line of ours")
+    logger.info("as ever")
+    access_http("p", "GET", "/\n?q", "1.1", 200, 0.0)
+    access_websocket_close("p", "/", 1000, 0.0, 0, 0, 0, 0)
+    access.info("no line of ours")
     assert err.getvalue() == "INFO:     as ever\n"
     assert out.getvalue() == "INFO http p /\\n 200 -\nINFO websocket p / 101 1000\nno line of ours\n"
 
 
 def test_time_and_pid_in_a_format(streams):
     out, _ = streams(access_log_format="%(time)s %(pid)d")
-    logs.access_http("p", "GET", "/", "1.1", 200, 0.0)
+    access_http("p", "GET", "/", "1.1", 200, 0.0)
     assert re.fullmatch(rf"\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{{3}}Z {os.getpid()}\n", out.getvalue())
 
 
 def test_a_format_is_the_message_in_json(streams):
     out, _ = streams(log_format="json", access_log_format="%(method)s %(status)s")
-    logs.access_http("p", "GET", "/", "1.1", 200, 0.0)
+    access_http("p", "GET", "/", "1.1", 200, 0.0)
     (entry,) = parsed(out)
     assert (entry["message"], entry["client"]) == ("GET 200", "p")
 
@@ -269,10 +272,10 @@ def test_a_line_that_is_not_logged_is_not_made(streams, monkeypatch, options):
         raise AssertionError("made in vain")
 
     for name in ("HTTPLine", "OpenLine", "CloseLine"):
-        monkeypatch.setattr(logs, name, never)
-    logs.access_http("p", "GET", "/", "1.1", 200, 0.0)
-    logs.access_websocket_open("p", "/", None)
-    logs.access_websocket_close("p", "/", 1000, 0.0, 0, 0, 0, 0)
+        monkeypatch.setattr(loggers, name, never)
+    access_http("p", "GET", "/", "1.1", 200, 0.0)
+    access_websocket_open("p", "/", None)
+    access_websocket_close("p", "/", 1000, 0.0, 0, 0, 0, 0)
     assert out.getvalue() == ""
 
 
@@ -281,19 +284,20 @@ def test_a_line_that_is_not_logged_is_not_made(streams, monkeypatch, options):
 
 LOGGED = """\
 import logging, sys
-from flowserve import logs
+from flowserve.logs.loggers import TRACE, access_http, logger
+from flowserve.logs.setup import set_up_logging
 from flowserve.config import Config
 from flowserve.errors import ConfigError
 
 logging.getLogger("other")
 try:
-    logs.setup(Config("a:b", **eval(sys.argv[1])))
+    set_up_logging(Config("a:b", **eval(sys.argv[1])))
 except ConfigError as error:
     sys.exit(str(error))
-logs.logger.debug("debug")
-logs.logger.info("info")
-logs.logger.log(logs.TRACE, "trace")
-logs.access_http("p", "GET", "/", "1.1", 200, 0.0)
+logger.debug("debug")
+logger.info("info")
+logger.log(TRACE, "trace")
+access_http("p", "GET", "/", "1.1", 200, 0.0)
 logging.getLogger("other").warning("other")
 """
 
@@ -478,7 +482,7 @@ async def test_trace(streams):
         calls.append(message)
 
     scope = {"type": "websocket", "path": "\n", "headers": [(b"cookie", b"secret")], "state": {"k": "secret"}}
-    await logs.trace(app)(scope, receive, send)
+    await trace(app)(scope, receive, send)
     assert calls[0] == (scope, {"type": "websocket.receive", "text": None, "bytes": b"secret"})
     assert calls[1]["text"] == "secret"
     lines = err.getvalue().splitlines()
@@ -501,7 +505,7 @@ async def test_trace_shows_what_the_application_raises(streams):
 
     async def nothing(*message): ...
 
-    traced = logs.trace(app)
+    traced = trace(app)
     with pytest.raises(KeyError, match="mine"):
         await traced({"type": "http"}, nothing, nothing)
     with pytest.raises(KeyError, match="mine"):

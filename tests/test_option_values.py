@@ -108,7 +108,7 @@ def test_the_command_line(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     ran: list[Config] = []
     monkeypatch.setitem(sys.modules, "flowserve.supervisor", types.SimpleNamespace(run_config=ran.append))
-    monkeypatch.setattr("flowserve.logs.setup", lambda config: None)
+    monkeypatch.setattr("flowserve.cli.set_up_logging", lambda config: None)
     option = OPTIONS[name]
     for value in ("", "-1", "2147483648", "9223372036854775808", "1e400", "nan", "/a\nb", "/\udc80", "9" * 5000):
         result = CliRunner().invoke(main, [f"{option.flag}={value}", "a:b"], env={"FLOWSERVE_APP": None})

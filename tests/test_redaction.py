@@ -12,7 +12,7 @@ from helpers import Client, echo, until, within
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowserve import HandshakeError, InvalidURI, connect, logs
+from flowserve import HandshakeError, InvalidURI, connect
 from flowserve.bench.command import bench
 from flowserve.config import Config
 from flowserve.http.headers import Headers
@@ -21,7 +21,11 @@ from flowserve.library.heads import Request
 from flowserve.library.proxies import parse_proxy
 from flowserve.library.redirects import target_of
 from flowserve.library.uri import parse_uri
-from flowserve.redaction import SECRET_ENDINGS, SECRET_NAMES, SECRET_PARTS, redact_query, shown_target, shown_uri
+from flowserve.logs import AccessFormatter, JSONFormatter
+from flowserve.logs.access import CloseLine, OpenLine
+from flowserve.logs.formatters import HumanFormatter
+from flowserve.logs.redaction import SECRET_ENDINGS, SECRET_NAMES, SECRET_PARTS, redact_query, shown_target, shown_uri
+from flowserve.logs.trace import trace
 
 SECRET = "s3cr3t-v4lu3"
 
@@ -132,10 +136,10 @@ SHOWN = "/ws?room=1&access_token=REDACTED"
 def lines(handler):
     """All that was logged, as each of the formats writes it."""
     forms = [
-        logs.HumanFormatter(),
-        logs.HumanFormatter(True),
-        logs.JSONFormatter(),
-        logs.AccessFormatter("%(target)s %(path)r"),
+        HumanFormatter(),
+        HumanFormatter(True),
+        JSONFormatter(),
+        AccessFormatter("%(target)s %(path)r"),
         logging.Formatter(),
     ]
     return [form.format(record) for record in handler.records for form in forms]
@@ -186,7 +190,7 @@ async def test_no_line_of_the_server_shows_one(serve, everything, wanted, shown)
     await client.send_close(1000)
     await client.rest()
     await client.aclose()
-    await until(lambda: any(isinstance(record.msg, logs.CloseLine) for record in everything.records))
+    await until(lambda: any(isinstance(record.msg, CloseLine) for record in everything.records))
     said = lines(everything)
     assert any(shown in line for line in said)
     access = [record.msg.fields()["target"] for record in everything.records if record.name == "flowserve.access"]
@@ -204,7 +208,7 @@ async def test_the_trace_of_a_scope(everything):
     scope = {"type": "http", "query_string": f"a=1&token={SECRET}\xff&b=\xff".encode("latin-1")}
     for wanted, shown in (("redact", rb"a=1&token=REDACTED&b=\xff"), ("omit", b""), ("full", SECRET.encode())):
         everything.records.clear()
-        await logs.trace(app, wanted)(scope, None, None)
+        await trace(app, wanted)(scope, None, None)
         (begin,) = [line for line in everything.lines(level=1) if "begins" in line]
         assert shown.decode() in begin
         assert (SECRET in begin) == (wanted == "full")
@@ -256,8 +260,8 @@ def test_no_command_of_a_client_shows_one(url):
 
 
 def test_json_lines_are_as_safe():
-    record = logging.LogRecord("flowserve.access", logging.INFO, "", 0, logs.OpenLine("c", SHOWN, None), None, None)
-    assert json.loads(logs.JSONFormatter().format(record))["target"] == SHOWN
+    record = logging.LogRecord("flowserve.access", logging.INFO, "", 0, OpenLine("c", SHOWN, None), None, None)
+    assert json.loads(JSONFormatter().format(record))["target"] == SHOWN
 
 
 def test_the_default_is_to_redact():

@@ -9,11 +9,11 @@ from contextvars import Context as Variables
 from time import perf_counter
 from typing import Any
 
-from flowserve import logs
 from flowserve.asgi.scope import http_scope
 from flowserve.context import Context
 from flowserve.errors import ASGIMisuse, ClientDisconnected
 from flowserve.http.messages import Request, as_bytes
+from flowserve.logs.loggers import access_http, logger
 from flowserve.transport.flush_queue import Outgoing
 from flowserve.transport.interfaces import ResponseStream
 from flowserve.transport.waiters import joined, wake
@@ -250,7 +250,7 @@ class HTTPCycle(Outgoing):
             self._context.timers.set(self, now + _PROBE)
 
     def _give_up(self) -> None:
-        logs.logger.info(
+        logger.info(
             "The application still responds to %s, which has left: it is cancelled (--timeout-disconnect)",
             self._stream.peer,
         )
@@ -319,7 +319,7 @@ class HTTPCycle(Outgoing):
             target = self._context.target_for_log(request.target)
             seconds = perf_counter() - self._started_at
             peer = str(self._stream.peer)
-            logs.access_http(peer, request.method, target, request.http_version, self._status, seconds)
+            access_http(peer, request.method, target, request.http_version, self._status, seconds)
 
     def has_ended(self) -> bool:
         """Whether the client has left, for all that is known: not when it merely has the whole response."""
@@ -336,7 +336,7 @@ class HTTPCycle(Outgoing):
             return
         if not failed:
             level = logging.INFO if self._context.shutting_down else logging.ERROR  # streams may end themselves then
-            logs.logger.log(level, "The application returned without completing its response")
+            logger.log(level, "The application returned without completing its response")
         if self._started:
             self._stream.abort()
         else:

@@ -9,7 +9,7 @@ from flowserve.app_errors import ends_program
 from flowserve.application import awaited
 from flowserve.context import DRAINING, Context
 from flowserve.errors import ASGIMisuse, FlowserveError, StartupFailed, SyncApplication
-from flowserve.logs import logger
+from flowserve.logs.loggers import logger
 
 _MOMENT = 0.5
 """Seconds for an application that is cancelled."""

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from asgiref.sync import markcoroutinefunction
 
-from flowserve import logs
 from flowserve.asgi.scope import websocket_scope
 from flowserve.errors import LATE_ANSWER, ASGIMisuse, ClientDisconnected
 from flowserve.http.messages import as_bytes
+from flowserve.logs.loggers import access_http, access_websocket_close, access_websocket_open, logger
 from flowserve.session import Session
 from flowserve.transport.interfaces import Peer
 from flowserve.transport.waiters import joined, wake
@@ -273,7 +273,7 @@ class WebSocketCycle:
             self._told = True  # of the end the session will tell
             take(session, stream.switching)
         if self._context.config.access_log:
-            logs.access_websocket_open(self._name(), self._target(), subprotocol)
+            access_websocket_open(self._name(), self._target(), subprotocol)
 
     def _deny(self, message: dict[str, Any]) -> bool:
         body = as_bytes(message.get("body", b""), "'body'")
@@ -302,7 +302,7 @@ class WebSocketCycle:
         if context.metrics is not None:
             context.metrics.request(request.method, status, seconds)
         if context.config.access_log:
-            logs.access_http(self._name(), request.method, self._target(), request.http_version, status, seconds)
+            access_http(self._name(), request.method, self._target(), request.http_version, status, seconds)
         self._variables = context.variables  # the application's may hold whatever refers to this
 
     # While the application decides
@@ -323,7 +323,7 @@ class WebSocketCycle:
             self._in_context(self._time_out)
 
     def _time_out(self) -> None:
-        logs.logger.error("The application neither accepted nor denied a WebSocket in time (--timeout-handshake)")
+        logger.error("The application neither accepted nor denied a WebSocket in time (--timeout-handshake)")
         self._refuse(*LATE_ANSWER)
 
     def _in_context(self, function: Callable[..., None], *args: Any) -> None:
@@ -362,7 +362,7 @@ class WebSocketCycle:
             self._stream.abort()
         elif self._state != _DONE:
             if not failed:
-                logs.logger.error("The application returned without accepting or denying the WebSocket")
+                logger.error("The application returned without accepting or denying the WebSocket")
             self._refuse(500, "Internal Server Error")
 
     def _lost(self, session: Session) -> None:
@@ -374,7 +374,7 @@ class WebSocketCycle:
 
     def _log_close(self, session: Session) -> None:
         connection = session.connection
-        logs.access_websocket_close(
+        access_websocket_close(
             self._name(),
             self._target(),
             session.close_code,

@@ -25,7 +25,7 @@ from flowserve.asgi.threads import ThreadPool
 from flowserve.errors import ClientDisconnected
 from flowserve.http.messages import as_bytes
 from flowserve.http.response_encoder import checked_fields
-from flowserve.logs import logger
+from flowserve.logs.loggers import logger
 
 _WRITE_MARK = 65536
 """Bytes of a response that may wait to be sent before its thread waits."""

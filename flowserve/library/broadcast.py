@@ -12,7 +12,7 @@ from typing import Any
 from flowserve.errors import ClientDisconnected, ConnectionClosed
 from flowserve.library.payload import Data, message_payload
 from flowserve.library.websocket import WebSocket
-from flowserve.logs import logger
+from flowserve.logs.loggers import logger
 from flowserve.session import Session
 from flowserve.websocket.constants import Opcode
 from flowserve.websocket.deflate import Deflater

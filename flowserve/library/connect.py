@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any, Literal
 
-from flowserve import logs
 from flowserve.errors import ConfigError, HandshakeError
 from flowserve.library.asking import (
     HeadersLike,
@@ -30,6 +29,7 @@ from flowserve.library.redirects import follow, target_of, too_many
 from flowserve.library.retrying import HELD, Delays, Schedule, backoff, process_exception, retry_after
 from flowserve.library.uri import URI, parse_uri
 from flowserve.library.websocket import WebSocket
+from flowserve.logs import loggers
 from flowserve.version import __version__
 from flowserve.websocket.constants import CloseCode
 
@@ -104,7 +104,7 @@ class connect:  # noqa: N801  (used like a function)
         self._route = add_arguments(route, options)
         self._config = read_options(options)
         self._extras = Extras(logger, write_limit)
-        self._logger = logger or logs.logger
+        self._logger = logger or loggers.logger
         self._wish = make_wish(subprotocols, additional_headers, origin, user_agent_header)
         self._open_timeout = checked_seconds("open_timeout", open_timeout)
         self._max_redirects = checked_number("max_redirects", max_redirects)

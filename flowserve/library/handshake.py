@@ -8,7 +8,7 @@ from typing import Any
 from flowserve.library.heads import Request, Response, unpack_request
 from flowserve.library.payload import plain_str
 from flowserve.library.websocket import WebSocket
-from flowserve.redaction import shown_target
+from flowserve.logs.redaction import shown_target
 
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 

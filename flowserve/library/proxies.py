@@ -11,7 +11,7 @@ from flowserve.errors import HandshakeError, InvalidProxy, ProxyError
 from flowserve.http.client import encode_request
 from flowserve.library.exchange import Exchange
 from flowserve.library.uri import ascii_host, basic_authorization, in_brackets, split
-from flowserve.redaction import shown_uri
+from flowserve.logs.redaction import shown_uri
 
 _PORTS = {"http": 80, "https": 443}
 _SECURE, _PLAIN = ("wss", "socks", "https"), ("ws", "socks", "https", "http")

@@ -9,7 +9,7 @@ from flowserve.errors import HandshakeError, InvalidURI, ProxyError
 from flowserve.library.dialing import Route
 from flowserve.library.opening import Wish
 from flowserve.library.uri import URI, parse_uri
-from flowserve.redaction import shown_uri
+from flowserve.logs.redaction import shown_uri
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _FOR_ONE_ORIGIN = (b"authorization", b"cookie", b"proxy-authorization", b"host")

@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from flowserve.errors import InvalidURI
 from flowserve.library.payload import plain_str
-from flowserve.redaction import shown_target, shown_uri
+from flowserve.logs.redaction import shown_target, shown_uri
 
 _PORTS = {"ws": 80, "wss": 443}
 _KEPT = "!$%&'()*+,/:;=?@[]~"  # of a path or query: what has a meaning there, and what is escaped already

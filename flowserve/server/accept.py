@@ -13,7 +13,7 @@ from typing import Any
 from flowserve.compression import deflate_settings
 from flowserve.context import Context
 from flowserve.errors import ConfigError
-from flowserve.logs import logger
+from flowserve.logs.loggers import logger
 from flowserve.loops import takers
 from flowserve.server.descriptors import spare
 from flowserve.server.h1 import H1Connection

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from flowserve.context import Context, Live
-from flowserve.logs import logger
+from flowserve.logs.loggers import logger
 from flowserve.server.h1 import LAST_CALL, H1Connection
 from flowserve.session import Session
 from flowserve.websocket.constants import State

@@ -15,7 +15,7 @@ from flowserve.context import Context
 from flowserve.errors import HandshakeError, RequestError
 from flowserve.http.forwarded import Trusted, address_of, seen_by_proxies
 from flowserve.http.messages import Headers, Request
-from flowserve.logs import logger
+from flowserve.logs.loggers import logger
 from flowserve.transport.interfaces import Peer
 from flowserve.transport.stream import Flow
 

@@ -13,7 +13,7 @@ from flowserve.errors import LATE_REQUEST, ForeignProtocol, HandshakeError, Requ
 from flowserve.http.messages import Request
 from flowserve.http.request_parser import RequestParser
 from flowserve.http.response_encoder import ResponseEncoder, encode_error, status_line
-from flowserve.logs import access_http, logger
+from flowserve.logs.loggers import access_http, logger
 from flowserve.server.peers import peer_of
 from flowserve.server.tls import PLAIN_HTTP, handshake_failure
 from flowserve.server.upgrade import Upgrade

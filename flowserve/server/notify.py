@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
-from flowserve.logs import logger
+from flowserve.logs.loggers import logger
 
 READY = "READY=1"
 STOPPING = "STOPPING=1"

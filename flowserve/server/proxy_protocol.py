@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple, cast
 
 from flowserve.context import Context
 from flowserve.http.forwarded import address_of
-from flowserve.logs import logger
+from flowserve.logs.loggers import logger
 from flowserve.server.gate import Gate
 from flowserve.server.h1 import LAST_CALL, H1Connection
 from flowserve.server.peers import peer_of

@@ -11,7 +11,7 @@ from flowserve import metrics
 from flowserve.config import Config
 from flowserve.context import Context
 from flowserve.errors import ConfigError
-from flowserve.logs import logger
+from flowserve.logs.loggers import logger
 from flowserve.server.accept import Acceptor
 from flowserve.server.listen import Listeners
 from flowserve.transport.flush_queue import Outbox

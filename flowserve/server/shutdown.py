@@ -15,7 +15,7 @@ from flowserve.asgi.lifespan import Lifespan
 from flowserve.asgi.websocket import WebSocketCycle
 from flowserve.config import Config
 from flowserve.context import Context
-from flowserve.logs import logger, plural
+from flowserve.logs.loggers import logger, plural
 from flowserve.server.drain import drain
 from flowserve.session import Session
 

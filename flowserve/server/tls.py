@@ -12,7 +12,7 @@ from typing import Any
 
 from flowserve.config import Config
 from flowserve.errors import ConfigError
-from flowserve.logs import logger
+from flowserve.logs.loggers import logger
 from flowserve.server.names import subject_of
 
 _CERT_REQS = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}

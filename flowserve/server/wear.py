@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from flowserve.context import Context
 from flowserve.errors import ConfigError
-from flowserve.logs import show_bytes
+from flowserve.logs.access import show_bytes
 
 _EVERY = 2.0
 """Seconds between looks at the memory."""

@@ -15,14 +15,15 @@ from typing import Any
 
 from asgiref.typing import ASGI3Application
 
-from flowserve import logs, metered
+from flowserve import metered
 from flowserve.asgi.lifespan import Lifespan
 from flowserve.config import Config
 from flowserve.context import Context
 from flowserve.errors import ConfigError
 from flowserve.exits import guard
 from flowserve.loader import load
-from flowserve.logs import logger
+from flowserve.logs.loggers import logger
+from flowserve.logs.trace import trace
 from flowserve.loops import first_of, handling, uncancelled
 from flowserve.metrics import WORKER_MEMORY, Metrics
 from flowserve.server import scrape
@@ -179,7 +180,7 @@ class Server:
         loop = self._loop = asyncio.get_running_loop()
         self._certificates = Certificates(config) if config.ssl else None
         if config.log_level == "trace":
-            app = logs.trace(app, config.log_query)
+            app = trace(app, config.log_query)
         self._listeners = Listeners(config) if sockets is None else None
         self.sockets = self._listeners.slot(0) if self._listeners is not None else list(sockets or ())
         try:

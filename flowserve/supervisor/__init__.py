@@ -7,10 +7,10 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from flowserve import logs
 from flowserve.config import Config
 from flowserve.errors import ConfigError
 from flowserve.exits import interruptible
+from flowserve.logs.setup import set_up_logging
 from flowserve.server.process import serve_alone
 from flowserve.supervisor.pidfile import pid_file
 
@@ -23,7 +23,7 @@ def run(app: str | Callable[..., Any], **options: Any) -> None:
     signal that comes before anything is served ends the process as it would without a server.
     """
     config = Config(app, **options)
-    logs.setup(config)
+    set_up_logging(config)
     run_config(config)
 
 

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from flowserve import logs
 from flowserve.config import Config
 from flowserve.exits import guard
 from flowserve.failures import Failure, explain
+from flowserve.logs.loggers import logger
+from flowserve.logs.setup import set_up_logging
 from flowserve.loops import handling, run_until_done
 from flowserve.server.process import owning_process
 from flowserve.server.worker import Server
@@ -64,7 +65,7 @@ class Worker:
 
     async def _wait_for_supervisor(self) -> None:
         await self._channel.ended.wait()
-        logs.logger.warning("The supervisor is gone: shutting down")
+        logger.warning("The supervisor is gone: shutting down")
         self._drain.set()
 
     def _on_message(self, message: Message) -> None:
@@ -117,7 +118,7 @@ def _nothing(*_: Any) -> None:
 def _serve(order: Order, sock: socket.socket) -> int:
     sys.path[:] = order.path
     sys.argv[:] = order.argv
-    logs.setup(order.config)
+    set_up_logging(order.config)
     app = str(order.config.app)
     worker = Worker(order.config, order.descriptors)
     try:

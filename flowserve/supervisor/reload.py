@@ -15,7 +15,7 @@ from typing import Any
 
 from flowserve.config import Config
 from flowserve.errors import ConfigError
-from flowserve.logs import logger
+from flowserve.logs.loggers import logger
 from flowserve.loops import handling
 from flowserve.server.listen import Listeners
 from flowserve.supervisor.counts import Counts

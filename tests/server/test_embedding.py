@@ -387,7 +387,7 @@ async def test_connections_leave_nothing_behind(serve, connect):
     def alive() -> Counter:
         found = [type(each) for each in gc.get_objects() if "flowserve" in module_of(each)]
         # pytest keeps what is logged
-        return Counter(each.__qualname__ for each in found if each.__module__ != "flowserve.accesslog")
+        return Counter(each.__qualname__ for each in found if each.__module__ != "flowserve.logs.access")
 
     async def visit(end: str) -> None:
         client = await connect(server)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from compliance.fuzz.findings import require
-from flowserve.accesslog import FIELDS, CloseLine, HTTPLine, LineFormat, OpenLine, printable
+from flowserve.logs.access import FIELDS, CloseLine, HTTPLine, LineFormat, OpenLine, printable
 
 MAX_LEN = 400
 

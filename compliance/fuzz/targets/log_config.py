@@ -19,7 +19,7 @@ from typing import Any
 from compliance.fuzz.findings import require
 from flowserve.config import Config
 from flowserve.errors import ConfigError
-from flowserve.logs import _load
+from flowserve.logs.setup import _load
 
 MAX_LEN = 1000
 _MEMORY = Path("/dev/shm")

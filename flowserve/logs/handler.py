@@ -1,0 +1,48 @@
+"""Where lines go: a stream that may be a full disk, or a pipe that nobody reads."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TextIO
+
+from flowserve.logs.loggers import logger, plural
+from flowserve.logs.pipe import log_pipe
+
+
+class StreamHandler(logging.StreamHandler):  # type: ignore[type-arg]  # no class takes one in Python 3.10
+    """Leaves out what can't be written, as on a full disk: logging would show a traceback for each line; and what would
+    have to wait for a pipe's reader, see `log_pipe`."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._pipe = log_pipe(stream)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record as a line."""
+        pipe = self._pipe
+        if pipe is None:
+            super().emit(record)
+            return
+        try:
+            if pipe.left_out and not pipe.is_stuck():
+                count, pipe.left_out = pipe.left_out, 0
+                pipe.write(self._encoded(_missing(count)))
+            if not pipe.left_out:
+                self.flush()  # what the application has printed before
+            pipe.write(self._encoded(record))
+        except Exception:
+            self.handleError(record)
+
+    def _encoded(self, record: logging.LogRecord) -> bytes:
+        line = self.format(record) + self.terminator
+        return line.encode(getattr(self.stream, "encoding", None) or "utf-8", "backslashreplace")
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
+        if not isinstance(sys.exc_info()[1], OSError) and not self.stream.closed:
+            super().handleError(record)
+
+
+def _missing(count: int) -> logging.LogRecord:
+    text = "%s of the log were left out, as nobody read them"
+    return logging.LogRecord(logger.name, logging.WARNING, __file__, 0, text, (plural(count, "line"),), None)
