@@ -19,14 +19,15 @@ from typing import Any, NoReturn
 import click
 from click.core import ParameterSource
 
-from flowserve import configfile, exposure
-from flowserve.config import OPTIONS, Config
-from flowserve.configfile import APP, ConfigFile, Given
+from flowserve.config import Config
+from flowserve.config.config import OPTIONS
+from flowserve.config.exposure import exposure_warnings
+from flowserve.config.file import APP, ConfigFile, Given, as_file, find_file, from_environment
+from flowserve.config.option import Option
 from flowserve.errors import ConfigError, FlowserveError
 from flowserve.exits import guard
 from flowserve.failures import STARTUP_FAILED, explain
 from flowserve.logs.setup import set_up_logging
-from flowserve.options import Option
 
 _INTERRUPTED = 130
 _STDOUT = 1
@@ -187,7 +188,7 @@ def _given(ctx: click.Context, line: Mapping[str, Any], file: ConfigFile | None)
             for name in OPTIONS
             if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
         },
-        configfile.environment(),
+        from_environment(),
         file.given() if file else {},
     )
     merged: dict[str, Given] = {}
@@ -224,7 +225,7 @@ def _app(ctx: click.Context, app: str | None, file: ConfigFile | None) -> Given 
 
 def _config_file(ctx: click.Context, path: str | None) -> ConfigFile | None:
     source = ctx.get_parameter_source("config_file")
-    return configfile.find(path, "--config" if source is ParameterSource.COMMANDLINE else "FLOWSERVE_CONFIG")
+    return find_file(path, "--config" if source is ParameterSource.COMMANDLINE else "FLOWSERVE_CONFIG")
 
 
 def _version() -> str:
@@ -261,8 +262,8 @@ def _serve(app: str | None, config_file: str | None, print_config: bool, **line:
         values = {name: OPTIONS[name].convert(each.value, each.where) for name, each in given.items()}
         config = Config(named.value if named else "", **values)
         if print_config:
-            click.echo(configfile.dump(config, given | ({APP: named} if named else {})))
-            for warning in exposure.warnings(config, given):
+            click.echo(as_file(config, given | ({APP: named} if named else {})))
+            for warning in exposure_warnings(config, given):
                 click.echo(f"flowserve: warning: {warning}", err=True)
             return
         set_up_logging(config)

@@ -20,8 +20,9 @@ from typing import Any, ClassVar
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers import base
 
-from flowserve import configfile
-from flowserve.config import OPTIONS, Config
+from flowserve.config import Config
+from flowserve.config.config import OPTIONS
+from flowserve.config.file import from_environment
 from flowserve.errors import ConfigError, FlowserveError
 from flowserve.failures import explain
 from flowserve.logs.loggers import TRACE, access, logger
@@ -157,7 +158,7 @@ class Worker(base.Worker):  # type: ignore[misc]
         """gunicorn's settings, over them `options`, over them the environment. Raises ConfigError."""
         if unknown := sorted(self.options.keys() - OPTIONS.keys() - {"ssl_context_factory"}):
             raise ConfigError(f"{type(self).__name__}.options: there is no option {unknown[0]!r}")
-        variables = configfile.environment()
+        variables = from_environment()
         given = {**self.options, **{n: OPTIONS[n].convert(each.value, each.where) for n, each in variables.items()}}
         values = self._settings() | {name: value for name, value in given.items() if name not in _GUNICORNS}
         if self._interface() == "wsgi" and self.cfg.threads > 1:

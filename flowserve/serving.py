@@ -14,7 +14,9 @@ from typing import Any
 
 from flowserve.app_errors import holds_only
 from flowserve.asgi.websocket import TAKE_SESSION
-from flowserve.config import HTTP, LIMITS, OPTIONS, PROTECTION, PROXIES, SIGHT, TLS, Config
+from flowserve.config import Config
+from flowserve.config.addresses import Bind
+from flowserve.config.config import HTTP, LIMITS, OPTIONS, PROTECTION, PROXIES, SIGHT, TLS
 from flowserve.errors import LATE_ANSWER, ConfigError, HandshakeError
 from flowserve.library.deadline import Deadline
 from flowserve.library.endings import tells_end_of
@@ -34,7 +36,6 @@ from flowserve.library.terms import (
 )
 from flowserve.library.websocket import LATE_ROOM, WebSocket
 from flowserve.logs.loggers import logger
-from flowserve.places import Bind
 from flowserve.server.listen import open_sockets
 from flowserve.server.worker import Server
 from flowserve.websocket.constants import CloseCode

@@ -15,13 +15,13 @@ from typing import Any
 
 import click
 
-from flowserve.config import OPTIONS
+from flowserve.config.config import OPTIONS
+from flowserve.config.kinds import Kind, duration, header_list, optional, size
 from flowserve.errors import ConfigError, FlowserveError, HandshakeError, InvalidURI, ProxyError
 from flowserve.library.connect import connect
 from flowserve.library.proxies import find_proxy
 from flowserve.library.uri import URI, parse_uri
 from flowserve.library.websocket import WebSocket
-from flowserve.options import Kind, duration, header_list, optional, size
 
 INTERRUPTED = 130
 """The exit status after Ctrl-C."""

@@ -20,10 +20,11 @@ from click.testing import CliRunner
 
 from flowserve.cli import main
 from flowserve.compiled import deflate_name
-from flowserve.config import OPTIONS, Config
+from flowserve.config import Config
+from flowserve.config.addresses import Bind
+from flowserve.config.config import OPTIONS
 from flowserve.errors import ConfigError, FlowserveError, StartupFailed
 from flowserve.logs.loggers import access, logger
-from flowserve.places import Bind
 
 APPS = """\
 async def app(scope, receive, send):

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowserve.config import OPTIONS, Config, duration, size
+from flowserve.config import Config
+from flowserve.config.addresses import Bind
+from flowserve.config.config import OPTIONS, duration, size
 from flowserve.errors import ConfigError
-from flowserve.places import Bind
 
 DEFAULTS = {
     "host": "127.0.0.1",

@@ -12,9 +12,9 @@ import tomli
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowserve import configfile
-from flowserve.config import OPTIONS, Config
-from flowserve.configfile import Given
+from flowserve.config import Config
+from flowserve.config.config import OPTIONS
+from flowserve.config.file import Given, as_file, find_file
 from flowserve.errors import ConfigError
 
 
@@ -57,7 +57,7 @@ def unwarned(run):
 
 
 def values(path=None):
-    found = configfile.find(path)
+    found = find_file(path)
     return None if found is None else (found.name, found.values)
 
 
@@ -65,7 +65,7 @@ def values(path=None):
 
 
 def test_no_file():
-    assert configfile.find() is None
+    assert find_file() is None
 
 
 def test_flowserve_toml_goes_before_pyproject(write):
@@ -88,7 +88,7 @@ def test_flowserve_toml_goes_before_pyproject(write):
 )
 def test_a_pyproject_that_does_not_speak_of_us(write, content):
     write(content, "pyproject.toml")
-    assert configfile.find() is None
+    assert find_file() is None
 
 
 def test_a_named_file(write, folder):
@@ -119,7 +119,7 @@ def test_a_named_file(write, folder):
 def test_broken_files(write, content, says):
     write(content)
     with pytest.raises(ConfigError) as caught:
-        configfile.find()
+        find_file()
     assert str(caught.value).startswith(says)
     assert len(str(caught.value).splitlines()) == 1
 
@@ -127,20 +127,20 @@ def test_broken_files(write, content, says):
 def test_files_that_can_not_be_read(folder, write):
     for path, says in (("none.toml", "No such file or directory"), (".", "Is a directory")):
         with pytest.raises(ConfigError, match=rf"^--config: '{re.escape(path)}': {says}$"):
-            configfile.find(path)
+            find_file(path)
     (folder / "flowserve.toml").write_bytes(b"host = '\xe9'")
     with pytest.raises(ConfigError, match=r"^flowserve\.toml: not text in UTF-8, as TOML has to be$"):
-        configfile.find()
+        find_file()
     write("[tool.flowserve", "pyproject.toml")
     (folder / "flowserve.toml").unlink()
     with pytest.raises(ConfigError, match=r"^pyproject\.toml: not TOML: "):
-        configfile.find()
+        find_file()
     for content in ("", "[tool]", "tool = 1", "[tool]\nflowserve = 1"):
         write(content, "pyproject.toml")
         with pytest.raises(ConfigError, match=r"^pyproject\.toml: there is no table \[tool\.flowserve\] in it$"):
-            configfile.find("pyproject.toml")
+            find_file("pyproject.toml")
     with pytest.raises(ConfigError, match=r"^pyproject\.toml: there is no table \[tool\.flowserve\] in it$"):
-        configfile.find()
+        find_file()
 
 
 # Values
@@ -174,7 +174,7 @@ def test_files_that_can_not_be_read(folder, write):
 )
 def test_values(write, entry, options):
     write(entry)
-    found = configfile.find()
+    found = find_file()
     taken = {name: OPTIONS[name].convert(each.value, each.where) for name, each in found.given().items()}
     assert Config("a:b", **taken) == Config("a:b", **options)
 
@@ -286,13 +286,13 @@ def test_what_print_config_prints_is_a_config_file(write):
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
 def test_any_text_is_shown_so_that_it_reads_back(text):
     config = Config("a:b", uds=text)
-    shown = configfile.dump(config, {"uds": Given(text, "command line"), "app": Given(text, "command line")})
-    assert len(shown.splitlines()) == len(configfile.dump(Config("a:b"), {}).splitlines())
+    shown = as_file(config, {"uds": Given(text, "command line"), "app": Given(text, "command line")})
+    assert len(shown.splitlines()) == len(as_file(Config("a:b"), {}).splitlines())
     parsed = tomli.loads(shown)
     assert (parsed["uds"], parsed["app"]) == (text, text)
 
 
 def test_what_toml_can_not_hold_is_a_comment():
-    shown = configfile.dump(Config("a:b", uds="/\udc80"), {"uds": Given("/\udc80", "command line")})
+    shown = as_file(Config("a:b", uds="/\udc80"), {"uds": Given("/\udc80", "command line")})
     assert "\n# uds = " in shown
     assert "uds" not in tomli.loads(shown)

@@ -11,10 +11,10 @@ import pytest
 import trustme
 from helpers import PATIENCE, Client, echo, within
 
-from flowserve import Config, configfile, connect
-from flowserve.config import OPTIONS
-from flowserve.configfile import Given
-from flowserve.exposure import warnings
+from flowserve import Config, connect
+from flowserve.config.config import OPTIONS
+from flowserve.config.exposure import exposure_warnings
+from flowserve.config.file import Given, find_file
 
 ROOT = Path(__file__).parent.parent
 SAFE = {
@@ -34,7 +34,7 @@ def user(monkeypatch):
 
 def warned(**options):
     """The options that the warnings begin with."""
-    lines = warnings(Config("a:b", **options), {})
+    lines = exposure_warnings(Config("a:b", **options), {})
     assert all(line.isprintable() for line in lines)
     return [line.partition(":")[0] for line in lines]
 
@@ -96,7 +96,7 @@ def test_root(monkeypatch):
 @pytest.mark.parametrize(("origin", "warns"), [("command line", True), ("environment X", False), ("c.toml", False)])
 def test_a_password_that_others_see(origin, warns):
     config = Config("a:b", ssl_certfile="c.pem", ssl_keyfile_password="hunter2")
-    lines = warnings(config, {"ssl_keyfile_password": Given("hunter2", origin)})
+    lines = exposure_warnings(config, {"ssl_keyfile_password": Given("hunter2", origin)})
     assert ["--ssl-keyfile-password" in line for line in lines] == [True] * warns
     assert "hunter2" not in "".join(lines)
 
@@ -110,14 +110,14 @@ def hardened(tmp_path, monkeypatch) -> Config:
     (text,) = re.findall(r"```toml\n(.*?)```", section, re.DOTALL)
     (tmp_path / "flowserve.toml").write_text(text, "utf-8")
     monkeypatch.chdir(tmp_path)
-    file = configfile.find()
+    file = find_file()
     assert file is not None
     values = {name: OPTIONS[name].convert(each.value, each.where) for name, each in file.given().items()}
     return Config(file.values["app"], **values)
 
 
 def test_the_file_for_the_internet_leaves_nothing_open(tmp_path, monkeypatch):
-    assert warnings(hardened(tmp_path, monkeypatch), {}) == []
+    assert exposure_warnings(hardened(tmp_path, monkeypatch), {}) == []
 
 
 async def test_the_file_for_the_internet_serves(tmp_path, monkeypatch, serve):

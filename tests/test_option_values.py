@@ -15,9 +15,10 @@ import pytest
 from click.testing import CliRunner
 from helpers import within
 
-from flowserve import Config, Server, configfile
+from flowserve import Config, Server
 from flowserve.cli import main
-from flowserve.config import OPTIONS
+from flowserve.config.config import OPTIONS
+from flowserve.config.file import find_file, from_environment
 from flowserve.errors import ConfigError, FlowserveError
 
 NUMBERS = [
@@ -78,7 +79,7 @@ def test_a_file(name, tmp_path):
             shown = str(value) if value != 10**5000 else "1" + "0" * 5000
         file.write_text(f"{option.word} = {shown}", "utf-8")
         try:
-            (given,) = configfile.find(str(file)).given().values()  # type: ignore[union-attr]
+            (given,) = find_file(str(file)).given().values()  # type: ignore[union-attr]
         except ConfigError as error:  # TOML has no more digits than Python reads
             check_refusal(str(error), str(file))
             continue
@@ -95,7 +96,7 @@ def test_the_environment(name, monkeypatch):
         if "\0" in value or "\ud800" in value or not value:  # which an environment can't hold, or is not given
             continue
         monkeypatch.setenv(option.env, value)
-        given = configfile.environment()[name]
+        given = from_environment()[name]
         try:
             option.convert(given.value, given.where)
         except ConfigError as error:

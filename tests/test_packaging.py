@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from flowserve.config import OPTIONS
+from flowserve.config.config import OPTIONS
 from flowserve.metrics import FAMILIES
 
 ROOT = Path(__file__).parents[1]

@@ -15,9 +15,9 @@ import click
 
 from flowserve.bench.load import Load, Plan
 from flowserve.bench.report import as_json, as_text
+from flowserve.config.kinds import duration, number, optional, size
 from flowserve.errors import ConfigError
 from flowserve.loops import handling, run_in_loop
-from flowserve.options import duration, number, optional, size
 from flowserve.target import INTERRUPTED, Target, option, reach_options, target_of, url_argument
 
 try:

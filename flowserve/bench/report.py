@@ -6,7 +6,7 @@ from typing import Any
 
 from flowserve.bench.histogram import PRECISION, Histogram
 from flowserve.bench.load import Plan, Result
-from flowserve.options import duration
+from flowserve.config.kinds import duration
 from flowserve.target import Target
 from flowserve.version import __version__
 

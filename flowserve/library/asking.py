@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from flowserve.config.kinds import Kind, duration, number, optional, path, text
 from flowserve.errors import ASGIMisuse, ConfigError
 from flowserve.http.client import encode_request
 from flowserve.http.headers import Headers
@@ -18,7 +19,6 @@ from flowserve.library.opening import Wish
 from flowserve.library.payload import plain_str
 from flowserve.library.proxies import parse_proxy
 from flowserve.library.uri import URI, ascii_host
-from flowserve.options import Kind, duration, number, optional, path, text
 
 HeadersLike = Headers | Mapping[str, str] | Iterable[tuple[str, str]]
 

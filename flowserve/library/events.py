@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from uuid import UUID
 
+from flowserve.config.sealed import sealed
 from flowserve.errors import AlreadyClosed, ConnectionClosedError
 from flowserve.library.websocket import WebSocket
-from flowserve.sealed import sealed
 
 
 @sealed

@@ -9,9 +9,10 @@ from collections.abc import Hashable, Mapping
 from contextvars import Context as Variables
 from typing import Any
 
-from flowserve.config import COMPRESSION, OPTIONS, WEBSOCKET, Config
+from flowserve.config import Config
+from flowserve.config.config import COMPRESSION, OPTIONS, WEBSOCKET
+from flowserve.config.option import Option
 from flowserve.errors import ConfigError
-from flowserve.options import Option
 from flowserve.timeslice import TimeSlice
 from flowserve.transport.flush_queue import Outbox
 from flowserve.transport.timers import Timers

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-from flowserve.config import OPTIONS, Config
+from flowserve.config import Config
+from flowserve.config.addresses import Bind
+from flowserve.config.config import OPTIONS
 from flowserve.errors import ConfigError
-from flowserve.places import Bind
 
 try:
     import fcntl

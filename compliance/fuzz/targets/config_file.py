@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from compliance.fuzz.findings import Broken, require
-from flowserve import configfile
-from flowserve.config import OPTIONS, Config
-from flowserve.configfile import ConfigFile, Given
+from flowserve.config import Config
+from flowserve.config.config import OPTIONS
+from flowserve.config.file import APP, NAMES, ConfigFile, Given, as_file, find_file
 from flowserve.errors import ConfigError
 
 MAX_LEN = 2000
 _MEMORY = Path("/dev/shm")
 _FOLDER = tempfile.TemporaryDirectory(prefix="fuzz-", dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None)
-_FILES = [Path(_FOLDER.name) / name for name in configfile.NAMES]
+_FILES = [Path(_FOLDER.name) / name for name in NAMES]
 _DUMPED = Path(_FOLDER.name) / "dumped" / "flowserve.toml"
 _MACHINE = ("workers",)  # auto depends on the machine
 
@@ -31,7 +31,7 @@ def observe(data: bytes) -> Any:
     path = _FILES[data[0] & 1]
     path.write_bytes(data[1:])
     try:
-        file = configfile.find(str(path))
+        file = find_file(str(path))
         require(file is not None, "a file that is there was not found")
         assert file is not None
         config, given = _config(file)
@@ -46,14 +46,14 @@ def _config(file: ConfigFile) -> tuple[Config, dict[str, Given]]:
     """As the command does it."""
     given = file.given()
     values = {name: OPTIONS[name].convert(each.value, each.where) for name, each in given.items()}
-    return Config(file.values.get(configfile.APP, ""), **values), given
+    return Config(file.values.get(APP, ""), **values), given
 
 
 def _check_dump(config: Config, given: dict[str, Given]) -> None:
-    text = configfile.dump(config, given)
+    text = as_file(config, given)
     _DUMPED.parent.mkdir(exist_ok=True)
     _DUMPED.write_text(text)
-    file = configfile.find(str(_DUMPED))
+    file = find_file(str(_DUMPED))
     assert file is not None
     again = _config(file)[0]
     for name, option in OPTIONS.items():

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from compliance.fuzz.findings import Broken, require
-from flowserve.config import OPTIONS
+from flowserve.config.config import OPTIONS
 from flowserve.errors import ConfigError
 
 MAX_LEN = 400

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from flowserve.config import OPTIONS, Config
+from flowserve.config.config import OPTIONS, Config
+from flowserve.config.option import Option
 from flowserve.errors import ConfigError
-from flowserve.options import Option
 
 NAMES = ("flowserve.toml", "pyproject.toml")
 """Looked for in this order, in the current folder."""
@@ -49,7 +49,7 @@ class ConfigFile(NamedTuple):
         }
 
 
-def environment() -> dict[str, Given]:
+def from_environment() -> dict[str, Given]:
     """What FLOWSERVE_* variables give; an empty one gives nothing."""
     return {
         name: Given(os.environ[option.env], f"environment {option.env}", option.env)
@@ -58,7 +58,7 @@ def environment() -> dict[str, Given]:
     }
 
 
-def find(path: str | None = None, origin: str = "--config") -> ConfigFile | None:
+def find_file(path: str | None = None, origin: str = "--config") -> ConfigFile | None:
     """Read the file at `path`; without one flowserve.toml, or else the table [tool.flowserve] of pyproject.toml, if
     one of them is in the current folder.
 
@@ -127,7 +127,7 @@ def _near(key: str) -> str:
     return f"; did you mean {near[0]}?" if near else "; flowserve --help shows them all"
 
 
-def dump(config: Config, given: Mapping[str, Given]) -> str:
+def as_file(config: Config, given: Mapping[str, Given]) -> str:
     """All options as a flowserve.toml. A comment behind each says where its value comes from: the origin in `given`,
     which has the fields' names, or default. What is not set, or secret, is a comment as a whole."""
     app = given.get(APP)

@@ -7,7 +7,7 @@ import re
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from flowserve.options import Kind, check_path, several
+from flowserve.config.kinds import Kind, check_path, several
 
 
 class Bind(NamedTuple):

@@ -10,13 +10,11 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from flowserve.errors import ConfigError
-from flowserve.logs.redaction import LogQuery
-from flowserve.options import (
+from flowserve.config.addresses import Bind, addresses, binds, hosts, origins, place
+from flowserve.config.kinds import (
     INT_MAX,
     KIB,
     MIB,
-    Option,
     choice,
     close_code,
     close_reason,
@@ -25,7 +23,6 @@ from flowserve.options import (
     line_format,
     number,
     on_off,
-    option,
     optional,
     path,
     paths,
@@ -36,8 +33,10 @@ from flowserve.options import (
     url_path,
     worker_count,
 )
-from flowserve.places import Bind, addresses, binds, hosts, origins, place
-from flowserve.sealed import sealed
+from flowserve.config.option import Option, option
+from flowserve.config.sealed import sealed
+from flowserve.errors import ConfigError
+from flowserve.logs.redaction import LogQuery
 
 if TYPE_CHECKING:
     from ssl import SSLContext

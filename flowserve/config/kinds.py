@@ -1,4 +1,4 @@
-"""How an option's value is read, checked, shown and named: kinds of options, and the option itself. A leaf."""
+"""Kinds of options: how a value is read, checked, shown and named."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from flowserve.errors import ConfigError
 from flowserve.logs.access import LineFormat
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -28,7 +27,6 @@ _SHORTEST = 1e-6
 _MOST = 2**53  # of what is counted
 _MAX_REASON = 123  # bytes in a close frame (RFC 6455 section 5.5)
 _PATH_MAX = 4095  # bytes, of Linux; others take no more
-_LONGEST_MESSAGE = 500
 _MOST_WORKERS = 4096
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
 _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 section 5.5
@@ -55,47 +53,6 @@ class Kind:
     metavar: str
     switch: bool = False  # --name and --no-name, without a value
     repeat: bool = False  # may be given several times; `parse` takes the list
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One option, as the command line and the environment see it."""
-
-    name: str
-    default: Any
-    help: str
-    group: str
-    kind: Kind
-    word: str
-    secret: bool = False  # not to be shown
-
-    @property
-    def flag(self) -> str:
-        """The option on the command line, e.g. --ws-max-size."""
-        return "--" + self.word
-
-    @property
-    def env(self) -> str:
-        """The environment variable, e.g. FLOWSERVE_WS_MAX_SIZE."""
-        return "FLOWSERVE_" + self.word.upper().replace("-", "_")
-
-    def convert(self, value: Any, origin: str | None = None) -> Any:
-        """The checked value of `value`; raises ConfigError that names `origin` (the flag if None)."""
-        try:
-            return self.kind.parse(value)
-        except ValueError as error:
-            raise ConfigError(f"{origin or self.flag}: {_cut(str(error))}") from None
-
-
-def option(default: Any, kind: Kind, group: str, help: str, *, word: str | None = None, secret: bool = False) -> Any:
-    """A field of `Config`. `word` is its name on the command line where that differs; a secret stays out of repr()."""
-    metadata = {"kind": kind, "group": group, "help": help, "word": word}
-    return dataclasses.field(default=default, repr=not secret, metadata=metadata)
-
-
-def _cut(message: str) -> str:
-    half = _LONGEST_MESSAGE // 2
-    return message if len(message) <= _LONGEST_MESSAGE else f"{message[:half]} ... {message[-half:]}"
 
 
 def text(*, empty: bool = False, printable: bool = False, metavar: str = "TEXT") -> Kind:

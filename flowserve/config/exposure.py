@@ -6,15 +6,15 @@ import ipaddress
 import os
 from collections.abc import Iterator, Mapping
 
-from flowserve.config import Config
-from flowserve.configfile import Given
-from flowserve.places import Bind
+from flowserve.config.addresses import Bind
+from flowserve.config.config import Config
+from flowserve.config.file import Given
 
 _EVERYBODY = 0o002
 """The bit of a UNIX domain socket's mode by which everybody may connect."""
 
 
-def warnings(config: Config, given: Mapping[str, Given]) -> list[str]:
+def exposure_warnings(config: Config, given: Mapping[str, Given]) -> list[str]:
     """Return a line for each thing that is open, which begins with the option that closes it."""
     public = [bind for bind in _binds(config) if _is_public(bind)]
     lines = [*_on_this_machine(config, given)]
