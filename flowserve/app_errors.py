@@ -7,11 +7,7 @@ context, so that logging filters and error trackers see which request it was.
 from __future__ import annotations
 
 import asyncio
-import signal
-import threading
-import traceback
 from collections.abc import Callable
-from types import CodeType, MethodType
 from typing import Any
 
 from flowserve.errors import ClientDisconnected, SyncApplication
@@ -43,27 +39,3 @@ def _is_disconnect(error: BaseException) -> bool:
     """Whether it is what an application ends with when its client has left. CancelledError is one of them: there are
     frameworks that cancel their handlers then."""
     return isinstance(error, (ClientDisconnected, asyncio.CancelledError)) or type(error).__name__ in _DISCONNECTS
-
-
-def ends_program(error: BaseException) -> bool:
-    """Whether `error` came from the handler of a signal, which can interrupt any code: it is meant for the program, not
-    for the call of the application that happened to run. Python's own handler of SIGINT leaves no trace, so while that
-    is in place every KeyboardInterrupt counts.
-    """
-    if not isinstance(error, (KeyboardInterrupt, SystemExit)):
-        return False
-    if threading.current_thread() is not threading.main_thread():  # handlers run in the main thread only
-        return False
-    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
-    if isinstance(error, KeyboardInterrupt) and signal.default_int_handler in handlers:
-        return True
-    codes = {code for handler in handlers if (code := _code_of(handler)) is not None}
-    return any(frame.f_code in codes for frame, _ in traceback.walk_tb(error.__traceback__))
-
-
-def _code_of(handler: Any) -> CodeType | None:
-    while hasattr(handler, "func"):  # a partial
-        handler = handler.func
-    function = handler.__func__ if isinstance(handler, MethodType) else handler
-    code = getattr(function, "__code__", None)
-    return code if isinstance(code, CodeType) else None

@@ -11,8 +11,9 @@ from contextvars import Context as Variables
 from functools import partial
 from typing import Any, Protocol, cast
 
-from flowserve.app_errors import ends_program, report
+from flowserve.app_errors import report
 from flowserve.errors import SyncApplication
+from flowserve.runtime.signals import ends_program
 
 App = Callable[..., Awaitable[None]]
 

@@ -25,9 +25,9 @@ from flowserve.config.exposure import exposure_warnings
 from flowserve.config.file import APP, ConfigFile, Given, as_file, find_file, from_environment
 from flowserve.config.option import Option
 from flowserve.errors import ConfigError, FlowserveError
-from flowserve.exits import guard
-from flowserve.failures import STARTUP_FAILED, explain
 from flowserve.logs.setup import set_up_logging
+from flowserve.runtime.exit import guard
+from flowserve.runtime.startup_errors import STARTUP_FAILED, explain
 
 _INTERRUPTED = 130
 _STDOUT = 1

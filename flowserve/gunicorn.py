@@ -24,10 +24,11 @@ from flowserve.config import Config
 from flowserve.config.config import OPTIONS
 from flowserve.config.file import from_environment
 from flowserve.errors import ConfigError, FlowserveError
-from flowserve.failures import explain
 from flowserve.logs.loggers import TRACE, access, logger
 from flowserve.logs.setup import set_up_logging
-from flowserve.loops import handling, run_until_done
+from flowserve.runtime.event_loop import run_until_done
+from flowserve.runtime.signals import handling
+from flowserve.runtime.startup_errors import explain
 from flowserve.server.process import owning_process
 from flowserve.server.shutdown import graceful_part
 from flowserve.server.worker import Server

@@ -7,7 +7,7 @@ import traceback
 import pytest
 
 from flowserve.errors import StartupFailed
-from flowserve.failures import explain
+from flowserve.runtime.startup_errors import explain
 
 GROUP = """\
   + Exception Group Traceback (most recent call last):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import Any
 
-from flowserve.loops import event_loop
+from flowserve.runtime.event_loop import event_loop
 
 
 def test_used_up_descriptors_are_told_of_once_a_second(logs: Any) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from flowserve.app_errors import ends_program
 from flowserve.application import awaited
 from flowserve.context import DRAINING, Context
 from flowserve.errors import ASGIMisuse, FlowserveError, StartupFailed, SyncApplication
 from flowserve.logs.loggers import logger
+from flowserve.runtime.signals import ends_program
 
 _MOMENT = 0.5
 """Seconds for an application that is cancelled."""

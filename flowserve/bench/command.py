@@ -17,7 +17,8 @@ from flowserve.bench.load import Load, Plan
 from flowserve.bench.report import as_json, as_text
 from flowserve.config.kinds import duration, number, optional, size
 from flowserve.errors import ConfigError
-from flowserve.loops import handling, run_in_loop
+from flowserve.runtime.event_loop import run_in_loop
+from flowserve.runtime.signals import handling
 from flowserve.target import INTERRUPTED, Target, option, reach_options, target_of, url_argument
 
 try:

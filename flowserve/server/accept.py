@@ -14,7 +14,7 @@ from flowserve.compression import deflate_settings
 from flowserve.context import Context
 from flowserve.errors import ConfigError
 from flowserve.logs.loggers import logger
-from flowserve.loops import takers
+from flowserve.runtime.event_loop import takers
 from flowserve.server.descriptors import spare
 from flowserve.server.h1 import H1Connection
 from flowserve.server.listen import url_of

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from flowserve.config import Config
-from flowserve.exits import Interruption, guard
-from flowserve.loops import event_loop, run_until_done
+from flowserve.runtime.event_loop import event_loop, run_until_done
+from flowserve.runtime.exit import Interruption, guard
 from flowserve.server.worker import Server
 
 

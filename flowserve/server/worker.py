@@ -20,18 +20,19 @@ from flowserve.asgi.lifespan import Lifespan
 from flowserve.config import Config
 from flowserve.context import Context
 from flowserve.errors import ConfigError
-from flowserve.exits import guard
 from flowserve.loader import load
 from flowserve.logs.loggers import logger
 from flowserve.logs.trace import trace
-from flowserve.loops import first_of, handling, uncancelled
 from flowserve.metrics import WORKER_MEMORY, Metrics
+from flowserve.runtime.event_loop import first_of, uncancelled
+from flowserve.runtime.exit import guard
+from flowserve.runtime.memory import settle
+from flowserve.runtime.sd_notify import READY, STOPPING, notify
+from flowserve.runtime.signals import handling
 from flowserve.server import scrape
 from flowserve.server.accept import Acceptor
-from flowserve.server.garbage import settle
 from flowserve.server.gate import gate_of
 from flowserve.server.listen import Listeners, url_of
-from flowserve.server.notify import READY, STOPPING, notify
 from flowserve.server.quiesce import refuse_newcomers
 from flowserve.server.shutdown import Shutdown, longest
 from flowserve.server.tls import Certificates

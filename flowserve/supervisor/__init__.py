@@ -9,8 +9,8 @@ from typing import Any
 
 from flowserve.config import Config
 from flowserve.errors import ConfigError
-from flowserve.exits import interruptible
 from flowserve.logs.setup import set_up_logging
+from flowserve.runtime.exit import interruptible
 from flowserve.server.process import serve_alone
 from flowserve.supervisor.pidfile import pid_file
 

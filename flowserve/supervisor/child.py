@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from flowserve.config import Config
-from flowserve.exits import guard
-from flowserve.failures import Failure, explain
 from flowserve.logs.loggers import logger
 from flowserve.logs.setup import set_up_logging
-from flowserve.loops import handling, run_until_done
+from flowserve.runtime.event_loop import run_until_done
+from flowserve.runtime.exit import guard
+from flowserve.runtime.signals import handling
+from flowserve.runtime.startup_errors import Failure, explain
 from flowserve.server.process import owning_process
 from flowserve.server.worker import Server
 from flowserve.supervisor.channel import Channel, Message, Order, receive_order, tell

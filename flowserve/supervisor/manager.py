@@ -12,9 +12,9 @@ from typing import Any
 from flowserve.config import Config
 from flowserve.errors import FlowserveError
 from flowserve.logs.loggers import logger
-from flowserve.loops import handling
+from flowserve.runtime.sd_notify import READY, STOPPING, notify
+from flowserve.runtime.signals import handling
 from flowserve.server.listen import Listeners
-from flowserve.server.notify import READY, STOPPING, notify
 from flowserve.server.quiesce import refuse_newcomers
 from flowserve.server.shutdown import longest
 from flowserve.supervisor.counts import Counts

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from flowserve.config import Config
 from flowserve.errors import ConfigError, FlowserveError, StartupFailed
-from flowserve.failures import STARTUP_FAILED
+from flowserve.runtime.startup_errors import STARTUP_FAILED
 from flowserve.supervisor.channel import Channel, Message, Order
 
 TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGHUP)

@@ -16,7 +16,7 @@ from typing import Any
 from flowserve.config import Config
 from flowserve.errors import ConfigError
 from flowserve.logs.loggers import logger
-from flowserve.loops import handling
+from flowserve.runtime.signals import handling
 from flowserve.server.listen import Listeners
 from flowserve.supervisor.counts import Counts
 from flowserve.supervisor.process import WorkerProcess

@@ -10,7 +10,7 @@ import click
 from flowserve.config.config import OPTIONS
 from flowserve.config.kinds import duration, optional
 from flowserve.errors import FlowserveError
-from flowserve.loops import run_in_loop
+from flowserve.runtime.event_loop import run_in_loop
 from flowserve.talk.conversation import Face, converse
 from flowserve.talk.lines import Lines
 from flowserve.target import Target, option, reach_options, target_of, url_argument

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from flowserve.errors import ConnectionClosed, ConnectionClosedOK, FlowserveError, PayloadTooBig
 from flowserve.library.websocket import WebSocket
-from flowserve.loops import handling
+from flowserve.runtime.signals import handling
 from flowserve.target import INTERRUPTED, Target, one_line
 
 

@@ -21,8 +21,8 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocketDisconnect
 
 import flowserve
-from flowserve.app_errors import ends_program
 from flowserve.errors import ClientDisconnected
+from flowserve.runtime.signals import ends_program
 
 pytestmark = pytest.mark.both_loops
 groups = pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups are of Python 3.11")

@@ -1,20 +1,16 @@
-"""Event loops for a command: the choice of one, a run in it from begin to end, and signals meanwhile. A leaf."""
+"""Event loops for a command: the choice of one, and a run in it from begin to end."""
 
 from __future__ import annotations
 
 import asyncio
-import signal
-import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
-from types import FrameType
 from typing import Any, TypeVar
 
-from flowserve.app_errors import ends_program
 from flowserve.errors import ConfigError
 from flowserve.logs.loggers import logger
+from flowserve.runtime.signals import ends_program
 
 T = TypeVar("T")
 
@@ -129,48 +125,6 @@ def takers(loop: asyncio.AbstractEventLoop) -> int:
     costs 5 % more with eight.
     """
     return 8 if type(loop).__module__.partition(".")[0] == "uvloop" else 1
-
-
-@contextmanager
-def handling(
-    handlers: Mapping[signal.Signals, Callable[[signal.Signals], None]],
-    at_once: Mapping[signal.Signals, Callable[[int, FrameType | None], object]] | None = None,
-) -> Iterator[None]:
-    """Have the handlers called with their signal in the running event loop; afterwards all is as it was.
-
-    Those in `at_once` are called as Python's own signal handlers are, also while the event loop is blocked; with at
-    least one of the others, asyncio's loop wakes for them too. Only the main thread can: in another one nothing is
-    changed.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    immediate = dict(at_once or {})
-    before = {number: signal.getsignal(number) for number in (*handlers, *immediate)}
-    for number, handler in handlers.items():
-        try:
-            loop.add_signal_handler(number, handler, number)
-        except NotImplementedError:  # Windows
-            signal.signal(number, partial(_hand_over, loop, handler))
-    for number, function in immediate.items():
-        signal.signal(number, function)
-    try:
-        yield
-    finally:
-        for number in handlers:
-            try:
-                loop.remove_signal_handler(number)
-            except NotImplementedError:
-                pass
-        for number, former in before.items():
-            signal.signal(number, former)
-
-
-def _hand_over(
-    loop: asyncio.AbstractEventLoop, handler: Callable[[signal.Signals], None], number: int, _frame: object
-) -> None:
-    loop.call_soon_threadsafe(handler, signal.Signals(number))
 
 
 async def first_of(work: asyncio.Future[None], event: asyncio.Event, seconds: float | None = None) -> None:
