@@ -19,7 +19,7 @@ from flowserve.application import App, Call, Invocation
 from flowserve.config import Config
 from flowserve.logs.loggers import logger
 from flowserve.logs.redaction import shown_target
-from flowserve.timeslice import TimeSlice
+from flowserve.session.time_slice import TimeSlice
 from flowserve.transport.timers import Timers
 
 DRAINING = "flowserve.draining"
@@ -49,17 +49,6 @@ class Live(Protocol):
 
     def abort(self) -> None:
         """End it now."""
-
-
-class Household(Protocol):
-    """What sessions share, be it a Context or not: `outbox` is the `outbox.Outbox` of the loop."""
-
-    config: Config
-    loop: asyncio.AbstractEventLoop
-    outbox: Any
-    timers: Timers
-    timeslice: TimeSlice
-    live: set[Any]
 
 
 _MOST_TOLD = 100

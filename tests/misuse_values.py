@@ -20,14 +20,16 @@ from flowserve.http.request_parser import RequestParser
 from flowserve.http.response_encoder import ResponseEncoder
 from flowserve.library.about import About
 from flowserve.library.websocket import WebSocket
-from flowserve.metered import MeteredConnection, MeteredSession
 from flowserve.metrics import Metrics
-from flowserve.patience import Backlog, Liveness
-from flowserve.receiving import Receiver
-from flowserve.sending import Sender
 from flowserve.server.h1 import H1Connection
 from flowserve.server.upgrade import Upgrade
-from flowserve.session import Session
+from flowserve.session.keepalive import Liveness
+from flowserve.session.metered import MeteredConnection, MeteredSession
+from flowserve.session.receiver import Receiver
+from flowserve.session.sender import Sender
+from flowserve.session.session import Session
+from flowserve.session.slow_consumer import Backlog
+from flowserve.session.writer import Writer
 from flowserve.transport.flush_queue import Outbox
 from flowserve.transport.interfaces import Peer
 from flowserve.transport.stream import Flow
@@ -38,7 +40,6 @@ from flowserve.websocket.deflate import DeflateParameters, DeflateSettings, PerM
 from flowserve.websocket.frames import FrameDecoder
 from flowserve.websocket.output import Output
 from flowserve.websocket.payload import Store
-from flowserve.writer import Writer
 
 PEER = Peer(("192.0.2.1", 4711), ("192.0.2.2", 80), False)
 FIELDS = [

@@ -14,7 +14,7 @@ from helpers import close_payload, frame
 from flowserve import Config
 from flowserve.context import Context
 from flowserve.errors import ClientDisconnected
-from flowserve.session import Session
+from flowserve.session.session import Session
 from flowserve.transport.flush_queue import Outbox
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role, State

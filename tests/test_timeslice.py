@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from flowserve import timeslice
-from flowserve.timeslice import TimeSlice
+from flowserve.session import time_slice
+from flowserve.session.time_slice import TimeSlice
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def clock(monkeypatch):
             return self.now
 
     clock = Clock()
-    monkeypatch.setattr(timeslice, "perf_counter", clock)
+    monkeypatch.setattr(time_slice, "perf_counter", clock)
     return clock
 
 

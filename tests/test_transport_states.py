@@ -389,4 +389,4 @@ def test_only_a_flow_calls_what_raises() -> None:
                 owner, name = ast.unparse(node.func.value), str(file.relative_to(package))
                 if owner.endswith("transport") and node.func.attr not in ASKS.get(name, ()):
                     found.add(name)
-    assert found == {"flow.py"}
+    assert found == {"transport/stream.py"}

@@ -21,7 +21,7 @@ from flowserve import Config
 from flowserve.context import Context
 from flowserve.errors import FlowserveError
 from flowserve.server.h1 import H1Connection
-from flowserve.session import Session
+from flowserve.session.session import Session
 from flowserve.transport.flush_queue import Outbox
 from flowserve.transport.stream import Flow
 from flowserve.websocket.connection import Connection

@@ -17,7 +17,7 @@ from flowserve.asgi.scope import websocket_scope
 from flowserve.errors import LATE_ANSWER, ASGIMisuse, ClientDisconnected
 from flowserve.http.messages import as_bytes
 from flowserve.logs.loggers import access_http, access_websocket_close, access_websocket_open, logger
-from flowserve.session import Session
+from flowserve.session.session import Session
 from flowserve.transport.interfaces import Peer
 from flowserve.transport.waiters import joined, wake
 from flowserve.websocket.constants import State, is_sendable

@@ -1,6 +1,6 @@
 cimport cython
 
-from flowserve.session cimport Session
+from flowserve.session.session cimport Session
 
 cdef class About:
     cdef dict __dict__

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from flowserve.library.endings import end_of
 from flowserve.library.heads import Request, Response, unpack_request, unpack_response
 from flowserve.logs.loggers import logger
-from flowserve.session import Session
+from flowserve.session.session import Session
 from flowserve.transport.stream import extra_info
 from flowserve.websocket.constants import State
 

@@ -13,7 +13,6 @@ from contextvars import copy_context
 from email.utils import formatdate
 from typing import Any, cast
 
-from flowserve.compression import deflate_settings
 from flowserve.config import Config
 from flowserve.errors import LATE_ANSWER, LATE_REQUEST, ConfigError, HandshakeError, RequestError
 from flowserve.http.headers import Headers
@@ -27,7 +26,8 @@ from flowserve.library.heads import Request, pack
 from flowserve.library.home import Home, read_options
 from flowserve.library.terms import Origins, ProcessRequest, ProcessResponse, SelectSubprotocol, Terms, answer_of
 from flowserve.library.websocket import WebSocket
-from flowserve.session import Session
+from flowserve.session.opening import deflate_settings
+from flowserve.session.session import Session
 from flowserve.transport.stream import Flow, extra_info
 from flowserve.websocket import negotiation
 from flowserve.websocket.connection import Connection

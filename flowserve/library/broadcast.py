@@ -13,7 +13,7 @@ from flowserve.errors import ClientDisconnected, ConnectionClosed
 from flowserve.library.payload import Data, message_payload
 from flowserve.library.websocket import WebSocket
 from flowserve.logs.loggers import logger
-from flowserve.session import Session
+from flowserve.session.session import Session
 from flowserve.websocket.constants import Opcode
 from flowserve.websocket.deflate import Deflater
 from flowserve.websocket.frames import encode_frame

@@ -18,7 +18,7 @@ from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import CloseCode, State, is_sendable
 
 if TYPE_CHECKING:
-    from flowserve.session import Session
+    from flowserve.session.session import Session
 
 _OK = (CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.NO_STATUS)
 _CAUSES = {1002: ProtocolError, 1007: InvalidText, 1009: PayloadTooBig}

@@ -12,7 +12,7 @@ from flowserve.websocket.constants import CloseCode
 
 if TYPE_CHECKING:
     from flowserve.library.websocket import WebSocket
-    from flowserve.session import Session
+    from flowserve.session.session import Session
 
 Fragments = Iterable[Data] | AsyncIterable[Data]
 

@@ -13,7 +13,7 @@ from flowserve.config import Config
 from flowserve.config.config import COMPRESSION, OPTIONS, WEBSOCKET
 from flowserve.config.option import Option
 from flowserve.errors import ConfigError
-from flowserve.timeslice import TimeSlice
+from flowserve.session.time_slice import TimeSlice
 from flowserve.transport.flush_queue import Outbox
 from flowserve.transport.timers import Timers
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from flowserve.compression import deflate_settings
 from flowserve.errors import HandshakeError
 from flowserve.http.client import Response, encode_request
 from flowserve.library.exchange import Exchange
@@ -15,7 +14,8 @@ from flowserve.library.heads import pack
 from flowserve.library.home import Home
 from flowserve.library.uri import URI
 from flowserve.library.websocket import WebSocket
-from flowserve.session import Session
+from flowserve.session.opening import deflate_settings
+from flowserve.session.session import Session
 from flowserve.transport.stream import Flow
 from flowserve.websocket import negotiation
 from flowserve.websocket.client_handshake import check_response, new_key, request_fields

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flowserve.errors import ClientDisconnected
 
 if TYPE_CHECKING:
-    from flowserve.session import Session
+    from flowserve.session.session import Session
 
 
 class RoundTrip(float):

@@ -1,7 +1,7 @@
 cimport cython
 
 from flowserve.library.about cimport About, session_of
-from flowserve.session cimport Session
+from flowserve.session.session cimport Session
 from flowserve.websocket.connection cimport Connection
 
 cdef class WebSocket(About):

@@ -15,7 +15,7 @@ from flowserve.library.fragments import Fragments, Pieces, each, send_fragments
 from flowserve.library.payload import Data, control_payload, message_payload, plain_str
 from flowserve.library.pings import Pings, RoundTrip
 from flowserve.library.split import Reader, Writer
-from flowserve.session import Session
+from flowserve.session.session import Session
 from flowserve.websocket.constants import State
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from flowserve.compression import deflate_settings
 from flowserve.context import Context
 from flowserve.errors import ConfigError
 from flowserve.logs.loggers import logger
@@ -20,6 +19,7 @@ from flowserve.server.h1 import H1Connection
 from flowserve.server.listen import url_of
 from flowserve.server.proxy_protocol import ProxiedConnection
 from flowserve.server.tls import Certificates, tls_timeouts
+from flowserve.session.opening import deflate_settings
 from flowserve.websocket.constants import Role
 
 _LOOK = 1.0

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from flowserve.context import Context, Live
 from flowserve.logs.loggers import logger
 from flowserve.server.h1 import LAST_CALL, H1Connection
-from flowserve.session import Session
+from flowserve.session.session import Session
 from flowserve.websocket.constants import State
 
 _OPEN = int(State.OPEN)

@@ -17,7 +17,7 @@ from flowserve.logs.loggers import access_http, logger
 from flowserve.server.peers import peer_of
 from flowserve.server.tls import PLAIN_HTTP, handshake_failure
 from flowserve.server.upgrade import Upgrade
-from flowserve.session import Session
+from flowserve.session.session import Session
 from flowserve.transport.interfaces import Peer
 from flowserve.transport.stream import Flow
 from flowserve.websocket.deflate import DeflateSettings

@@ -17,7 +17,7 @@ from flowserve.config import Config
 from flowserve.context import Context
 from flowserve.logs.loggers import logger, plural
 from flowserve.server.drain import drain
-from flowserve.session import Session
+from flowserve.session.session import Session
 
 _POLL = 0.02
 """Seconds between looks at what is still open."""

@@ -10,8 +10,8 @@ from flowserve.context import Context
 from flowserve.errors import ASGIMisuse
 from flowserve.http.messages import Request
 from flowserve.http.response_encoder import encode_switching
-from flowserve.metered import MeteredConnection, MeteredSession
-from flowserve.session import Session
+from flowserve.session.metered import MeteredConnection, MeteredSession
+from flowserve.session.session import Session
 from flowserve.transport.interfaces import Peer
 from flowserve.transport.stream import Flow
 from flowserve.websocket import negotiation

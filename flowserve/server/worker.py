@@ -15,7 +15,6 @@ from typing import Any
 
 from asgiref.typing import ASGI3Application
 
-from flowserve import metered
 from flowserve.asgi.lifespan import Lifespan
 from flowserve.config import Config
 from flowserve.context import Context
@@ -35,6 +34,7 @@ from flowserve.server.gate import gate_of
 from flowserve.server.listen import Listeners, url_of
 from flowserve.server.quiesce import refuse_newcomers
 from flowserve.server.shutdown import Shutdown, longest
+from flowserve.server.snapshot import snapshot
 from flowserve.server.tls import Certificates
 from flowserve.server.wear import Wear, memory
 from flowserve.transport.flush_queue import Outbox
@@ -306,7 +306,7 @@ class Server:
         """Return what --metrics has counted in this worker so far, as `metrics.Snapshot`; empty without it."""
         if self.context is None or self.context.metrics is None:
             return {}
-        found: dict[str, Any] = metered.snapshot(self.context)
+        found: dict[str, Any] = snapshot(self.context)
         with suppress(ConfigError):  # where the system does not tell
             found[WORKER_MEMORY] = {"": memory()}
         return found

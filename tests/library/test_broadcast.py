@@ -13,8 +13,9 @@ import pytest
 from ends import face_server, open_ends
 from helpers import BINARY, TEXT, Client, Frame, until, within
 
-from flowserve import metered, metrics
+from flowserve import metrics
 from flowserve.library.broadcast import broadcast
+from flowserve.session import metered
 from flowserve.websocket import deflate
 
 OFFER = "Sec-WebSocket-Extensions: permessage-deflate"

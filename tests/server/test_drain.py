@@ -18,7 +18,7 @@ import flowserve
 from flowserve import Config
 from flowserve.context import Context
 from flowserve.server.drain import drain
-from flowserve.session import Session
+from flowserve.session.session import Session
 from flowserve.transport.flush_queue import Outbox
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role

@@ -18,8 +18,8 @@ from scraping import Figures, get, place_in, scrape
 
 from flowserve import Config, Server
 from flowserve.errors import ConfigError
-from flowserve.metered import MeteredSession
-from flowserve.session import Session
+from flowserve.session.metered import MeteredSession
+from flowserve.session.session import Session
 
 SIZES = [0, 1, 64, 65, 256, 1024, 5000, 70000]
 

@@ -15,7 +15,7 @@ import trustme
 from helpers import CLOSE, TEXT, UPGRADE, Frame, Pump, close_payload, frame, until, within
 from websockets.asyncio.client import connect as foreign_connect
 
-from flowserve.session import Session
+from flowserve.session.session import Session
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 import pytest
 from helpers import hello, until, within
 
-from flowserve import timeslice
+from flowserve.session import time_slice
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 GET = b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -24,7 +24,7 @@ LAST = b"0\r\n\r\n"
 
 @pytest.fixture(autouse=True)
 def _no_time(monkeypatch):
-    monkeypatch.setattr(timeslice, "_SECONDS", 0.0)
+    monkeypatch.setattr(time_slice, "_SECONDS", 0.0)
 
 
 @pytest.mark.both_loops

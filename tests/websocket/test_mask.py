@@ -21,7 +21,7 @@ from flowserve.websocket import payload as running
 
 def load_source() -> ModuleType:
     """The same module out of its .py file, whatever is compiled beside it."""
-    source = Path(flowserve.__file__).parent / "websocket" / "mask.py"
+    source = Path(flowserve.__file__).parent / "websocket" / "payload.py"
     loader = SourceFileLoader("flowserve_mask_as_source", str(source))
     spec = spec_from_loader(loader.name, loader)
     assert spec is not None
@@ -41,7 +41,7 @@ def by_the_rfc(payload: bytes, key: bytes) -> bytes:
 
 def test_the_source_runs_as_plain_python() -> None:
     assert source.COMPILED is False
-    assert source.__file__.endswith("mask.py")
+    assert source.__file__.endswith("payload.py")
 
 
 @each_branch

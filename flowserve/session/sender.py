@@ -10,14 +10,15 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from flowserve.errors import ClientDisconnected
-from flowserve.patience import Backlog, Liveness
-from flowserve.receiving import Receiver
-from flowserve.slowsends import THREAD_MARK, SlowSends
+from flowserve.session.compression_queue import THREAD_MARK, SlowSends
+from flowserve.session.keepalive import Liveness
+from flowserve.session.receiver import Receiver
+from flowserve.session.slow_consumer import Backlog
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import State
 
 if TYPE_CHECKING:
-    from flowserve.context import Household
+    from flowserve.session.host import Household
     from flowserve.transport.interfaces import Stream
 
 _OPEN = int(State.OPEN)

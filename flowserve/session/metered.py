@@ -8,12 +8,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from flowserve import metrics
-from flowserve.session import Session
+from flowserve.session.session import Session
 from flowserve.websocket.connection import Connection
 
 if TYPE_CHECKING:
-    from flowserve.context import Context
-    from flowserve.metrics import Metrics, Snapshot
+    from flowserve.metrics import Metrics
+    from flowserve.session.host import MeteredHousehold
     from flowserve.transport.interfaces import Stream
     from flowserve.websocket.assembly import LateText
     from flowserve.websocket.deflate import PerMessageDeflate
@@ -72,7 +72,7 @@ class MeteredSession(Session):
 
     __slots__ = ("_counts", "_pinged_at")
 
-    def __init__(self, connection: Connection, stream: Stream, context: Context) -> None:
+    def __init__(self, connection: Connection, stream: Stream, context: MeteredHousehold) -> None:
         """As Session, in a context that has metrics."""
         super().__init__(connection, stream, context)
         self._counts = context.metrics
@@ -103,20 +103,3 @@ class MeteredSession(Session):
 def _count(histogram: list[Any], size: int) -> None:
     histogram[bisect_left(_SIZES, size)] += 1
     histogram[_SUM] += size
-
-
-def snapshot(context: Context) -> Snapshot:
-    """Return what the metrics of `context` have counted, and what can be seen of its open connections."""
-    counted = context.metrics
-    sessions = [each for each in context.live if isinstance(each, MeteredSession)]
-    found: Snapshot = counted.snapshot()
-    found[metrics.OPEN] = {"http": len(context.live) - len(sessions), "websocket": len(sessions)}
-    found[metrics.REFUSALS] = dict(context.refusals)
-    found[metrics.QUEUED] = {"": sum(each.waiting for each in sessions)}
-    found[metrics.PAUSED] = {
-        "in": sum(each.reading_paused for each in sessions),
-        "out": sum(each.stream.write_paused for each in sessions),
-    }
-    found[metrics.DROPPED][""] += sum(each.dropped for each in sessions)
-    found[metrics.WORKER_DRAINING] = {"": int(context.draining.is_set())}
-    return found

@@ -8,12 +8,12 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
+from flowserve.session.writer import Writer
 from flowserve.transport.waiters import joined, wake
 from flowserve.websocket.connection import Connection
-from flowserve.writer import Writer
 
 if TYPE_CHECKING:
-    from flowserve.context import Household
+    from flowserve.session.host import Household
     from flowserve.transport.interfaces import Stream
 
 

@@ -1,8 +1,9 @@
 cimport cython
 
 cimport cpython.time as time
-from flowserve.patience cimport Backlog, Liveness
-from flowserve.receiving cimport Receiver
+from flowserve.session.slow_consumer cimport Backlog
+from flowserve.session.keepalive cimport Liveness
+from flowserve.session.receiver cimport Receiver
 from flowserve.websocket.connection cimport Connection
 
 cdef int _OPEN

@@ -1,7 +1,7 @@
 cimport cython
 
 from flowserve.transport.waiters cimport joined, wake
-from flowserve.writer cimport Writer
+from flowserve.session.writer cimport Writer
 from flowserve.websocket.connection cimport Connection
 
 cdef class Receiver(Writer):

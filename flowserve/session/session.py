@@ -12,14 +12,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from flowserve.patience import Due
-from flowserve.sending import Sender
+from flowserve.session.keepalive import Due
+from flowserve.session.sender import Sender
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import CloseCode, State
 
 if TYPE_CHECKING:
-    from flowserve.context import Household
-    from flowserve.transport.interfaces import Monitor, Stream
+    from flowserve.session.host import Household
+    from flowserve.session.monitor import Monitor
+    from flowserve.transport.interfaces import Stream
 
 _OPEN = int(State.OPEN)
 

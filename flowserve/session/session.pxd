@@ -1,6 +1,6 @@
 cimport cython
 
-from flowserve.sending cimport Sender
+from flowserve.session.sender cimport Sender
 from flowserve.websocket.connection cimport Connection
 
 cdef int _OPEN

@@ -1,7 +1,6 @@
 cimport cython
 
-from flowserve.writer cimport Writer
-from flowserve.websocket.connection cimport Connection
+from flowserve.session.writer cimport Writer
 
 cdef double _GRACE
 cdef int _LOOKS
@@ -21,13 +20,5 @@ cdef class Liveness:
     cdef bint _is_stuck(self, double now, Writer writer) except -1
     @cython.locals(unsent="long long", taken="long long", suspect=bint)
     cdef bint _is_dead(self, double now, Writer writer, bint reading) except -1
-
-cdef class Backlog:
-    cdef bint closes, full, expired
-    cdef Py_ssize_t mark
-    cdef long long dropped
-
-    @cython.locals(connection=Connection, waiting=Py_ssize_t)
-    cpdef bint overflows(self, Writer writer) except -1
 
 cdef double _earlier(double due, double other) noexcept

@@ -1,6 +1,6 @@
 cimport cython
 
-from flowserve.session cimport Session
+from flowserve.session.session cimport Session
 from flowserve.websocket.connection cimport Connection
 
 cdef int _TEXT
