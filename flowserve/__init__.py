@@ -6,8 +6,8 @@ from flowserve import compiled
 
 compiled.choose()
 
+from flowserve.asgi.context import draining  # noqa: E402
 from flowserve.config import Config  # noqa: E402  (after the choice between compiled and pure)
-from flowserve.context import draining  # noqa: E402
 from flowserve.errors import (  # noqa: E402
     AlreadyClosed,
     ASGIMisuse,

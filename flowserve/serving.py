@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from flowserve.app_errors import holds_only
+from flowserve.asgi.application_errors import holds_only
 from flowserve.asgi.websocket import TAKE_SESSION
 from flowserve.config import Config
 from flowserve.config.addresses import Bind

@@ -11,10 +11,10 @@ from contextvars import copy_context
 from typing import Any, NamedTuple
 
 from flowserve import Config
-from flowserve.application import Invocation
+from flowserve.asgi.application import Invocation
+from flowserve.asgi.context import Context
 from flowserve.asgi.http import HTTPCycle
 from flowserve.asgi.websocket import WebSocketCycle
-from flowserve.context import Context
 from flowserve.http.messages import Request
 from flowserve.http.request_parser import RequestParser
 from flowserve.http.response_encoder import ResponseEncoder

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from flowserve.compact import key_sharing
+from flowserve.asgi.key_sharing import key_sharing
 
 ITEMS = {"a": 1, "b": 2, "c": 3}
 

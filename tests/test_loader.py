@@ -13,9 +13,9 @@ import pytest
 import starlette.applications
 import starlette.endpoints
 
+from flowserve.asgi.loader import load
 from flowserve.config import Config
 from flowserve.errors import ConfigError
-from flowserve.loader import load
 
 NUMBERS = itertools.count()
 

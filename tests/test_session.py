@@ -12,7 +12,7 @@ import pytest
 from helpers import close_payload, frame
 
 from flowserve import Config
-from flowserve.context import Context
+from flowserve.asgi.context import Context
 from flowserve.errors import ClientDisconnected
 from flowserve.session.session import Session
 from flowserve.transport.flush_queue import Outbox

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from flowserve import Config
-from flowserve.context import Context
+from flowserve.asgi.context import Context
 from flowserve.errors import FlowserveError
 from flowserve.server.h1 import H1Connection
 from flowserve.session.session import Session

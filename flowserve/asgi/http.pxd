@@ -1,7 +1,7 @@
 cimport cython
 
 from flowserve.asgi.scope cimport http_scope
-from flowserve.context cimport Context
+from flowserve.asgi.context cimport Context
 from flowserve.http.messages cimport Request, as_bytes
 from flowserve.transport.flush_queue cimport Outgoing
 from flowserve.transport.waiters cimport joined, wake

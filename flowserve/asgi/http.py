@@ -9,8 +9,8 @@ from contextvars import Context as Variables
 from time import perf_counter
 from typing import Any
 
+from flowserve.asgi.context import Context
 from flowserve.asgi.scope import http_scope
-from flowserve.context import Context
 from flowserve.errors import ASGIMisuse, ClientDisconnected
 from flowserve.http.messages import Request, as_bytes
 from flowserve.logs.loggers import access_http, logger

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from flowserve.application import awaited
-from flowserve.context import DRAINING, Context
+from flowserve.asgi.application import awaited
+from flowserve.asgi.context import DRAINING, Context
 from flowserve.errors import ASGIMisuse, FlowserveError, StartupFailed, SyncApplication
 from flowserve.logs.loggers import logger
 from flowserve.runtime.signals import ends_program

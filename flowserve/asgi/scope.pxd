@@ -1,6 +1,6 @@
 cimport cython
 
-from flowserve.context cimport Context
+from flowserve.asgi.context cimport Context
 from flowserve.http.messages cimport Request
 
 cdef dict _ASGI, _ASGI_HTTP, _HTTP, _COMPRESSING, _NOT_COMPRESSING, _WEBSOCKET, _seen

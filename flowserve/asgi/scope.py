@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from flowserve.compact import key_sharing
-from flowserve.context import DRAINING, Context
+from flowserve.asgi.context import DRAINING, Context
+from flowserve.asgi.key_sharing import key_sharing
 from flowserve.http.messages import Request
 from flowserve.transport.interfaces import Peer
 

@@ -1,7 +1,7 @@
 cimport cython
 
 from flowserve.asgi.scope cimport websocket_scope
-from flowserve.context cimport Context
+from flowserve.asgi.context cimport Context
 from flowserve.http.messages cimport as_bytes
 from flowserve.session.session cimport Session
 from flowserve.transport.waiters cimport joined, wake

@@ -23,7 +23,7 @@ from flowserve.transport.waiters import joined, wake
 from flowserve.websocket.constants import State, is_sendable
 
 if TYPE_CHECKING:
-    from flowserve.context import Context
+    from flowserve.asgi.context import Context
     from flowserve.http.messages import Request
 
 TAKE_SESSION = "flowserve.take_session"

@@ -12,7 +12,7 @@ from flowserve.errors import FlowserveError, StartupFailed
 CANNOT_START = 1
 STARTUP_FAILED = 3
 
-_LOADER = "flowserve.loader"
+_LOADER = "flowserve.asgi.loader"
 
 
 class Failure(NamedTuple):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from flowserve.context import Context
+from flowserve.asgi.context import Context
 from flowserve.errors import ConfigError
 from flowserve.logs.loggers import logger
 from flowserve.runtime.event_loop import takers

@@ -7,7 +7,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 
-from flowserve.context import Context, Live
+from flowserve.asgi.context import Context, Live
 from flowserve.logs.loggers import logger
 from flowserve.server.h1 import LAST_CALL, H1Connection
 from flowserve.session.session import Session

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextvars import Context as Variables
 from typing import NamedTuple, Protocol, cast
 
-from flowserve.context import Context
+from flowserve.asgi.context import Context
 from flowserve.errors import HandshakeError, RequestError
 from flowserve.http.forwarded import Trusted, address_of, seen_by_proxies
 from flowserve.http.messages import Headers, Request

@@ -1,7 +1,7 @@
 cimport cython
 
 from flowserve.asgi.http cimport HTTPCycle
-from flowserve.context cimport Context
+from flowserve.asgi.context cimport Context
 from flowserve.transport.stream cimport Flow
 from flowserve.http.request_parser cimport RequestParser
 from flowserve.http.messages cimport Request

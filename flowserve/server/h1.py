@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any
 
+from flowserve.asgi.context import Context
 from flowserve.asgi.http import HTTPCycle
 from flowserve.asgi.websocket import WebSocketCycle
-from flowserve.context import Context
 from flowserve.errors import LATE_REQUEST, ForeignProtocol, HandshakeError, RequestError
 from flowserve.http.messages import Request
 from flowserve.http.request_parser import RequestParser

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal, NamedTuple, cast
 
-from flowserve.context import Context
+from flowserve.asgi.context import Context
 from flowserve.http.forwarded import address_of
 from flowserve.logs.loggers import logger
 from flowserve.server.gate import Gate

@@ -8,8 +8,8 @@ from time import time
 from typing import Any
 
 from flowserve import metrics
+from flowserve.asgi.context import Context
 from flowserve.config import Config
-from flowserve.context import Context
 from flowserve.errors import ConfigError
 from flowserve.logs.loggers import logger
 from flowserve.server.accept import Acceptor

@@ -11,10 +11,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from flowserve.asgi.context import Context
 from flowserve.asgi.lifespan import Lifespan
 from flowserve.asgi.websocket import WebSocketCycle
 from flowserve.config import Config
-from flowserve.context import Context
 from flowserve.logs.loggers import logger, plural
 from flowserve.server.drain import drain
 from flowserve.session.session import Session

@@ -8,7 +8,7 @@ from flowserve import metrics
 from flowserve.session.metered import MeteredSession
 
 if TYPE_CHECKING:
-    from flowserve.context import Context
+    from flowserve.asgi.context import Context
     from flowserve.metrics import Snapshot
 
 

@@ -1,4 +1,4 @@
-from flowserve.context cimport Context
+from flowserve.asgi.context cimport Context
 from flowserve.transport.stream cimport Flow
 from flowserve.http.messages cimport Request
 from flowserve.http.response_encoder cimport encode_switching

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flowserve.context import Context
+from flowserve.asgi.context import Context
 from flowserve.errors import ASGIMisuse
 from flowserve.http.messages import Request
 from flowserve.http.response_encoder import encode_switching

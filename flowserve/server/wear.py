@@ -8,7 +8,7 @@ import secrets
 import sys
 from collections.abc import Callable
 
-from flowserve.context import Context
+from flowserve.asgi.context import Context
 from flowserve.errors import ConfigError
 from flowserve.logs.access import show_bytes
 

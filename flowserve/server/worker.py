@@ -15,11 +15,11 @@ from typing import Any
 
 from asgiref.typing import ASGI3Application
 
+from flowserve.asgi.context import Context
 from flowserve.asgi.lifespan import Lifespan
+from flowserve.asgi.loader import load
 from flowserve.config import Config
-from flowserve.context import Context
 from flowserve.errors import ConfigError
-from flowserve.loader import load
 from flowserve.logs.loggers import logger
 from flowserve.logs.trace import trace
 from flowserve.metrics import WORKER_MEMORY, Metrics

@@ -12,8 +12,8 @@ from helpers import until, within
 from starlette.applications import Starlette
 
 from flowserve import Config
+from flowserve.asgi.context import Context
 from flowserve.asgi.lifespan import Lifespan
-from flowserve.context import Context
 from flowserve.errors import ASGIMisuse, StartupFailed
 
 App = Callable[[dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]

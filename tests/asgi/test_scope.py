@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from flowserve import Config
+from flowserve.asgi.context import Context
 from flowserve.asgi.scope import http_scope, websocket_scope
-from flowserve.context import Context
 from flowserve.http.messages import Request
 from flowserve.transport.interfaces import Peer
 

@@ -14,7 +14,7 @@ from wsgiref.validate import validator
 import pytest
 from helpers import PATIENCE, UPGRADE, Pump, until, within
 
-from flowserve.asgi.threads import ThreadPool
+from flowserve.wsgi.threads import ThreadPool
 
 GET = b"GET %b HTTP/1.1\r\nHost: example.com\r\n%b\r\n"
 CHUNK = b"x" * 65536

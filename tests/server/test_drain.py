@@ -16,7 +16,7 @@ from helpers import PATIENCE, UPGRADE, Client, echo, until, within
 
 import flowserve
 from flowserve import Config
-from flowserve.context import Context
+from flowserve.asgi.context import Context
 from flowserve.server.drain import drain
 from flowserve.session.session import Session
 from flowserve.transport.flush_queue import Outbox

@@ -15,7 +15,7 @@ import pytest
 from helpers import PING, TEXT, UPGRADE, Client, echo, frame, hello, until, within
 
 from flowserve import Config, Server
-from flowserve.context import Context
+from flowserve.asgi.context import Context
 from flowserve.server.shutdown import longest, open_work
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -38,7 +38,7 @@ def load(config: Config) -> ASGI3Application:
     if interface == "asgi2":
         app = _from_asgi2(app)
     elif interface == "wsgi":
-        from flowserve.asgi.wsgi import WSGIAdapter
+        from flowserve.wsgi.application import WSGIAdapter
 
         # A program that serves an object may be one of many, such as gunicorn's workers.
         app = WSGIAdapter(app, config.wsgi_threads, config.workers > 1 or not isinstance(config.app, str))

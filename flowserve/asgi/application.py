@@ -11,7 +11,7 @@ from contextvars import Context as Variables
 from functools import partial
 from typing import Any, Protocol, cast
 
-from flowserve.app_errors import report
+from flowserve.asgi.application_errors import report
 from flowserve.errors import SyncApplication
 from flowserve.runtime.signals import ends_program
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol, cast
 
 from asgiref.typing import ASGI3Application
 
-from flowserve.application import App, Call, Invocation
+from flowserve.asgi.application import App, Call, Invocation
 from flowserve.config import Config
 from flowserve.logs.loggers import logger
 from flowserve.logs.redaction import shown_target

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from urllib.parse import unquote_to_bytes
 from wsgiref.util import FileWrapper
 
-from flowserve.asgi.request_body import Incoming, RequestBody
+from flowserve.wsgi.request_body import Incoming, RequestBody
 
 _BLOCK = 65536
 """Bytes of a file that are sent at a time."""

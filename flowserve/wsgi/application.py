@@ -19,13 +19,13 @@ from functools import partial
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from flowserve.asgi.environ import environ_of
-from flowserve.asgi.request_body import Incoming
-from flowserve.asgi.threads import ThreadPool
 from flowserve.errors import ClientDisconnected
 from flowserve.http.messages import as_bytes
 from flowserve.http.response_encoder import checked_fields
 from flowserve.logs.loggers import logger
+from flowserve.wsgi.environ import environ_of
+from flowserve.wsgi.request_body import Incoming
+from flowserve.wsgi.threads import ThreadPool
 
 _WRITE_MARK = 65536
 """Bytes of a response that may wait to be sent before its thread waits."""
