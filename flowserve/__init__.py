@@ -38,7 +38,7 @@ from flowserve.library.handshake import Handshake  # noqa: E402
 from flowserve.library.heads import Request, Response  # noqa: E402
 from flowserve.library.split import Reader, Writer  # noqa: E402
 from flowserve.library.websocket import WebSocket  # noqa: E402
-from flowserve.server.worker import Server  # noqa: E402
+from flowserve.server.server import Server  # noqa: E402
 from flowserve.serving import WebSocketServer, serve, start_server, unix_serve  # noqa: E402
 from flowserve.supervisor import run  # noqa: E402
 from flowserve.version import __version__  # noqa: E402

@@ -30,8 +30,8 @@ from flowserve.runtime.event_loop import run_until_done
 from flowserve.runtime.signals import handling
 from flowserve.runtime.startup_errors import explain
 from flowserve.server.process import owning_process
+from flowserve.server.server import Server
 from flowserve.server.shutdown import graceful_part
-from flowserve.server.worker import Server
 
 _SETTINGS = {
     "backlog": "backlog",

@@ -37,7 +37,7 @@ from flowserve.library.terms import (
 from flowserve.library.websocket import LATE_ROOM, WebSocket
 from flowserve.logs.loggers import logger
 from flowserve.server.listen import open_sockets
-from flowserve.server.worker import Server
+from flowserve.server.server import Server
 from flowserve.websocket.constants import CloseCode
 
 _Sockets = Callable[[], Sequence[socket.socket]]

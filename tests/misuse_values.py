@@ -21,7 +21,7 @@ from flowserve.http.response_encoder import ResponseEncoder
 from flowserve.library.about import About
 from flowserve.library.websocket import WebSocket
 from flowserve.metrics import Metrics
-from flowserve.server.h1 import H1Connection
+from flowserve.server.h1_connection import H1Connection
 from flowserve.server.upgrade import Upgrade
 from flowserve.session.keepalive import Liveness
 from flowserve.session.metered import MeteredConnection, MeteredSession

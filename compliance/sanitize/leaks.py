@@ -20,7 +20,7 @@ from typing import Any
 from flowserve import Config
 from flowserve.asgi.context import Context
 from flowserve.errors import FlowserveError
-from flowserve.server.h1 import H1Connection
+from flowserve.server.h1_connection import H1Connection
 from flowserve.session.session import Session
 from flowserve.transport.flush_queue import Outbox
 from flowserve.transport.stream import Flow

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from flowserve.asgi.context import Context, Live
 from flowserve.logs.loggers import logger
-from flowserve.server.h1 import LAST_CALL, H1Connection
+from flowserve.server.h1_connection import LAST_CALL, H1Connection
 from flowserve.session.session import Session
 from flowserve.websocket.constants import State
 

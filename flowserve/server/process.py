@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from flowserve.config import Config
 from flowserve.runtime.event_loop import event_loop, run_until_done
 from flowserve.runtime.exit import Interruption, guard
-from flowserve.server.worker import Server
+from flowserve.server.server import Server
 
 
 def serve_alone(config: Config, interruption: Interruption) -> None:

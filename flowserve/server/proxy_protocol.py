@@ -17,8 +17,8 @@ from typing import Literal, NamedTuple, cast
 from flowserve.asgi.context import Context
 from flowserve.http.forwarded import address_of
 from flowserve.logs.loggers import logger
-from flowserve.server.gate import Gate
-from flowserve.server.h1 import LAST_CALL, H1Connection
+from flowserve.server.admission import Gate
+from flowserve.server.h1_connection import LAST_CALL, H1Connection
 from flowserve.server.peers import peer_of
 from flowserve.server.tls import tls_timeouts
 from flowserve.transport.interfaces import Peer

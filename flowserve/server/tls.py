@@ -13,7 +13,7 @@ from typing import Any
 from flowserve.config import Config
 from flowserve.errors import ConfigError
 from flowserve.logs.loggers import logger
-from flowserve.server.names import subject_of
+from flowserve.server.distinguished_name import subject_of
 
 _CERT_REQS = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 _OLDEST = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}

@@ -21,7 +21,7 @@ from flowserve.runtime.exit import guard
 from flowserve.runtime.signals import handling
 from flowserve.runtime.startup_errors import Failure, explain
 from flowserve.server.process import owning_process
-from flowserve.server.worker import Server
+from flowserve.server.server import Server
 from flowserve.supervisor.channel import Channel, Message, Order, receive_order, tell
 from flowserve.supervisor.process import TERMINAL_SIGNALS
 

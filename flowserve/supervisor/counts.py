@@ -7,7 +7,7 @@ from collections.abc import Set
 
 from flowserve.config import Config
 from flowserve.metrics import RESTARTS, Snapshot, lasting, merge
-from flowserve.server import scrape
+from flowserve.server import metrics_endpoint
 from flowserve.supervisor.process import WorkerProcess
 
 REASONS = ("died", "hung", "left", "restart", "worn")
@@ -23,14 +23,14 @@ class Counts:
     def __init__(self, config: Config, workers: Set[WorkerProcess]) -> None:
         self._config = config
         self._workers = workers
-        self._page: scrape.Page | None = None
+        self._page: metrics_endpoint.Page | None = None
         self._restarts = dict.fromkeys(REASONS, 0)
         self._gone: Snapshot = {}
 
     async def open(self) -> None:
         """Serve the page, where the configuration says so. Raises ConfigError."""
         if self._config.metrics is not None:
-            self._page = await scrape.listen(self._config, self._collect)
+            self._page = await metrics_endpoint.listen(self._config, self._collect)
 
     async def close(self) -> None:
         """Serve it no more."""

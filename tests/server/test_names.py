@@ -12,7 +12,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowserve.server.names import subject_of
+from flowserve.server.distinguished_name import subject_of
 
 UTF8, PRINTABLE, BMP, OCTETS = 12, 19, 30, 4
 CN, L, OU, DC, UID, SN = "550403", "550407", "55040b", "0992268993f22c640119", "0992268993f22c640101", "550404"

@@ -13,7 +13,7 @@ from helpers import Client, echo, hello, until, within
 
 import flowserve
 from flowserve import Config, ConfigError, Server
-from flowserve.server.wear import memory
+from flowserve.server.recycling import memory
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 MIB = 1 << 20

@@ -13,7 +13,7 @@ from typing import Any
 
 from compliance.fuzz.findings import require
 from flowserve.config import Config
-from flowserve.server.gate import _Places, _split_host, _split_origin
+from flowserve.server.admission import _Places, _split_host, _split_origin
 
 MAX_LEN = 6000
 _CONFIG = Config(

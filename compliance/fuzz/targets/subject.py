@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from compliance.fuzz.findings import require
-from flowserve.server.names import subject_of
+from flowserve.server.distinguished_name import subject_of
 
 MAX_LEN = 2000
 

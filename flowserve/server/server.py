@@ -28,15 +28,15 @@ from flowserve.runtime.exit import guard
 from flowserve.runtime.memory import settle
 from flowserve.runtime.sd_notify import READY, STOPPING, notify
 from flowserve.runtime.signals import handling
-from flowserve.server import scrape
-from flowserve.server.accept import Acceptor
-from flowserve.server.gate import gate_of
+from flowserve.server import metrics_endpoint
+from flowserve.server.acceptor import Acceptor
+from flowserve.server.admission import gate_of
 from flowserve.server.listen import Listeners, url_of
 from flowserve.server.quiesce import refuse_newcomers
+from flowserve.server.recycling import Wear, memory
 from flowserve.server.shutdown import Shutdown, longest
 from flowserve.server.snapshot import snapshot
 from flowserve.server.tls import Certificates
-from flowserve.server.wear import Wear, memory
 from flowserve.transport.flush_queue import Outbox
 
 _SETTLE = 0.05
@@ -79,7 +79,7 @@ class Server:
         self._listeners: Listeners | None = None
         self._certificates: Certificates | None = None
         self._acceptor: Acceptor | None = None
-        self._page: scrape.Page | None = None
+        self._page: metrics_endpoint.Page | None = None
         self._lifespan: Lifespan | None = None
         self._wear: Wear | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -315,7 +315,7 @@ class Server:
         if self.config.metrics is not None:
             context.metrics = Metrics(context.loop)
             if self.serves_metrics:
-                self._page = await scrape.listen(self.config, self._collect)
+                self._page = await metrics_endpoint.listen(self.config, self._collect)
 
     async def _collect(self) -> list[tuple[str, dict[str, Any]]]:
         return [("1", self.snapshot())]

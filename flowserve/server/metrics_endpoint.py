@@ -12,7 +12,7 @@ from flowserve.asgi.context import Context
 from flowserve.config import Config
 from flowserve.errors import ConfigError
 from flowserve.logs.loggers import logger
-from flowserve.server.accept import Acceptor
+from flowserve.server.acceptor import Acceptor
 from flowserve.server.listen import Listeners
 from flowserve.transport.flush_queue import Outbox
 

@@ -15,7 +15,7 @@ from flowserve.errors import ConfigError
 from flowserve.logs.loggers import logger
 from flowserve.runtime.event_loop import takers
 from flowserve.server.descriptors import spare
-from flowserve.server.h1 import H1Connection
+from flowserve.server.h1_connection import H1Connection
 from flowserve.server.listen import url_of
 from flowserve.server.proxy_protocol import ProxiedConnection
 from flowserve.server.tls import Certificates, tls_timeouts
