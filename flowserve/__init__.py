@@ -7,6 +7,7 @@ from flowserve import compiled
 compiled.choose()
 
 from flowserve.asgi.context import draining  # noqa: E402
+from flowserve.client.connect import connect, unix_connect  # noqa: E402
 from flowserve.config import Config  # noqa: E402  (after the choice between compiled and pure)
 from flowserve.errors import (  # noqa: E402
     AlreadyClosed,
@@ -28,18 +29,17 @@ from flowserve.errors import (  # noqa: E402
     RequestError,
     StartupFailed,
 )
+from flowserve.hosting.accept import accept  # noqa: E402
+from flowserve.hosting.basic_auth import basic_auth  # noqa: E402
+from flowserve.hosting.events import Disconnect, Error, EventStream, NewClient, NewMessage  # noqa: E402
+from flowserve.hosting.handshake import Handshake  # noqa: E402
+from flowserve.hosting.serve import WebSocketServer, serve, start_server, unix_serve  # noqa: E402
 from flowserve.http.headers import Headers  # noqa: E402
-from flowserve.library.accept import accept  # noqa: E402
-from flowserve.library.basic_auth import basic_auth  # noqa: E402
 from flowserve.library.broadcast import broadcast  # noqa: E402
-from flowserve.library.connect import connect, unix_connect  # noqa: E402
-from flowserve.library.events import Disconnect, Error, EventStream, NewClient, NewMessage  # noqa: E402
-from flowserve.library.handshake import Handshake  # noqa: E402
-from flowserve.library.heads import Request, Response  # noqa: E402
-from flowserve.library.split import Reader, Writer  # noqa: E402
+from flowserve.library.messages import Request, Response  # noqa: E402
+from flowserve.library.reader_writer import Reader, Writer  # noqa: E402
 from flowserve.library.websocket import WebSocket  # noqa: E402
 from flowserve.server.server import Server  # noqa: E402
-from flowserve.serving import WebSocketServer, serve, start_server, unix_serve  # noqa: E402
 from flowserve.supervisor import run  # noqa: E402
 from flowserve.version import __version__  # noqa: E402
 from flowserve.websocket.constants import CloseCode, State  # noqa: E402

@@ -15,12 +15,12 @@ from typing import Any
 
 import click
 
+from flowserve.client.connect import connect
+from flowserve.client.proxies import find_proxy
+from flowserve.client.uri import URI, parse_uri
 from flowserve.config.config import OPTIONS
 from flowserve.config.kinds import Kind, duration, header_list, optional, size
 from flowserve.errors import ConfigError, FlowserveError, HandshakeError, InvalidURI, ProxyError
-from flowserve.library.connect import connect
-from flowserve.library.proxies import find_proxy
-from flowserve.library.uri import URI, parse_uri
 from flowserve.library.websocket import WebSocket
 
 INTERRUPTED = 130

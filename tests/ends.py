@@ -18,7 +18,7 @@ from helpers import Client, Frame, frame, masked, within
 
 from flowserve import Config, Server
 from flowserve.asgi.websocket import TAKE_SESSION
-from flowserve.library.connect import connect
+from flowserve.client.connect import connect
 from flowserve.library.websocket import WebSocket
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

@@ -18,7 +18,7 @@ from flowserve.asgi.websocket import WebSocketCycle
 from flowserve.http.messages import Request
 from flowserve.http.request_parser import RequestParser
 from flowserve.http.response_encoder import ResponseEncoder
-from flowserve.library.about import About
+from flowserve.library.properties import About
 from flowserve.library.websocket import WebSocket
 from flowserve.metrics import Metrics
 from flowserve.server.h1_connection import H1Connection

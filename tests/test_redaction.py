@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from flowserve import HandshakeError, InvalidURI, connect
 from flowserve.bench.command import bench
+from flowserve.client.proxies import parse_proxy
+from flowserve.client.redirects import target_of
+from flowserve.client.uri import parse_uri
 from flowserve.config import Config
+from flowserve.hosting.handshake import Handshake
 from flowserve.http.headers import Headers
-from flowserve.library.handshake import Handshake
-from flowserve.library.heads import Request
-from flowserve.library.proxies import parse_proxy
-from flowserve.library.redirects import target_of
-from flowserve.library.uri import parse_uri
+from flowserve.library.messages import Request
 from flowserve.logs import AccessFormatter, JSONFormatter
 from flowserve.logs.access import CloseLine, OpenLine
 from flowserve.logs.formatters import HumanFormatter

@@ -14,10 +14,10 @@ import trustme
 from helpers import ACCEPT, BINARY, CONTINUATION, PING, PONG, TEXT, UPGRADE, Client, Frame, frame, until, within
 
 from flowserve.errors import ConfigError, ConnectionClosedError, HandshakeError
+from flowserve.hosting.events import Disconnect, NewClient, NewMessage
+from flowserve.hosting.serve import WebSocketServer, serve, start_server, unix_serve
 from flowserve.http.headers import Headers
-from flowserve.library.events import Disconnect, NewClient, NewMessage
-from flowserve.library.heads import Response
-from flowserve.serving import WebSocketServer, serve, start_server, unix_serve
+from flowserve.library.messages import Response
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="UNIX sockets")
 

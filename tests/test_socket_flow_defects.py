@@ -31,8 +31,8 @@ import pytest
 from ends import ServerEnd, accept_key, face_server, open_ends, raw_server
 from helpers import BINARY, CLOSE, CONTINUATION, MASK, TEXT, UPGRADE, Client, Frame, close_payload, frame, until, within
 
+from flowserve.client.connect import connect
 from flowserve.errors import Close, ConnectionClosedError, HandshakeError, InvalidText, PayloadTooBig, ProtocolError
-from flowserve.library.connect import connect
 
 roles = pytest.mark.parametrize("role", ["client", "server"])
 NAME = "Sec-WebSocket-Extensions: "

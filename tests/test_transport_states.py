@@ -21,8 +21,8 @@ import trustme
 from ends import open_ends
 from helpers import Client, until, within
 
+from flowserve.client.connect import connect
 from flowserve.errors import ConnectionClosed, HandshakeError
-from flowserve.library.connect import connect
 from flowserve.transport.stream import Flow, extra_info
 
 KINDS = ("tcp", "unix", "tls")

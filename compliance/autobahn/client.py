@@ -11,8 +11,8 @@ import sys
 from typing import Any
 from urllib.parse import quote
 
+from flowserve.client.connect import connect
 from flowserve.errors import ConnectionClosed, HandshakeError
-from flowserve.library.connect import connect
 
 PATIENCE = 600.0  # seconds a case may take: wstest itself gives up after 480
 

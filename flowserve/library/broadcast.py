@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from flowserve.errors import ClientDisconnected, ConnectionClosed
-from flowserve.library.payload import Data, message_payload
+from flowserve.library.data import Data, message_payload
 from flowserve.library.websocket import WebSocket
 from flowserve.logs.loggers import logger
 from flowserve.session.session import Session

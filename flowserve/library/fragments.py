@@ -7,7 +7,7 @@ import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from flowserve.library.payload import Data, encoded
+from flowserve.library.data import Data, encoded
 from flowserve.websocket.constants import CloseCode
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 cimport cython
 
-from flowserve.library.about cimport About, session_of
+from flowserve.library.properties cimport About, session_of
 from flowserve.session.session cimport Session
 from flowserve.websocket.connection cimport Connection
 

@@ -9,19 +9,19 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from flowserve.errors import ClientDisconnected, ConnectionClosed, ConnectionClosedOK
-from flowserve.library.about import About, session_of
-from flowserve.library.endings import check_close, closed_error
+from flowserve.library.close_errors import check_close, closed_error
+from flowserve.library.data import Data, control_payload, message_payload, plain_str
 from flowserve.library.fragments import Fragments, Pieces, each, send_fragments
-from flowserve.library.payload import Data, control_payload, message_payload, plain_str
 from flowserve.library.pings import Pings, RoundTrip
-from flowserve.library.split import Reader, Writer
+from flowserve.library.properties import About, session_of
+from flowserve.library.reader_writer import Reader, Writer
 from flowserve.session.session import Session
 from flowserve.websocket.constants import State
 
 if TYPE_CHECKING:
     import weakref
 
-    from flowserve.library.heads import Request, Response
+    from flowserve.library.messages import Request, Response
 
 _OPEN, _CLOSED = int(State.OPEN), int(State.CLOSED)
 # Characters or bytes of a message that is coming, and that nobody waits for: above them reading stops. The first for

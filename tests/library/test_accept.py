@@ -13,9 +13,9 @@ import trustme
 from helpers import ACCEPT, PING, PONG, TEXT, UPGRADE, Client, Frame, Pump, frame, until, within
 
 from flowserve.errors import ConfigError, HandshakeError
+from flowserve.hosting.accept import accept
 from flowserve.http.headers import Headers
-from flowserve.library.accept import accept
-from flowserve.library.heads import Request
+from flowserve.library.messages import Request
 
 HEADERS = [
     ("Host", "example.com"),

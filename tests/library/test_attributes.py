@@ -16,7 +16,7 @@ from helpers import PONG, Frame, within
 
 import flowserve
 from flowserve import ConnectionClosedError, Handshake, Headers, WebSocket, connect, serve
-from flowserve.library.heads import Request
+from flowserve.library.messages import Request
 
 roles = pytest.mark.parametrize("role", ["client", "server"])
 

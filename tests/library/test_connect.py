@@ -11,9 +11,10 @@ import pytest
 from helpers import BINARY, TEXT, close_payload, frame, until, within
 from scripted import TLS_OF_310, Certificates, Peer, Scripted, closed, nothing_left, silent, talk
 
+from flowserve.client import http_exchange
+from flowserve.client.connect import connect, unix_connect
 from flowserve.errors import ConfigError, ConnectionClosedError, ConnectionClosedOK, HandshakeError, InvalidURI
-from flowserve.library import exchange, home
-from flowserve.library.connect import connect, unix_connect
+from flowserve.library import context
 
 pytestmark = [pytest.mark.both_loops, TLS_OF_310]
 
@@ -266,7 +267,7 @@ async def test_a_body_without_end():
 
 
 async def test_a_body_that_does_not_come(monkeypatch):
-    monkeypatch.setattr(exchange, "_BODY_PATIENCE", 0.05)
+    monkeypatch.setattr(http_exchange, "_BODY_PATIENCE", 0.05)
 
     async def slow(peer: Peer) -> None:
         await peer.request()
@@ -595,8 +596,8 @@ async def test_limits_that_are_off(serve):
 
 def test_loops_that_are_closed_are_not_kept():
     async def touch() -> None:
-        home.Home(home.read_options({}), asyncio.get_running_loop())
+        context.Home(context.read_options({}), asyncio.get_running_loop())
 
     for _ in range(3):
         asyncio.run(touch())
-    assert sum(loop.is_closed() for loop in home._shared) <= 1
+    assert sum(loop.is_closed() for loop in context._shared) <= 1

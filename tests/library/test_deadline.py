@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from helpers import within
 
-from flowserve.library.deadline import Deadline
+from flowserve.library.timeout import Deadline
 
 pytestmark = pytest.mark.both_loops
 

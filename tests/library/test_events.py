@@ -11,8 +11,8 @@ import pytest
 from helpers import BINARY, TEXT, Client, Pump, frame, until, within
 
 from flowserve.errors import PayloadTooBig
-from flowserve.library.accept import accept
-from flowserve.library.events import Disconnect, Error, EventStream, NewClient, NewMessage
+from flowserve.hosting.accept import accept
+from flowserve.hosting.events import Disconnect, Error, EventStream, NewClient, NewMessage
 
 MIB = 1 << 20
 

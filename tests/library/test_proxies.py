@@ -11,9 +11,9 @@ import pytest
 from helpers import within
 from scripted import TLS_OF_310, Certificates, Peer, Scripted, nothing_left, silent, talk
 
+from flowserve.client.connect import connect
+from flowserve.client.proxies import Proxy, find_proxy, parse_proxy
 from flowserve.errors import ConfigError, HandshakeError, InvalidProxy, ProxyError
-from flowserve.library.connect import connect
-from flowserve.library.proxies import Proxy, find_proxy, parse_proxy
 
 pytestmark = TLS_OF_310
 CERTIFICATES = Certificates()

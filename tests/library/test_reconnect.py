@@ -15,6 +15,9 @@ import pytest
 from helpers import TEXT, frame, until, within
 from scripted import Peer, Scripted, closed, descriptors, nothing_left, talk
 
+from flowserve.client import reconnect
+from flowserve.client.connect import connect
+from flowserve.client.reconnect import Schedule, backoff, process_exception, retry_after
 from flowserve.errors import (
     ConfigError,
     ConnectionClosed,
@@ -24,9 +27,6 @@ from flowserve.errors import (
     InvalidURI,
     ProxyError,
 )
-from flowserve.library import retrying
-from flowserve.library.connect import connect
-from flowserve.library.retrying import Schedule, backoff, process_exception, retry_after
 
 
 def soon():
@@ -262,7 +262,7 @@ async def test_the_delays_end():
 async def test_the_delays_begin_anew_after_a_connection_that_held(monkeypatch):
     async with nothing_left(), Scripted(hello_and_cut) as server:
         for held, delays in ((60.0, [0.001, 0.002, 0.003]), (0.0, [0.001] * 3)):
-            monkeypatch.setattr("flowserve.library.connect.HELD", held)
+            monkeypatch.setattr("flowserve.client.connect.HELD", held)
             waited: list[float] = []
 
             def series():
@@ -348,7 +348,7 @@ def test_backoff_grows_up_to_its_bound_with_jitter():
 def test_retry_after(value, least, most):
     assert least <= retry_after(HandshakeError(503, "x", [(b"retry-after", value)])) <= most
     assert retry_after(OSError()) == 0
-    assert retrying.LONGEST_RETRY_AFTER == 300
+    assert reconnect.LONGEST_RETRY_AFTER == 300
 
 
 def test_retry_after_a_date():
@@ -360,7 +360,7 @@ async def test_retry_after_is_waited_for(monkeypatch, logs):
     async def busy(peer: Peer) -> None:
         await peer.refuse("503 Busy", "Retry-After: 3600")
 
-    monkeypatch.setattr(retrying, "LONGEST_RETRY_AFTER", 0.25)
+    monkeypatch.setattr(reconnect, "LONGEST_RETRY_AFTER", 0.25)
     async with nothing_left(), Scripted(busy, talk) as server:
         began = asyncio.get_running_loop().time()
         async for _ in connect(server.url(), reconnect_delays=soon):

@@ -8,10 +8,10 @@ import pytest
 from helpers import until, within
 from scripted import TLS_OF_310, Certificates, Peer, Scripted, nothing_left, talk
 
+from flowserve.client.connect import connect
+from flowserve.client.redirects import target_of
+from flowserve.client.uri import parse_uri
 from flowserve.errors import HandshakeError, ProxyError
-from flowserve.library.connect import connect
-from flowserve.library.redirects import target_of
-from flowserve.library.uri import parse_uri
 
 pytestmark = [pytest.mark.both_loops, TLS_OF_310]
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowserve.client.uri import URI, parse_uri
 from flowserve.errors import InvalidURI
-from flowserve.library.uri import URI, parse_uri
 
 
 @pytest.mark.parametrize(

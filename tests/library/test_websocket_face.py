@@ -15,6 +15,7 @@ import trustme
 from ends import open_ends, raw_server
 from helpers import BINARY, CLOSE, PING, PONG, TEXT, Frame, close_payload, frame, until, within
 
+from flowserve.client.connect import connect
 from flowserve.errors import (
     AlreadyClosed,
     Close,
@@ -25,7 +26,6 @@ from flowserve.errors import (
     PayloadTooBig,
     ProtocolError,
 )
-from flowserve.library.connect import connect
 from flowserve.library.websocket import WebSocket
 from flowserve.websocket.constants import State
 

@@ -13,7 +13,7 @@ from compliance.fuzz.findings import require
 from compliance.fuzz.targets.extensions import plain
 from flowserve.errors import HandshakeError
 from flowserve.http.client import Response, ResponseParser
-from flowserve.library.heads import pack, unpack_response
+from flowserve.library.messages import pack, unpack_response
 from flowserve.websocket import negotiation
 from flowserve.websocket.client_handshake import check_response
 from flowserve.websocket.deflate import DeflateSettings

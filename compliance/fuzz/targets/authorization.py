@@ -9,8 +9,8 @@ import base64
 from typing import Any
 
 from compliance.fuzz.findings import require
+from flowserve.hosting.basic_auth import _read
 from flowserve.http.headers import Headers
-from flowserve.library.basic_auth import _read
 
 MAX_LEN = 300
 

@@ -15,7 +15,7 @@ from flowserve.errors import HandshakeError, RequestError
 from flowserve.http.messages import Request
 from flowserve.http.request_parser import RequestParser
 from flowserve.http.response_encoder import checked_fields
-from flowserve.library.heads import pack, unpack_request
+from flowserve.library.messages import pack, unpack_request
 from flowserve.websocket import negotiation
 from flowserve.websocket.deflate import DeflateSettings
 from flowserve.websocket.server_handshake import check_request, is_token, response_fields

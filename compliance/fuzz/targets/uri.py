@@ -12,11 +12,11 @@ import re
 from typing import Any
 
 from compliance.fuzz.findings import Broken, require
+from flowserve.client.proxies import parse_proxy
+from flowserve.client.redirects import target_of
+from flowserve.client.uri import URI, parse_uri
 from flowserve.errors import HandshakeError, InvalidProxy, InvalidURI
 from flowserve.http.client import encode_request
-from flowserve.library.proxies import parse_proxy
-from flowserve.library.redirects import target_of
-from flowserve.library.uri import URI, parse_uri
 
 MAX_LEN = 400
 _TARGET = re.compile(r"/[\x21-\x7e]*")

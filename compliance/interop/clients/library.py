@@ -14,8 +14,8 @@ from typing import Any
 
 from client import Talk, converse, messages  # beside this file
 
+from flowserve.client.connect import connect
 from flowserve.errors import ConnectionClosed
-from flowserve.library.connect import connect
 
 MIB = 1024 * 1024
 PATIENCE = 20.0  # seconds for one of the checks

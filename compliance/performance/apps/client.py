@@ -51,7 +51,7 @@ Talk = tuple[Callable[[str], Awaitable[Any]], Callable[[], Awaitable[Any]]]
 
 
 async def flowserve(job: Job, stack: AsyncExitStack) -> Talk:
-    from flowserve.library.connect import connect
+    from flowserve.client.connect import connect
 
     ws = await stack.enter_async_context(connect(job.url, compression=None))
     return ws.send, ws.receive

@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from flowserve.errors import ConfigError
-from flowserve.library.handshake import Handshake
-from flowserve.library.heads import Request, Response
+from flowserve.hosting.handshake import Handshake
+from flowserve.library.messages import Request, Response
 
 Check = Callable[[str, str], Awaitable[bool] | bool]
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from flowserve.errors import InvalidURI
-from flowserve.library.payload import plain_str
+from flowserve.library.data import plain_str
 from flowserve.logs.redaction import shown_target, shown_uri
 
 _PORTS = {"ws": 80, "wss": 443}

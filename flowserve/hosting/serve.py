@@ -18,14 +18,9 @@ from flowserve.config import Config
 from flowserve.config.addresses import Bind
 from flowserve.config.config import HTTP, LIMITS, OPTIONS, PROTECTION, PROXIES, SIGHT, TLS
 from flowserve.errors import LATE_ANSWER, ConfigError, HandshakeError
-from flowserve.library.deadline import Deadline
-from flowserve.library.endings import tells_end_of
-from flowserve.library.events import EventStream
-from flowserve.library.extras import Extras
-from flowserve.library.handshake import Handshake
-from flowserve.library.heads import pack
-from flowserve.library.home import read_options
-from flowserve.library.terms import (
+from flowserve.hosting.events import EventStream
+from flowserve.hosting.handshake import Handshake
+from flowserve.hosting.policy import (
     Fields,
     Origins,
     ProcessRequest,
@@ -34,7 +29,12 @@ from flowserve.library.terms import (
     Terms,
     answer_of,
 )
+from flowserve.library.close_errors import tells_end_of
+from flowserve.library.context import read_options
+from flowserve.library.messages import pack
+from flowserve.library.timeout import Deadline
 from flowserve.library.websocket import LATE_ROOM, WebSocket
+from flowserve.library.websockets_arguments import Extras
 from flowserve.logs.loggers import logger
 from flowserve.server.listen import open_sockets
 from flowserve.server.server import Server

@@ -6,8 +6,8 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any, cast
 
-from flowserve.library.endings import end_of
-from flowserve.library.heads import Request, Response, unpack_request, unpack_response
+from flowserve.library.close_errors import end_of
+from flowserve.library.messages import Request, Response, unpack_request, unpack_response
 from flowserve.logs.loggers import logger
 from flowserve.session.session import Session
 from flowserve.transport.stream import extra_info

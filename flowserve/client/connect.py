@@ -11,8 +11,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any, Literal
 
-from flowserve.errors import ConfigError, HandshakeError
-from flowserve.library.asking import (
+from flowserve.client.arguments import (
     HeadersLike,
     add_arguments,
     checked_number,
@@ -20,15 +19,16 @@ from flowserve.library.asking import (
     make_route,
     make_wish,
 )
-from flowserve.library.deadline import Deadline
-from flowserve.library.dialing import Route, dial
-from flowserve.library.extras import Extras
-from flowserve.library.home import Home, read_options
-from flowserve.library.opening import Wish, open_websocket
-from flowserve.library.redirects import follow, target_of, too_many
-from flowserve.library.retrying import HELD, Delays, Schedule, backoff, process_exception, retry_after
-from flowserve.library.uri import URI, parse_uri
+from flowserve.client.dial import Route, dial
+from flowserve.client.handshake import Wish, open_websocket
+from flowserve.client.reconnect import HELD, Delays, Schedule, backoff, process_exception, retry_after
+from flowserve.client.redirects import follow, target_of, too_many
+from flowserve.client.uri import URI, parse_uri
+from flowserve.errors import ConfigError, HandshakeError
+from flowserve.library.context import Home, read_options
+from flowserve.library.timeout import Deadline
 from flowserve.library.websocket import WebSocket
+from flowserve.library.websockets_arguments import Extras
 from flowserve.logs import loggers
 from flowserve.version import __version__
 from flowserve.websocket.constants import CloseCode

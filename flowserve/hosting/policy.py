@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowserve.errors import ConfigError, HandshakeError
+from flowserve.hosting.handshake import Handshake
 from flowserve.http.headers import Headers
-from flowserve.library.handshake import Handshake
-from flowserve.library.heads import Request, Response
-from flowserve.library.payload import plain_bytes, plain_str
+from flowserve.library.data import plain_bytes, plain_str
+from flowserve.library.messages import Request, Response
 from flowserve.websocket.server_handshake import response_fields
 
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")

@@ -6,11 +6,11 @@ import asyncio
 import urllib.request
 from typing import Literal, NamedTuple
 
+from flowserve.client.http_exchange import Exchange
+from flowserve.client.uri import ascii_host, basic_authorization, in_brackets, split
 from flowserve.config import Config
 from flowserve.errors import HandshakeError, InvalidProxy, ProxyError
 from flowserve.http.client import encode_request
-from flowserve.library.exchange import Exchange
-from flowserve.library.uri import ascii_host, basic_authorization, in_brackets, split
 from flowserve.logs.redaction import shown_uri
 
 _PORTS = {"http": 80, "https": 443}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from urllib.parse import urljoin
 
+from flowserve.client.dial import Route
+from flowserve.client.handshake import Wish
+from flowserve.client.uri import URI, parse_uri
 from flowserve.errors import HandshakeError, InvalidURI, ProxyError
-from flowserve.library.dialing import Route
-from flowserve.library.opening import Wish
-from flowserve.library.uri import URI, parse_uri
 from flowserve.logs.redaction import shown_uri
 
 _REDIRECTS = (301, 302, 303, 307, 308)

@@ -10,15 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from flowserve.client.dial import Route, Trust
+from flowserve.client.handshake import Wish
+from flowserve.client.proxies import parse_proxy
+from flowserve.client.uri import URI, ascii_host
 from flowserve.config.kinds import Kind, duration, number, optional, path, text
 from flowserve.errors import ASGIMisuse, ConfigError
 from flowserve.http.client import encode_request
 from flowserve.http.headers import Headers
-from flowserve.library.dialing import Route, Trust
-from flowserve.library.opening import Wish
-from flowserve.library.payload import plain_str
-from flowserve.library.proxies import parse_proxy
-from flowserve.library.uri import URI, ascii_host
+from flowserve.library.data import plain_str
 
 HeadersLike = Headers | Mapping[str, str] | Iterable[tuple[str, str]]
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from flowserve.client.http_exchange import Exchange
+from flowserve.client.uri import URI
 from flowserve.errors import HandshakeError
 from flowserve.http.client import Response, encode_request
-from flowserve.library.exchange import Exchange
-from flowserve.library.heads import pack
-from flowserve.library.home import Home
-from flowserve.library.uri import URI
+from flowserve.library.context import Home
+from flowserve.library.messages import pack
 from flowserve.library.websocket import WebSocket
 from flowserve.session.opening import deflate_settings
 from flowserve.session.session import Session

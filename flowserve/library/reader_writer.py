@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flowserve.library.data import Data
     from flowserve.library.fragments import Fragments, Pieces
-    from flowserve.library.payload import Data
     from flowserve.library.pings import RoundTrip
     from flowserve.library.websocket import WebSocket
 

@@ -15,17 +15,17 @@ from typing import Any, cast
 
 from flowserve.config import Config
 from flowserve.errors import LATE_ANSWER, LATE_REQUEST, ConfigError, HandshakeError, RequestError
+from flowserve.hosting.handshake import Handshake
+from flowserve.hosting.policy import Origins, ProcessRequest, ProcessResponse, SelectSubprotocol, Terms, answer_of
 from flowserve.http.headers import Headers
 from flowserve.http.messages import Request as Head
 from flowserve.http.request_parser import RequestParser
 from flowserve.http.response_encoder import ResponseEncoder, encode_switching
-from flowserve.library.deadline import Deadline
-from flowserve.library.extras import Extras
-from flowserve.library.handshake import Handshake
-from flowserve.library.heads import Request, pack
-from flowserve.library.home import Home, read_options
-from flowserve.library.terms import Origins, ProcessRequest, ProcessResponse, SelectSubprotocol, Terms, answer_of
+from flowserve.library.context import Home, read_options
+from flowserve.library.messages import Request, pack
+from flowserve.library.timeout import Deadline
 from flowserve.library.websocket import WebSocket
+from flowserve.library.websockets_arguments import Extras
 from flowserve.session.opening import deflate_settings
 from flowserve.session.session import Session
 from flowserve.transport.stream import Flow, extra_info

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
+from flowserve.client.proxies import Proxy, find_proxy, tunnel
+from flowserve.client.uri import URI
 from flowserve.config import Config
 from flowserve.errors import ConfigError
-from flowserve.library.deadline import Deadline
-from flowserve.library.proxies import Proxy, find_proxy, tunnel
-from flowserve.library.uri import URI
+from flowserve.library.timeout import Deadline
 
 
 @dataclass(frozen=True, slots=True)

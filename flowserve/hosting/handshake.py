@@ -5,8 +5,8 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from flowserve.library.heads import Request, Response, unpack_request
-from flowserve.library.payload import plain_str
+from flowserve.library.data import plain_str
+from flowserve.library.messages import Request, Response, unpack_request
 from flowserve.library.websocket import WebSocket
 from flowserve.logs.redaction import shown_target
 
