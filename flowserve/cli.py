@@ -33,9 +33,9 @@ _INTERRUPTED = 130
 _STDOUT = 1
 
 _COMMANDS = {
-    "connect": ("flowserve.talk.command", "talk", "Talk to a WebSocket server."),
-    "bench": ("flowserve.bench.command", "bench", "Put a WebSocket echo server under load."),
-    "top": ("flowserve.top", "top", "Watch a running server in the terminal."),
+    "connect": ("flowserve.commands.connect.command", "talk", "Talk to a WebSocket server."),
+    "bench": ("flowserve.commands.bench.command", "bench", "Put a WebSocket echo server under load."),
+    "top": ("flowserve.commands.top", "top", "Watch a running server in the terminal."),
 }
 """What may stand in APP's place, which always has a colon in it: module and name of a click command, and its help."""
 

@@ -14,9 +14,9 @@ from click.testing import CliRunner
 from helpers import echo, within
 from terminal import Terminal, flowserve
 
-from flowserve.bench.histogram import PRECISION, Histogram
-from flowserve.bench.lane import message_maker
 from flowserve.cli import main
+from flowserve.commands.bench.histogram import PRECISION, Histogram
+from flowserve.commands.bench.lane import message_maker
 
 
 async def bench(*args: str) -> tuple[int, str, str]:

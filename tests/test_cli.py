@@ -582,7 +582,7 @@ def test_how_another_command_ends(monkeypatch, raised, status, says):
         if raised is not None:
             raise raised
 
-    monkeypatch.setitem(sys.modules, "flowserve.top", types.SimpleNamespace(top=top))
+    monkeypatch.setitem(sys.modules, "flowserve.commands.top", types.SimpleNamespace(top=top))
     result = CliRunner().invoke(main, ["top"])
     assert result.exit_code == status
     assert result.output.strip() == (f"flowserve: error: {says}" if says else "")

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowserve import HandshakeError, InvalidURI, connect
-from flowserve.bench.command import bench
 from flowserve.client.proxies import parse_proxy
 from flowserve.client.redirects import target_of
 from flowserve.client.uri import parse_uri
+from flowserve.commands.bench.command import bench
 from flowserve.config import Config
 from flowserve.hosting.handshake import Handshake
 from flowserve.http.headers import Headers
@@ -249,7 +249,7 @@ async def test_no_error_of_a_client_shows_one(serve, everything, unused_tcp_port
 
 @pytest.mark.parametrize("url", [f"ws://me:{SECRET}@127.0.0.1:9{TARGET}", f"ws://me:{SECRET}/@h{TARGET}"])
 def test_no_command_of_a_client_shows_one(url):
-    from flowserve.talk.command import talk
+    from flowserve.commands.connect.command import talk
 
     for command in (bench, talk):
         run = CliRunner().invoke(command, [url])

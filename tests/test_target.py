@@ -9,8 +9,8 @@ import pytest
 import trustme
 from helpers import echo, within
 
+from flowserve.commands.endpoint import Target, Unreachable, one_line, printable, reach_options, target_of, url_argument
 from flowserve.errors import ConfigError
-from flowserve.target import Target, Unreachable, one_line, printable, reach_options, target_of, url_argument
 
 
 def target(*args: str) -> Target:

@@ -20,8 +20,19 @@ import pytest
 import websockets
 from helpers import echo, hello, within
 
-from flowserve import Config, Server, top
-from flowserve.top import Change, Place, Scrape, place_of, quantile, scrape, show_count, show_seconds, show_size
+from flowserve import Config, Server
+from flowserve.commands import top
+from flowserve.commands.top import (
+    Change,
+    Place,
+    Scrape,
+    place_of,
+    quantile,
+    scrape,
+    show_count,
+    show_seconds,
+    show_size,
+)
 
 ROOT = Path(__file__).parent.parent
 INF = float("inf")

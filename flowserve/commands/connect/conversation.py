@@ -7,10 +7,10 @@ import signal
 from dataclasses import dataclass
 from typing import Protocol
 
+from flowserve.commands.endpoint import INTERRUPTED, Target, one_line
 from flowserve.errors import ConnectionClosed, ConnectionClosedOK, FlowserveError, PayloadTooBig
 from flowserve.library.websocket import WebSocket
 from flowserve.runtime.signals import handling
-from flowserve.target import INTERRUPTED, Target, one_line
 
 
 class Ended(FlowserveError):

@@ -15,10 +15,10 @@ from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.renderer import print_formatted_text
 from prompt_toolkit.styles import Style
 
+from flowserve.commands.connect.conversation import Leave
+from flowserve.commands.endpoint import one_line, printable
 from flowserve.errors import ConnectionClosed
 from flowserve.library.websocket import WebSocket
-from flowserve.talk.conversation import Leave
-from flowserve.target import one_line, printable
 from flowserve.websocket.constants import is_sendable
 
 _STYLE = Style.from_dict({"mark": "bold", "in": "ansigreen", "note": "ansibrightblack", "error": "ansired"})

@@ -13,13 +13,13 @@ from typing import Any
 
 import click
 
-from flowserve.bench.load import Load, Plan
-from flowserve.bench.report import as_json, as_text
+from flowserve.commands.bench.load import Load, Plan
+from flowserve.commands.bench.report import as_json, as_text
+from flowserve.commands.endpoint import INTERRUPTED, Target, option, reach_options, target_of, url_argument
 from flowserve.config.kinds import duration, number, optional, size
 from flowserve.errors import ConfigError
 from flowserve.runtime.event_loop import run_in_loop
 from flowserve.runtime.signals import handling
-from flowserve.target import INTERRUPTED, Target, option, reach_options, target_of, url_argument
 
 try:
     import resource

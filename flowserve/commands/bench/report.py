@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from flowserve.bench.histogram import PRECISION, Histogram
-from flowserve.bench.load import Plan, Result
+from flowserve.commands.bench.histogram import PRECISION, Histogram
+from flowserve.commands.bench.load import Plan, Result
+from flowserve.commands.endpoint import Target
 from flowserve.config.kinds import duration
-from flowserve.target import Target
 from flowserve.version import __version__
 
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter_ns, process_time
 
-from flowserve.bench.histogram import Histogram
-from flowserve.bench.lane import Lane, Tally, message_maker
+from flowserve.commands.bench.histogram import Histogram
+from flowserve.commands.bench.lane import Lane, Tally, message_maker
+from flowserve.commands.endpoint import Target
 from flowserve.errors import FlowserveError
-from flowserve.target import Target
 
 _OPENING = 32
 """Connections that are being opened at a time."""

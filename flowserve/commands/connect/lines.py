@@ -11,10 +11,10 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
+from flowserve.commands.connect.conversation import Leave
+from flowserve.commands.endpoint import printable
 from flowserve.errors import ConnectionClosed, FlowserveError
 from flowserve.library.websocket import WebSocket
-from flowserve.talk.conversation import Leave
-from flowserve.target import printable
 
 T = TypeVar("T")
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
+from flowserve.commands.connect.conversation import Face, converse
+from flowserve.commands.connect.lines import Lines
+from flowserve.commands.endpoint import Target, option, reach_options, target_of, url_argument
 from flowserve.config.config import OPTIONS
 from flowserve.config.kinds import duration, optional
 from flowserve.errors import FlowserveError
 from flowserve.runtime.event_loop import run_in_loop
-from flowserve.talk.conversation import Face, converse
-from flowserve.talk.lines import Lines
-from flowserve.target import Target, option, reach_options, target_of, url_argument
 
 _HELP = """Talk to the WebSocket server at URL.
 
@@ -53,7 +53,7 @@ def _interactive() -> bool:
 
 def _prompt(target: Target) -> Face:
     try:
-        from flowserve.talk.prompt import Prompt
+        from flowserve.commands.connect.prompt import Prompt
     except ImportError as error:
         name = (error.name or "").partition(".")[0]
         raise FlowserveError(f"{name} is missing; pip install 'flowserve[connect]', or pipe the input") from None

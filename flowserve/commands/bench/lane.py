@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter_ns
 
-from flowserve.bench.histogram import Histogram
+from flowserve.commands.bench.histogram import Histogram
+from flowserve.commands.endpoint import one_line
 from flowserve.library.websocket import WebSocket
-from flowserve.target import one_line
 
 _TAG = 12  # characters that tell a message from every other
 _SHIFTS = 251  # ways in which the rest of a message differs from others'
