@@ -229,7 +229,7 @@ def _config_file(ctx: click.Context, path: str | None) -> ConfigFile | None:
 
 
 def _version() -> str:
-    from flowserve import __version__
+    from flowserve.version import __version__
     from flowserve.compiled import deflate_name, is_compiled
 
     speed = "compiled" if is_compiled() else "pure Python"

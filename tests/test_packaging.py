@@ -143,7 +143,7 @@ def test_wheel(checkout, compiler, tmp_path):
     wheel = checkout.build("wheel", CC=compiler)
     names = names_in(wheel)
     modules = [name.replace(".", "/") for name in EXTENSION.findall((ROOT / "pyproject.toml").read_text())]
-    assert "flowserve/session" in modules
+    assert "flowserve/session/session" in modules
     for module in modules:
         assert f"{module}.py" in names
         assert f"{module}.pxd" in names

@@ -152,10 +152,7 @@ class Flow:
             self._over = True
             try:
                 self.transport.write_eof()
-            except (
-                OSError,
-                RuntimeError,
-            ):  # asyncio's, of a reset that it has not read yet; uvloop's, of one that it has
+            except (OSError, RuntimeError):  # asyncio's of a reset that it has not read yet, uvloop's of one that it has
                 self.transport.abort()
 
     def close(self) -> None:
