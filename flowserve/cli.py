@@ -229,8 +229,8 @@ def _config_file(ctx: click.Context, path: str | None) -> ConfigFile | None:
 
 
 def _version() -> str:
-    from flowserve.version import __version__
     from flowserve.compiled import deflate_name, is_compiled
+    from flowserve.version import __version__
 
     speed = "compiled" if is_compiled() else "pure Python"
     python = f"{platform.python_implementation()} {platform.python_version()}"

@@ -18,28 +18,28 @@ from flowserve.asgi.websocket import WebSocketCycle
 from flowserve.http.messages import Request
 from flowserve.http.request_parser import RequestParser
 from flowserve.http.response_encoder import ResponseEncoder
-from flowserve.library.properties import About
+from flowserve.library.properties import WebSocketProperties
 from flowserve.library.websocket import WebSocket
 from flowserve.metrics import Metrics
 from flowserve.server.h1_connection import H1Connection
 from flowserve.server.upgrade import Upgrade
-from flowserve.session.keepalive import Liveness
+from flowserve.session.keepalive import Keepalive
 from flowserve.session.metered import MeteredConnection, MeteredSession
 from flowserve.session.receiver import Receiver
 from flowserve.session.sender import Sender
 from flowserve.session.session import Session
-from flowserve.session.slow_consumer import Backlog
-from flowserve.session.writer import Writer
-from flowserve.transport.flush_queue import Outbox
+from flowserve.session.slow_consumer import SlowConsumerLimit
+from flowserve.session.writer import SessionWriter
+from flowserve.transport.flush_queue import FlushQueue
 from flowserve.transport.interfaces import Peer
-from flowserve.transport.stream import Flow
+from flowserve.transport.stream import TransportStream
 from flowserve.transport.timers import Timers
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role
 from flowserve.websocket.deflate import DeflateParameters, DeflateSettings, PerMessageDeflate
 from flowserve.websocket.frames import FrameDecoder
 from flowserve.websocket.output import Output
-from flowserve.websocket.payload import Store
+from flowserve.websocket.payload import PayloadBuffer
 
 PEER = Peer(("192.0.2.1", 4711), ("192.0.2.2", 80), False)
 FIELDS = [
@@ -127,24 +127,24 @@ class Objects:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.config = Config(app, ws_ping_interval=1.0, ws_idle_timeout=9.0)
-        self.outbox = Outbox(loop)
+        self.flush_queue = FlushQueue(loop)
         self.metrics = Metrics(loop)
         role = int(Role.SERVER)
         limits = 1 << 24, 16
         new: dict[type, Maker] = {
-            About: lambda: About(self.of(Session), None, None, None),
-            Backlog: lambda: Backlog(self.config, self.of(Flow)),
+            WebSocketProperties: lambda: WebSocketProperties(self.of(Session), None, None, None),
+            SlowConsumerLimit: lambda: SlowConsumerLimit(self.config, self.of(TransportStream)),
             Connection: lambda: Connection(role, *limits),
-            Context: lambda: Context(app, self.config, loop, self.outbox),
-            Flow: lambda: Flow(Held(), copy_context()),
+            Context: lambda: Context(app, self.config, loop, self.flush_queue),
+            TransportStream: lambda: TransportStream(Held(), copy_context()),
             FrameDecoder: lambda: FrameDecoder(role, False),
             H1Connection: lambda: H1Connection(self.of(Context), None),
             HTTPCycle: lambda: HTTPCycle(self.of(Request), self.begun(), self.of(Context)),
             Invocation: lambda: Invocation(self.of(Context), self.of(HTTPCycle), {}),
-            Liveness: lambda: Liveness(self.config, 1.0),
+            Keepalive: lambda: Keepalive(self.config, 1.0),
             MeteredConnection: lambda: MeteredConnection(role, *limits, None, self.metrics),
             MeteredSession: lambda: MeteredSession(*self.session_of(self.of(MeteredConnection))),
-            Outbox: lambda: Outbox(loop),
+            FlushQueue: lambda: FlushQueue(loop),
             Output: lambda: Output(role, None),
             Receiver: lambda: Receiver(*self.session_of(self.of(Connection))),
             Request: lambda: Request("GET", b"/path?query", "1.1", FIELDS.copy()),
@@ -152,12 +152,12 @@ class Objects:
             ResponseEncoder: lambda: ResponseEncoder(self.of(Request)),
             Sender: lambda: Sender(*self.session_of(self.of(Connection))),
             Session: lambda: Session(*self.session_of(self.of(Connection))),
-            Store: lambda: Store(1000, True, 10),
+            PayloadBuffer: lambda: PayloadBuffer(1000, True, 10),
             Timers: lambda: Timers(loop),
             Upgrade: lambda: Upgrade(self.of(Request)),
             WebSocket: lambda: WebSocket(self.of(Session), None),
             WebSocketCycle: lambda: WebSocketCycle(self.of(Request), self.begun(), self.of(Context)),
-            Writer: lambda: Writer(self.of(Connection), self.of(Flow), self.outbox),
+            SessionWriter: lambda: SessionWriter(self.of(Connection), self.of(TransportStream), self.flush_queue),
         }
         self.new = new
         self.kinds = {kind.__name__: kind for kind in new}
@@ -168,11 +168,11 @@ class Objects:
     def session_of(self, connection: Connection) -> tuple[Any, ...]:
         context = self.of(Context)
         context.metrics = self.metrics
-        return connection, self.of(Flow), context
+        return connection, self.of(TransportStream), context
 
     def begun(self) -> H1Connection:
         connection = self.of(H1Connection)
-        connection.begin(self.of(Flow), PEER, False)
+        connection.begin(self.of(TransportStream), PEER, False)
         return connection
 
     def deflating(self) -> Connection:
@@ -200,7 +200,11 @@ class Objects:
 def use(it: Any) -> Any:
     """Have it be in the middle of something, as far as it knows how."""
     for name, arguments in (
-        *(("begin", (Flow(Held(), copy_context()), PEER, False)), ("data_received", (FRAME[:8],)), ("feed", (FRAME,))),
+        *(
+            ("begin", (TransportStream(Held(), copy_context()), PEER, False)),
+            ("data_received", (FRAME[:8],)),
+            ("feed", (FRAME,)),
+        ),
         *(("feed", (LARGE,)), ("next", ()), ("send_text", ("text",)), ("put", (b"abc", 0, 3)), ("pause_reading", ())),
         *(("data_received", (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n123",)), ("run", ())),
     ):
@@ -260,7 +264,7 @@ class Arguments:
             "Peer": lambda: PEER,
             "ResponseStream": objects.begun,
             "Sequence": lambda: FIELDS,
-            "Stream": lambda: objects.of(Flow),
+            "Stream": lambda: objects.of(TransportStream),
             "Timed": lambda: objects.of(Session),
             "Transport": Held,
             "Variables": copy_context,

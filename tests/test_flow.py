@@ -16,7 +16,7 @@ import trustme
 from helpers import until, within
 
 from flowserve.transport import stream as flow_module
-from flowserve.transport.stream import Flow
+from flowserve.transport.stream import TransportStream
 
 
 class Transport:
@@ -40,8 +40,8 @@ class Transport:
         return lambda *args: self.calls.append((name, *args))
 
 
-def flow_over(transport: Transport) -> Flow:
-    flow = Flow(transport, copy_context())  # type: ignore[arg-type]
+def flow_over(transport: Transport) -> TransportStream:
+    flow = TransportStream(transport, copy_context())  # type: ignore[arg-type]
     assert transport.calls == []
     return flow
 
@@ -189,14 +189,14 @@ def test_limit_buffer() -> None:
 class Passing(asyncio.Protocol):
     """Passes on what a transport tells, as every protocol that has a Flow."""
 
-    flow: Flow
+    flow: TransportStream
 
     def __init__(self) -> None:
         self.got = b""
         self.ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.flow = Flow(cast(asyncio.Transport, transport), copy_context())
+        self.flow = TransportStream(cast(asyncio.Transport, transport), copy_context())
 
     def data_received(self, data: bytes) -> None:
         self.got += data

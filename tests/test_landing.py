@@ -12,7 +12,7 @@ from helpers import BINARY, PING, PONG, TEXT, Client, Frame, frame, until, withi
 
 from flowserve import connect, serve
 from flowserve.errors import ConnectionClosedError
-from flowserve.transport.direct_read import Landing
+from flowserve.transport.direct_read import DirectReadProtocol
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role
 
@@ -24,7 +24,7 @@ roles = pytest.mark.parametrize("role", ["client", "server"])
 
 
 def is_landing(ws) -> bool:
-    return isinstance(ws.transport.get_protocol(), Landing)
+    return isinstance(ws.transport.get_protocol(), DirectReadProtocol)
 
 
 async def land_some(ws, peer, wire: bytes, size: int) -> None:
@@ -152,7 +152,7 @@ def test_a_read_that_ends_when_a_part_was_taken():
     wire = frame(TEXT, b"0123456789" * 10_000, mask=None)
     owner.data_received(wire[:50])
     carrier = Carrier(owner)
-    landing = Landing(carrier, owner, owner.connection)
+    landing = DirectReadProtocol(carrier, owner, owner.connection)
     carrier.protocol = landing
     room = landing.get_buffer(-1)
     assert owner.connection.take_part() == "0123456789" * 4
@@ -168,7 +168,7 @@ def test_a_part_that_is_taken_between_two_reads():
     wire = frame(BINARY, b"0123456789" * 10_000, mask=None)
     owner.data_received(wire[:50])
     carrier = Carrier(owner)
-    carrier.protocol = landing = Landing(carrier, owner, owner.connection)
+    carrier.protocol = landing = DirectReadProtocol(carrier, owner, owner.connection)
     owner.connection.take_part()
     room = landing.get_buffer(-1)
     room[:1000] = wire[50:1050]
@@ -182,7 +182,7 @@ def test_a_protocol_that_was_replaced_meanwhile_stays():
     wire = frame(BINARY, bytes(100_000), mask=None)
     owner.data_received(wire[:50])
     carrier = Carrier(owner)
-    landing = Landing(carrier, owner, owner.connection)
+    landing = DirectReadProtocol(carrier, owner, owner.connection)
     carrier.protocol = other
     at = 50
     while at < len(wire):

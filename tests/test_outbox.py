@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from flowserve.transport.flush_queue import Outbox, Outgoing
+from flowserve.transport.flush_queue import Flushable, FlushQueue
 
 
 class Loop:
@@ -26,10 +26,10 @@ class Loop:
             callback()
 
 
-class Written(Outgoing):
+class Written(Flushable):
     """Counts its flushes; `error` is raised in each, `again` is what it adds itself to in each."""
 
-    def __init__(self, error: Exception | None = None, again: Outbox | None = None) -> None:
+    def __init__(self, error: Exception | None = None, again: FlushQueue | None = None) -> None:
         self._listed = False
         self.flushes = 0
         self.error = error
@@ -45,24 +45,24 @@ class Written(Outgoing):
 
 def test_all_are_flushed_once_at_the_end_of_the_turn() -> None:
     loop, each = Loop(), [Written(), Written()]
-    outbox = Outbox(cast(Any, loop))
+    flush_queue = FlushQueue(cast(Any, loop))
     for outgoing in each * 2:
-        outbox.add(outgoing)
+        flush_queue.add(outgoing)
     assert len(loop.called) == 1
     assert [outgoing.flushes for outgoing in each] == [0, 0]
     loop.end_turn()
     loop.end_turn()
     assert [outgoing.flushes for outgoing in each] == [1, 1]
-    outbox.add(each[0])
+    flush_queue.add(each[0])
     loop.end_turn()
     assert [outgoing.flushes for outgoing in each] == [2, 1]
 
 
 def test_one_that_is_added_while_it_is_flushed_has_the_next_turn() -> None:
     loop = Loop()
-    outbox = Outbox(cast(Any, loop))
-    outgoing = Written(again=outbox)
-    outbox.add(outgoing)
+    flush_queue = FlushQueue(cast(Any, loop))
+    outgoing = Written(again=flush_queue)
+    flush_queue.add(outgoing)
     for turn in range(1, 4):
         loop.end_turn()
         assert outgoing.flushes == turn
@@ -70,9 +70,9 @@ def test_one_that_is_added_while_it_is_flushed_has_the_next_turn() -> None:
 
 def test_one_that_can_not_write_holds_up_nobody() -> None:
     loop, each = Loop(), [Written(), Written(RuntimeError("the handler is closed")), Written()]
-    outbox = Outbox(cast(Any, loop))
+    flush_queue = FlushQueue(cast(Any, loop))
     for outgoing in each:
-        outbox.add(outgoing)
+        flush_queue.add(outgoing)
     loop.end_turn()
     assert [outgoing.flushes for outgoing in each] == [1, 1, 1]
     assert [str(context["exception"]) for context in loop.errors] == ["the handler is closed"]

@@ -15,7 +15,7 @@ from flowserve import Config
 from flowserve.asgi.context import Context
 from flowserve.errors import ClientDisconnected
 from flowserve.session.session import Session
-from flowserve.transport.flush_queue import Outbox
+from flowserve.transport.flush_queue import FlushQueue
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role, State
 from flowserve.websocket.deflate import DeflateParameters, DeflateSettings, PerMessageDeflate
@@ -114,7 +114,7 @@ class Wire:
         self.asked.append("resume")
 
     def read_into(self, target: Connection) -> None:
-        assert target.storing()
+        assert target.wants_buffer()
         self.asked.append("read_into")
 
     def end_writing(self) -> None:
@@ -164,11 +164,11 @@ Make = Callable[..., tuple[Session, Wire]]
 @pytest.fixture
 def make(loop: ClockLoop) -> Make:
     """`session, wire = make(**options)`; all of a test are one worker's."""
-    outbox = Outbox(loop)
+    flush_queue = FlushQueue(loop)
 
     def make_session(*, deflate: PerMessageDeflate | None = None, **options: Any) -> tuple[Session, Wire]:
         config = Config(app, **options)
-        context = Context(app, config, loop, outbox)
+        context = Context(app, config, loop, flush_queue)
         wire = Wire(loop)
         connection = Connection(Role.SERVER, config.ws_max_size, config.ws_max_frames_per_message, deflate)
         return Session(connection, wire, context), wire

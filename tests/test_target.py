@@ -9,11 +9,19 @@ import pytest
 import trustme
 from helpers import echo, within
 
-from flowserve.commands.endpoint import Target, Unreachable, one_line, printable, reach_options, target_of, url_argument
+from flowserve.commands.endpoint import (
+    Endpoint,
+    Unreachable,
+    escape_for_terminal,
+    one_line,
+    reach_options,
+    target_of,
+    url_argument,
+)
 from flowserve.errors import ConfigError
 
 
-def target(*args: str) -> Target:
+def target(*args: str) -> Endpoint:
     """What the options of a command line describe."""
     params = [url_argument(), *reach_options(compression=True, ping_interval=20.0, patience="")]
     given = dict(click.Command("command", params=params).make_context("command", list(args)).params)
@@ -29,8 +37,8 @@ async def failure(*args: str) -> str:
 
 
 def test_what_a_terminal_would_obey_is_made_visible():
-    assert printable("a\tb\nc \xe9 \u65e5") == "a\tb\nc \xe9 \u65e5"
-    assert printable("\x1b[2J\r\x07\x9b\u202e") == r"\x1b[2J\r\x07\x9b\u202e"
+    assert escape_for_terminal("a\tb\nc \xe9 \u65e5") == "a\tb\nc \xe9 \u65e5"
+    assert escape_for_terminal("\x1b[2J\r\x07\x9b\u202e") == r"\x1b[2J\r\x07\x9b\u202e"
     assert one_line(" a\n\x07 b ") == r"a \x07 b"
 
 

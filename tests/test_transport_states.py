@@ -23,7 +23,7 @@ from helpers import Client, until, within
 
 from flowserve.client.connect import connect
 from flowserve.errors import ConnectionClosed, HandshakeError
-from flowserve.transport.stream import Flow, extra_info
+from flowserve.transport.stream import TransportStream, extra_info
 
 KINDS = ("tcp", "unix", "tls")
 FULL = bytes(300_000)
@@ -35,11 +35,11 @@ class Passing(asyncio.Protocol):
     """A protocol with a Flow."""
 
     def __init__(self) -> None:
-        self.flow: Flow
+        self.flow: TransportStream
         self.eof = self.lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.flow = Flow(cast(asyncio.Transport, transport), copy_context())
+        self.flow = TransportStream(cast(asyncio.Transport, transport), copy_context())
 
     def eof_received(self) -> bool:
         self.eof = True
@@ -59,13 +59,13 @@ class Passing(asyncio.Protocol):
 class Nowhere:
     """A target for a large payload."""
 
-    def storing(self) -> bool:
+    def wants_buffer(self) -> bool:
         return False
 
-    def room(self) -> memoryview:
+    def get_buffer(self) -> memoryview:
         return memoryview(bytearray(1))
 
-    def land(self, size: int) -> None: ...
+    def buffer_updated(self, size: int) -> None: ...
 
 
 # How a connection comes into a state
@@ -152,7 +152,7 @@ async def aborted_by_itself(ours: Passing, peer: Client) -> None:
 STATES = (untouched, reset_unseen, reset_while_paused, reset_while_full, reset_seen, reset_half_closed, peer_ended)
 STATES += (ended, ended_while_full, closing, closing_while_full, aborting, aborted, aborted_by_itself)
 
-CALLS: dict[str, Callable[[Flow], Any]] = {
+CALLS: dict[str, Callable[[TransportStream], Any]] = {
     "write": lambda flow: flow.write(b"abc"),
     "write much": lambda flow: flow.write(FULL),
     "writelines": lambda flow: flow.writelines([b"a", b"b"]),

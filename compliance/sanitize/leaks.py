@@ -22,8 +22,8 @@ from flowserve.asgi.context import Context
 from flowserve.errors import FlowserveError
 from flowserve.server.h1_connection import H1Connection
 from flowserve.session.session import Session
-from flowserve.transport.flush_queue import Outbox
-from flowserve.transport.stream import Flow
+from flowserve.transport.flush_queue import FlushQueue
+from flowserve.transport.stream import TransportStream
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role
 from flowserve.websocket.deflate import DeflateParameters, DeflateSettings, PerMessageDeflate
@@ -66,7 +66,7 @@ class Scenarios:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.time = lambda: 1000.0  # type: ignore[method-assign]  # timers keep a bucket a tick until its time comes
         self.config = Config(app)
-        self.context = Context(app, self.config, loop, Outbox(loop))
+        self.context = Context(app, self.config, loop, FlushQueue(loop))
 
     async def serve(self, *data: bytes) -> None:
         """A connection that gets `data`, a turn of the event loop between, and is gone."""
@@ -117,14 +117,14 @@ class Scenarios:
             store = Store(LARGE, text, 100)
             store.put(b"x" * 100, 0, 100)
             store.settle(100, b"abcd", 0)
-            store.room()[:10] = b"y" * 10
+            store.get_buffer()[:10] = b"y" * 10
             store.settle(10, b"", 0)
             store.part()
         bytes(text_bytes("ascii" * 10_000))
 
     async def sessions(self) -> None:
         connection = Connection(int(Role.CLIENT), 1 << 20, 16)
-        flow = Flow(Held(None, 0), copy_context())
+        flow = TransportStream(Held(None, 0), copy_context())
         session = Session(connection, flow, self.context)
         session.send("text")
         session.data_received(b"\x81\x05hello\x89\x01x\x81\x03abc")
@@ -139,9 +139,17 @@ class Scenarios:
         """Exceptions out of compiled code."""
         decoder = FrameDecoder(int(Role.SERVER), False)
         actions: tuple[Callable[[], Any], ...] = (
-            *(lambda: apply_mask(b"x", 0, 9, b"abcd"), lambda: Store(10, True, 10).whole(), lambda: decoder.land(7)),
+            *(
+                lambda: apply_mask(b"x", 0, 9, b"abcd"),
+                lambda: Store(10, True, 10).whole(),
+                lambda: decoder.buffer_updated(7),
+            ),
             *(lambda: encode_frame(999, b"x"), lambda: Connection(1, 1, 1).take(), lambda: decoder.feed(b"\xff\xff")),
-            *(lambda: decoder.next(), lambda: Session.__new__(Session).close(1000), lambda: Connection(1, 1, 1).room()),
+            *(
+                lambda: decoder.next(),
+                lambda: Session.__new__(Session).close(1000),
+                lambda: Connection(1, 1, 1).get_buffer(),
+            ),
         )
         for action in actions:
             with contextlib.suppress(FlowserveError, ValueError, TypeError, IndexError, AttributeError):

@@ -3,10 +3,10 @@ cimport cython
 from flowserve.transport.timers cimport Timers
 
 cdef class Context:
-    cdef readonly object app, config, loop, outbox, draining, variables
+    cdef readonly object app, config, loop, flush_queue, draining, variables
     cdef readonly Timers timers
     cdef readonly object timeslice
-    cdef public object gate, metrics, on_enough, root_path
+    cdef public object admission, metrics, on_enough, root_path
     cdef public dict refusals, state
     cdef readonly set live
     cdef readonly bint access_log

@@ -41,7 +41,7 @@ def draining() -> asyncio.Event:
         raise RuntimeError("draining() is for code that flowserve has called: no server is known here") from None
 
 
-class Live(Protocol):
+class LiveConnection(Protocol):
     """A live connection, as the shutdown sees it."""
 
     def shutdown(self) -> None:
@@ -61,8 +61,8 @@ class Context:
     `active` counts the requests in progress and the open WebSockets, `served` those that ever began; `tasks` has the
     application's task for each. `variables` are the server's context variables, of which each call of the application
     gets a copy; callbacks of connections run in copies too, as what they do may belong to no application or to another
-    one. `draining` is what `draining()` finds. `metrics` is None while nothing is measured. `gate` is the
-    `server.gate.Gate`, None when nothing is guarded; `refusals` counts what was refused, by the reason, and
+    one. `draining` is what `draining()` finds. `metrics` is None while nothing is measured. `admission` is the
+    `server.admission.Admission`, None when nothing is guarded; `refusals` counts what was refused, by the reason, and
     `websockets` those that are open or being opened.
     """
 
@@ -74,18 +74,18 @@ class Context:
         "_told",
         "access_log",
         "active",
+        "admission",
         "app",
         "config",
         "cutting",
         "draining",
         "enough",
-        "gate",
+        "flush_queue",
         "late_websockets",
         "live",
         "loop",
         "metrics",
         "on_enough",
-        "outbox",
         "refusals",
         "root_path",
         "served",
@@ -100,13 +100,15 @@ class Context:
         "websockets",
     )
 
-    def __init__(self, app: ASGI3Application, config: Config, loop: asyncio.AbstractEventLoop, outbox: Any) -> None:
-        """`outbox` is the `outbox.Outbox` of this loop."""
+    def __init__(
+        self, app: ASGI3Application, config: Config, loop: asyncio.AbstractEventLoop, flush_queue: Any
+    ) -> None:
+        """`flush_queue` is the `flush_queue.FlushQueue` of this loop."""
         self.app = cast(App, app)
         self.config = config
         self.access_log = config.access_log
         self.loop = loop
-        self.outbox = outbox
+        self.flush_queue = flush_queue
         self.timers = Timers(loop)
         self.timeslice = TimeSlice(loop)
         self.draining = asyncio.Event()
@@ -115,7 +117,7 @@ class Context:
         self.state: dict[str, Any] = {}  # the lifespan's; each scope gets a copy
         self.root_path = config.root_path
         self._log_query = config.log_query
-        self.live: set[Live] = set()
+        self.live: set[LiveConnection] = set()
         self.tasks: dict[Call, asyncio.Task[None]] = {}
         self.cutting = False  # what still runs of the application
         self.active = 0
@@ -123,7 +125,7 @@ class Context:
         self.enough = 0  # of them: then on_enough() is called; 0 for never
         self.on_enough: Callable[[], None] | None = None
         self.metrics: Any = None
-        self.gate: Any = None
+        self.admission: Any = None
         self.refusals: dict[str, int] = {}
         self.websockets = 0
         self.shutting_down = False

@@ -3,7 +3,7 @@ cimport cython
 from flowserve.asgi.scope cimport http_scope
 from flowserve.asgi.context cimport Context
 from flowserve.http.messages cimport Request, as_bytes
-from flowserve.transport.flush_queue cimport Outgoing
+from flowserve.transport.flush_queue cimport Flushable
 from flowserve.transport.waiters cimport joined, wake
 
 cdef int _HEAD_TURNS
@@ -12,7 +12,7 @@ cdef double _BEHIND_REQUEST, _PROBE, _QUIET
 
 cpdef HTTPCycle own(it)
 
-cdef class HTTPCycle(Outgoing):
+cdef class HTTPCycle(Flushable):
     cdef bytearray _body
     cdef bint _begun, _body_complete, _body_taken, _complete, _disconnected, _expects_continue, _given_up
     cdef bint _half_closed, _left, _started, _told

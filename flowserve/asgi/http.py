@@ -14,7 +14,7 @@ from flowserve.asgi.scope import http_scope
 from flowserve.errors import ASGIMisuse, ClientDisconnected
 from flowserve.http.messages import Request, as_bytes
 from flowserve.logs.loggers import access_http, logger
-from flowserve.transport.flush_queue import Outgoing
+from flowserve.transport.flush_queue import Flushable
 from flowserve.transport.interfaces import ResponseStream
 from flowserve.transport.waiters import joined, wake
 
@@ -94,7 +94,7 @@ class _Given:
             raise ASGIMisuse(f"unexpected {kind!r}; an http.response.* message is wanted")
 
 
-class HTTPCycle(Outgoing):
+class HTTPCycle(Flushable):
     """One request, from its head to the end of its response.
 
     The stream tells of the request: `body_received`, `body_complete`, `half_closed`, `disconnected`. When the
@@ -276,7 +276,7 @@ class HTTPCycle(Outgoing):
         self._stream.start_response(status, message.get("headers") or ())  # type: ignore[arg-type]
         self._status = int(status)  # type: ignore[arg-type]
         self._begun = True
-        self._context.outbox.add(self)
+        self._context.flush_queue.add(self)
 
     def flush(self) -> None:
         """Send a head that no part of the body has followed: a client waits for it, as EventSource and fetch() do."""
@@ -284,7 +284,7 @@ class HTTPCycle(Outgoing):
             return
         self._turns += 1
         if self._turns < _HEAD_TURNS:
-            self._context.outbox.add(self)
+            self._context.flush_queue.add(self)
         else:
             self._started = True
             self._stream.send_head()

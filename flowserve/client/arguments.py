@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from flowserve.client.dial import Route, Trust
-from flowserve.client.handshake import Wish
+from flowserve.client.dial import Route, TLSOptions
+from flowserve.client.handshake import HandshakeRequest
 from flowserve.client.proxies import parse_proxy
 from flowserve.client.uri import URI, ascii_host
 from flowserve.config.kinds import Kind, duration, number, optional, path, text
@@ -65,7 +65,7 @@ def make_route(
         if uds is not None or sock is not None:
             raise ConfigError(f"proxy: can't be gone through with {given[0]}; leave one of them out")
     return Route(
-        Trust(None if ssl is True else ssl, _checked("ca_file", _FILE, ca_file)),
+        TLSOptions(None if ssl is True else ssl, _checked("ca_file", _FILE, ca_file)),
         _checked("server_hostname", _TEXT, server_hostname),
         _host(host),
         _checked("port", optional(number(1, 65535)), port),
@@ -73,7 +73,7 @@ def make_route(
         _stream_socket(sock),
         _address(local_addr),
         proxy,
-        Trust(proxy_ssl),
+        TLSOptions(proxy_ssl),
     )
 
 
@@ -95,7 +95,7 @@ def add_arguments(route: Route, options: dict[str, Any]) -> Route:
 
 def make_wish(
     subprotocols: Sequence[str] | None, headers: HeadersLike | None, origin: str | None, user_agent: str | None
-) -> Wish:
+) -> HandshakeRequest:
     """Return what these arguments of `connect()` ask a server for. Raises ConfigError."""
     if isinstance(subprotocols, (str, bytes)):
         raise ConfigError(f"subprotocols: a list is wanted, not {subprotocols!r} alone")
@@ -116,7 +116,7 @@ def make_wish(
         pairs.insert(0, _field("origin", "Origin", origin))
     if user_agent is not None and b"user-agent" not in given:
         pairs.append(_field("user_agent_header", "User-Agent", user_agent))
-    return Wish(names, pairs, user_agent)
+    return HandshakeRequest(names, pairs, user_agent)
 
 
 def checked_seconds(name: str, value: Any) -> float | None:

@@ -20,15 +20,15 @@ from flowserve.client.arguments import (
     make_wish,
 )
 from flowserve.client.dial import Route, dial
-from flowserve.client.handshake import Wish, open_websocket
+from flowserve.client.handshake import HandshakeRequest, open_websocket
 from flowserve.client.reconnect import HELD, Delays, Schedule, backoff, process_exception, retry_after
 from flowserve.client.redirects import follow, target_of, too_many
 from flowserve.client.uri import URI, parse_uri
 from flowserve.errors import ConfigError, HandshakeError
-from flowserve.library.context import Home, read_options
+from flowserve.library.context import LibraryContext, read_options
 from flowserve.library.timeout import Deadline
 from flowserve.library.websocket import WebSocket
-from flowserve.library.websockets_arguments import Extras
+from flowserve.library.websockets_arguments import WebSocketsArguments
 from flowserve.logs import loggers
 from flowserve.version import __version__
 from flowserve.websocket.constants import CloseCode
@@ -103,7 +103,7 @@ class connect:  # noqa: N801  (used like a function)
         )
         self._route = add_arguments(route, options)
         self._config = read_options(options)
-        self._extras = Extras(logger, write_limit)
+        self._extras = WebSocketsArguments(logger, write_limit)
         self._logger = logger or loggers.logger
         self._wish = make_wish(subprotocols, additional_headers, origin, user_agent_header)
         self._open_timeout = checked_seconds("open_timeout", open_timeout)
@@ -161,8 +161,8 @@ class connect:  # noqa: N801  (used like a function)
                 route, wish = follow(uri, new, route, wish, error)
                 uri = new
 
-    async def _attempt(self, uri: URI, route: Route, wish: Wish, deadline: Deadline) -> WebSocket:
-        home = Home(self._config, asyncio.get_running_loop())
+    async def _attempt(self, uri: URI, route: Route, wish: HandshakeRequest, deadline: Deadline) -> WebSocket:
+        home = LibraryContext(self._config, asyncio.get_running_loop())
         transport = await dial(uri, route, self._config, wish.user_agent, deadline)
         deadline.doing = f"waiting for the answer of {uri}"
         try:

@@ -17,7 +17,7 @@ from flowserve.library.timeout import Deadline
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
+class TLSOptions:
     """Whom to trust: `ssl` is the context for TLS, None for the system's authorities, or those in `ca_file` (PEM)."""
 
     ssl: tls.SSLContext | None = None
@@ -49,7 +49,7 @@ class Route:
     arguments for the event loop: for its create_connection(), and for its start_tls() with the server and the proxy.
     """
 
-    trust: Trust = field(default_factory=Trust)
+    trust: TLSOptions = field(default_factory=TLSOptions)
     server_hostname: str | None = None
     host: str | None = None
     port: int | None = None
@@ -57,7 +57,7 @@ class Route:
     sock: socket.socket | None = None
     local_addr: tuple[str, int] | None = None
     proxy: str | Literal[True] | None = True
-    proxy_trust: Trust = field(default_factory=Trust)
+    proxy_trust: TLSOptions = field(default_factory=TLSOptions)
     proxy_server_hostname: str | None = None
     network: Mapping[str, Any] = field(default_factory=dict)
     tls: Mapping[str, Any] = field(default_factory=dict)
@@ -130,7 +130,7 @@ async def _connect(route: Route, host: str, port: int, deadline: Deadline) -> as
 
 
 async def _encrypt(
-    transport: asyncio.Transport, trust: Trust, name: str, timeouts: Mapping[str, Any], deadline: Deadline
+    transport: asyncio.Transport, trust: TLSOptions, name: str, timeouts: Mapping[str, Any], deadline: Deadline
 ) -> asyncio.Transport:
     """Return a transport with TLS over `transport`, whose certificate is that of `name`; its reading is paused."""
     deadline.doing = f"shaking hands for TLS with {name}"

@@ -11,12 +11,12 @@ from flowserve.client.http_exchange import Exchange
 from flowserve.client.uri import URI
 from flowserve.errors import HandshakeError
 from flowserve.http.client import Response, encode_request
-from flowserve.library.context import Home
+from flowserve.library.context import LibraryContext
 from flowserve.library.messages import pack
 from flowserve.library.websocket import WebSocket
 from flowserve.session.opening import deflate_settings
 from flowserve.session.session import Session
-from flowserve.transport.stream import Flow
+from flowserve.transport.stream import TransportStream
 from flowserve.websocket import negotiation
 from flowserve.websocket.client_handshake import check_response, new_key, request_fields
 from flowserve.websocket.connection import Connection
@@ -25,7 +25,7 @@ from flowserve.websocket.deflate import DeflateSettings, PerMessageDeflate
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class HandshakeRequest:
     """What a client asks for: `headers` (pairs of bytes) go with the request; none of them belongs to the handshake but
     Host, which then goes instead of the URI's. `user_agent` is what a proxy is told."""
 
@@ -34,7 +34,9 @@ class Wish:
     user_agent: str | None = None
 
 
-async def open_websocket(transport: asyncio.Transport, uri: URI, wish: Wish, home: Home) -> WebSocket:
+async def open_websocket(
+    transport: asyncio.Transport, uri: URI, wish: HandshakeRequest, home: LibraryContext
+) -> WebSocket:
     """Ask for a WebSocket over a transport that nobody else reads from; its protocol is replaced.
 
     Raises HandshakeError for an answer that is none or no WebSocket, with its status, headers and body, and OSError.
@@ -58,7 +60,7 @@ async def open_websocket(transport: asyncio.Transport, uri: URI, wish: Wish, hom
         raise HandshakeError(response.status, error.detail, response.headers, response.body) from None
     config = home.config
     connection = Connection(Role.CLIENT, config.ws_max_size, config.ws_max_frames_per_message, codec)
-    session = Session(connection, Flow(transport, home.variables), home)
+    session = Session(connection, TransportStream(transport, home.variables), home)
     ws = WebSocket(session, subprotocol, request, _shown(response))
     if exchange.lost:
         connection.feed(exchange.rest)  # which may be all that the server had to say

@@ -10,7 +10,7 @@ from contextvars import copy_context
 from flowserve.config import Config
 from flowserve.errors import HandshakeError
 from flowserve.http.client import Response, ResponseParser
-from flowserve.transport.stream import Flow
+from flowserve.transport.stream import TransportStream
 
 _BODY_PATIENCE = 1.0
 """Seconds that the body of a refusal may take behind its head: it only explains it."""
@@ -42,7 +42,7 @@ class Exchange(asyncio.Protocol):
             raise ConnectionResetError("the connection was closed at once")
         self._transport.set_protocol(self)
         self._transport.resume_reading()
-        Flow(self._transport, copy_context()).write(request)
+        TransportStream(self._transport, copy_context()).write(request)
         try:
             return await self._response
         finally:

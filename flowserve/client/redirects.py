@@ -6,7 +6,7 @@ from dataclasses import replace
 from urllib.parse import urljoin
 
 from flowserve.client.dial import Route
-from flowserve.client.handshake import Wish
+from flowserve.client.handshake import HandshakeRequest
 from flowserve.client.uri import URI, parse_uri
 from flowserve.errors import HandshakeError, InvalidURI, ProxyError
 from flowserve.logs.redaction import shown_uri
@@ -40,7 +40,9 @@ def target_of(uri: URI, error: HandshakeError) -> URI | None:
     return new
 
 
-def follow(uri: URI, new: URI, route: Route, wish: Wish, error: HandshakeError) -> tuple[Route, Wish]:
+def follow(
+    uri: URI, new: URI, route: Route, wish: HandshakeRequest, error: HandshakeError
+) -> tuple[Route, HandshakeRequest]:
     """Return how to reach `new` and what to ask for there, coming from `uri`: another origin is not given what was
     meant for the first one.
 

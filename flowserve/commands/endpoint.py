@@ -42,7 +42,7 @@ class Unreachable(FlowserveError):
 
 
 @dataclass(frozen=True)
-class Target:
+class Endpoint:
     """A WebSocket's address, and how to reach it: `options` are connect()'s."""
 
     url: str
@@ -103,14 +103,14 @@ def _number_in(text: str) -> int:
     return int(found[1]) if found else 0
 
 
-def printable(text: str) -> str:
+def escape_for_terminal(text: str) -> str:
     """Return the text with its control characters made visible: it comes from a peer, and goes to a terminal."""
     return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def one_line(text: str) -> str:
-    """Return the text as `printable()` does, with single blanks for what separates words."""
-    return " ".join(printable(text).split())
+    """Return the text as `escape_for_terminal()` does, with single blanks for what separates words."""
+    return " ".join(escape_for_terminal(text).split())
 
 
 def read_by(kind: Kind) -> Callable[[Any, Any, Any], Any]:
@@ -176,7 +176,7 @@ def reach_options(*, compression: bool, ping_interval: float | None, patience: s
     ]
 
 
-def target_of(url: str, given: Mapping[str, Any]) -> Target:
+def target_of(url: str, given: Mapping[str, Any]) -> Endpoint:
     """Return what the URL and the `reach_options()` describe. Raises click.UsageError for what does not fit together,
     ConfigError for a file that can't be read."""
     secure, insecure = parse_uri(url).secure, given["insecure"]
@@ -197,7 +197,7 @@ def target_of(url: str, given: Mapping[str, Any]) -> Target:
         "ping_interval": given["ping_interval"],
         "open_timeout": given["timeout"],
     }
-    return Target(url, options)
+    return Endpoint(url, options)
 
 
 def _tls(ca_file: str | None, insecure: bool) -> ssl.SSLContext:

@@ -16,19 +16,26 @@ from typing import Any, cast
 from flowserve.config import Config
 from flowserve.errors import LATE_ANSWER, LATE_REQUEST, ConfigError, HandshakeError, RequestError
 from flowserve.hosting.handshake import Handshake
-from flowserve.hosting.policy import Origins, ProcessRequest, ProcessResponse, SelectSubprotocol, Terms, answer_of
+from flowserve.hosting.policy import (
+    HandshakePolicy,
+    Origins,
+    ProcessRequest,
+    ProcessResponse,
+    SelectSubprotocol,
+    answer_of,
+)
 from flowserve.http.headers import Headers
-from flowserve.http.messages import Request as Head
+from flowserve.http.messages import RequestHead
 from flowserve.http.request_parser import RequestParser
 from flowserve.http.response_encoder import ResponseEncoder, encode_switching
-from flowserve.library.context import Home, read_options
+from flowserve.library.context import LibraryContext, read_options
 from flowserve.library.messages import Request, pack
 from flowserve.library.timeout import Deadline
 from flowserve.library.websocket import WebSocket
-from flowserve.library.websockets_arguments import Extras
+from flowserve.library.websockets_arguments import WebSocketsArguments
 from flowserve.session.opening import deflate_settings
 from flowserve.session.session import Session
-from flowserve.transport.stream import Flow, extra_info
+from flowserve.transport.stream import TransportStream, extra_info
 from flowserve.websocket import negotiation
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role
@@ -91,11 +98,11 @@ class accept:  # noqa: N801  (used like a function)
             request = Request("/", Headers(_as_bytes(field) for field in request_headers))
         self._stream = stream
         self._request = request
-        self._terms = Terms(subprotocols, select_subprotocol, origins, process_request, process_response)
+        self._terms = HandshakePolicy(subprotocols, select_subprotocol, origins, process_request, process_response)
         self._extra = [_as_bytes(field) for field in headers]
         self._ssl = ssl
         self._timeout = open_timeout or None
-        self._extras = Extras(logger, write_limit)
+        self._extras = WebSocketsArguments(logger, write_limit)
         self._config = read_options(options)
         self._ws: WebSocket | None = None
 
@@ -174,15 +181,15 @@ class accept:  # noqa: N801  (used like a function)
         extra = await self._terms.accepted(handshake, subprotocol, self._extra)
         if reception.lost:
             raise HandshakeError(0, "the client left before it was answered")
-        home = Home(self._config, asyncio.get_running_loop())
+        home = LibraryContext(self._config, asyncio.get_running_loop())
         config = home.config
         offers = head.values(b"sec-websocket-extensions")
         codec, extensions = negotiation.agree(deflate_settings(config, Role.SERVER), offers)
         answer = encode_switching(response_fields(key, subprotocol, extensions, extra), extra, _date())
-        flow = Flow(reception.transport, home.variables)
-        flow.write(answer)
+        stream = TransportStream(reception.transport, home.variables)
+        stream.write(answer)
         connection = Connection(Role.SERVER, config.ws_max_size, config.ws_max_frames_per_message, codec)
-        session = Session(connection, flow, home)
+        session = Session(connection, stream, home)
         ws = handshake.hand_over(self._extras.put_on(WebSocket(session, subprotocol, handshake._request, answer)))
         reception.hand_over(session, home.variables)
         return ws
@@ -246,12 +253,12 @@ class _Reception(asyncio.Protocol):
         encoder.keep_alive = False
         status, fields, body = answer_of(error)
         encoder.start(status, fields)
-        flow = Flow(self.transport, copy_context())
-        flow.write(encoder.head(_date(), len(body)) + encoder.body(body, False))
-        if self._eof or not flow.half_open:
-            flow.close()
+        stream = TransportStream(self.transport, copy_context())
+        stream.write(encoder.head(_date(), len(body)) + encoder.body(body, False))
+        if self._eof or not stream.half_open:
+            stream.close()
             return
-        flow.end_writing()
+        stream.end_writing()
         self.transport.resume_reading()  # to throw it away
         self._linger = asyncio.get_running_loop().call_later(_LINGER, self.transport.abort)
 

@@ -25,7 +25,7 @@ Origins = Sequence[str | re.Pattern[str] | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class HandshakePolicy:
     """What a server asks of those who want a WebSocket.
 
     `process_request(handshake, request)`, a function or a coroutine function, returns None to go on, or the Response to

@@ -22,11 +22,11 @@ from flowserve.hosting.events import EventStream
 from flowserve.hosting.handshake import Handshake
 from flowserve.hosting.policy import (
     Fields,
+    HandshakePolicy,
     Origins,
     ProcessRequest,
     ProcessResponse,
     SelectSubprotocol,
-    Terms,
     answer_of,
 )
 from flowserve.library.close_errors import tells_end_of
@@ -34,7 +34,7 @@ from flowserve.library.context import read_options
 from flowserve.library.messages import pack
 from flowserve.library.timeout import Deadline
 from flowserve.library.websocket import LATE_ROOM, WebSocket
-from flowserve.library.websockets_arguments import Extras
+from flowserve.library.websockets_arguments import WebSocketsArguments
 from flowserve.logs.loggers import logger
 from flowserve.server.listen import open_sockets
 from flowserve.server.server import Server
@@ -90,7 +90,7 @@ def serve(
     WebSocket's in the handler. `process_response(handshake, request, response)` may change the answer's fields, or
     return another answer. `subprotocols` are what is spoken here: a client that offers none of them is refused, unless
     `select_subprotocol(handshake, offered)` chooses. `origins` are those allowed, with None for clients that send no
-    Origin. See `library.terms.Terms`. `server_header` is its value, or None for none.
+    Origin. See `library.terms.HandshakePolicy`. `server_header` is its value, or None for none.
 
     `logger` is told of handlers that raise, and is the WebSockets' `logger`; `write_limit` is as for `connect()`.
 
@@ -101,8 +101,8 @@ def serve(
 
     Raises ConfigError, here or when it is awaited, for what can't be served; TypeError for an unknown option.
     """
-    terms = Terms(subprotocols, select_subprotocol, origins, process_request, process_response)
-    host_app = _Host(handler, terms, Extras(logger, write_limit), open_timeout or None)
+    terms = HandshakePolicy(subprotocols, select_subprotocol, origins, process_request, process_response)
+    host_app = _Host(handler, terms, WebSocketsArguments(logger, write_limit), open_timeout or None)
     options.pop("reuse_address", None)  # which is always so
     given = {name: each for name, each in options.items() if _is_servers(name)}
     config = read_options({name: each for name, each in options.items() if name not in given})
@@ -272,7 +272,9 @@ class start_server(EventStream):  # noqa: N801  (used like a function)
 class _Host:
     """The ASGI application that opens WebSockets and gives them to a handler."""
 
-    def __init__(self, handler: Handler, terms: Terms, extras: Extras, timeout: float | None) -> None:
+    def __init__(
+        self, handler: Handler, terms: HandshakePolicy, extras: WebSocketsArguments, timeout: float | None
+    ) -> None:
         self.connections: set[WebSocket] = set()  # whose handler is running
         self.idle = asyncio.Event()  # none is
         self.idle.set()

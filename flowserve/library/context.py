@@ -14,7 +14,7 @@ from flowserve.config.config import COMPRESSION, OPTIONS, WEBSOCKET
 from flowserve.config.option import Option
 from flowserve.errors import ConfigError
 from flowserve.session.time_slice import TimeSlice
-from flowserve.transport.flush_queue import Outbox
+from flowserve.transport.flush_queue import FlushQueue
 from flowserve.transport.timers import Timers
 
 _UNLIMITED = {"max_size": 1 << 62, "max_queue": 1 << 30, "close_timeout": 1e9}
@@ -35,14 +35,14 @@ _NOT_HERE = {
 _NOT_ONE_BY_ONE = ("per_message_deflate", "max_connections")
 """Options with another name here, or which mean nothing for a single WebSocket."""
 
-_Shared = tuple[Variables, Outbox, Timers, TimeSlice]
+_Shared = tuple[Variables, FlushQueue, Timers, TimeSlice]
 _shared: dict[asyncio.AbstractEventLoop, _Shared] = {}
 
 
-class Home:
-    """The `context.Household` of the WebSockets that a program opens with the same options, in one event loop."""
+class LibraryContext:
+    """The `context.SessionContext` of the WebSockets that a program opens with the same options, in one event loop."""
 
-    __slots__ = ("config", "live", "loop", "outbox", "timers", "timeslice", "variables")
+    __slots__ = ("config", "flush_queue", "live", "loop", "timers", "timeslice", "variables")
 
     def __init__(self, config: Config, loop: asyncio.AbstractEventLoop) -> None:
         self.config = config
@@ -52,7 +52,7 @@ class Home:
                 if each.is_closed():
                     _shared.pop(each, None)
             _shared[loop] = _make_shared(loop)
-        self.variables, self.outbox, self.timers, self.timeslice = _shared[loop]
+        self.variables, self.flush_queue, self.timers, self.timeslice = _shared[loop]
         self.live: set[Any] = set()
 
 
@@ -60,7 +60,7 @@ def _make_shared(loop: asyncio.AbstractEventLoop) -> _Shared:
     """What they share; the context variables are none: those of whoever opens a WebSocket are not for its callbacks."""
     variables = Variables()
     run = variables.run
-    return variables, run(Outbox, loop), run(Timers, loop), run(TimeSlice, loop)
+    return variables, run(FlushQueue, loop), run(Timers, loop), run(TimeSlice, loop)
 
 
 def read_options(options: Mapping[str, Any]) -> Config:

@@ -113,7 +113,7 @@ async def send_fragments(
 
     It waits for a slow peer whatever the policy: what is to come can wait, and half a message can't be dropped.
     """
-    await session.settle()
+    await session.join()
     kind: type | None = None  # of the first piece
     as_text = False
     try:

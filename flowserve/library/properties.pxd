@@ -2,7 +2,7 @@ cimport cython
 
 from flowserve.session.session cimport Session
 
-cdef class About:
+cdef class WebSocketProperties:
     cdef dict __dict__
     cdef object __weakref__
     cdef Session _session
@@ -10,5 +10,5 @@ cdef class About:
     cdef public object _id
     cdef readonly object subprotocol
 
-@cython.locals(about=About)
+@cython.locals(about=WebSocketProperties)
 cpdef Session session_of(websocket)

@@ -16,7 +16,7 @@ from flowserve.websocket.constants import State
 if TYPE_CHECKING:
     import asyncio
 
-    from flowserve.transport.stream import Flow
+    from flowserve.transport.stream import TransportStream
 
 _OPEN = int(State.OPEN)
 
@@ -27,7 +27,7 @@ def session_of(websocket: Any) -> Session:
 
     Raises RuntimeError and TypeError.
     """
-    if not isinstance(websocket, About):
+    if not isinstance(websocket, WebSocketProperties):
         raise TypeError(f"expected a WebSocket, not an object of type {type(websocket).__name__}")
     about = websocket
     try:
@@ -39,7 +39,7 @@ def session_of(websocket: Any) -> Session:
     return session
 
 
-class About:
+class WebSocketProperties:
     """The facts about one WebSocket; WebSocket adds what it does. One object in two layers: an idle one stays small.
 
     `subprotocol` is the one agreed on, or None. `logger` is what this library writes to, or the one that was given.
@@ -140,4 +140,4 @@ class About:
     @property
     def transport(self) -> asyncio.Transport:
         """What carries it, for `get_extra_info()`; anything else is at your own risk."""
-        return cast("Flow", session_of(self).stream).transport
+        return cast("TransportStream", session_of(self).stream).transport

@@ -13,7 +13,7 @@ from flowserve.library.close_errors import check_close, closed_error
 from flowserve.library.data import Data, control_payload, message_payload, plain_str
 from flowserve.library.fragments import Fragments, Pieces, each, send_fragments
 from flowserve.library.pings import Pings, RoundTrip
-from flowserve.library.properties import About, session_of
+from flowserve.library.properties import WebSocketProperties, session_of
 from flowserve.library.reader_writer import Reader, Writer
 from flowserve.session.session import Session
 from flowserve.websocket.constants import State
@@ -32,7 +32,7 @@ LATE_ROOM = 262144
 """Bytes of messages that are still taken after this end's close frame."""
 
 
-class WebSocket(About):
+class WebSocket(WebSocketProperties):
     """One WebSocket, in the role of client or server; `connect()`, `serve()` and `accept()` make them.
 
     `async for message in ws` gives the messages, str for text and bytes for binary ones, until the WebSocket is closed;

@@ -8,7 +8,7 @@ from flowserve.errors import ConfigError
 from flowserve.library.websocket import WebSocket
 
 
-class Extras:
+class WebSocketsArguments:
     """What each WebSocket of one `connect()`, `serve()` or `accept()` is given once it is open.
 
     `logger` is what it has as its `logger`, None for this library's. `write_limit` is how many bytes its transport

@@ -80,11 +80,11 @@ class HTTPLine(AccessLine):
     duration: float  # seconds
 
     def text(self, colours: bool = False) -> str:
-        request = f"{printable(self.method)} {printable(self.target)} HTTP/{self.http_version}"
+        request = f"{escape_for_log(self.method)} {escape_for_log(self.target)} HTTP/{self.http_version}"
         status = str(self.status)
         if colours:
             status = coloured(status, _STATUS_COLOURS.get(self.status // 100, _OTHER_STATUS))
-        return f'{printable(self.client)} - "{request}" {status} {show_time(self.duration)}'
+        return f'{escape_for_log(self.client)} - "{request}" {status} {show_time(self.duration)}'
 
     def fields(self) -> dict[str, Any]:
         return {
@@ -105,8 +105,8 @@ class OpenLine(AccessLine):
     subprotocol: str | None
 
     def text(self, colours: bool = False) -> str:
-        chosen = f", subprotocol {printable(self.subprotocol)}" if self.subprotocol is not None else ""
-        return f'{printable(self.client)} - "WebSocket {printable(self.target)}" accepted{chosen}'
+        chosen = f", subprotocol {escape_for_log(self.subprotocol)}" if self.subprotocol is not None else ""
+        return f'{escape_for_log(self.client)} - "WebSocket {escape_for_log(self.target)}" accepted{chosen}'
 
     def fields(self) -> dict[str, Any]:
         fields = {"kind": "websocket", "event": "open", **_request(self.client, "GET", self.target), "status": 101}
@@ -140,7 +140,7 @@ class CloseLine(AccessLine):
         )
         if self.dropped:
             traffic += f", dropped {self.dropped}"
-        name = f'{printable(self.client)} - "WebSocket {printable(self.target)}"'
+        name = f'{escape_for_log(self.client)} - "WebSocket {escape_for_log(self.target)}"'
         return f"{name} closed {code} after {show_time(self.duration)}, {traffic}"
 
     def fields(self) -> dict[str, Any]:
@@ -202,7 +202,7 @@ def _show(name: str, spec: str, absent: str, fields: Mapping[str, Any]) -> str:
     value = fields.get(name)
     if value is None:
         return absent % MISSING
-    return spec % (printable(value) if isinstance(value, str) else value)
+    return spec % (escape_for_log(value) if isinstance(value, str) else value)
 
 
 def _request(client: str, method: str, target: str) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def _request(client: str, method: str, target: str) -> dict[str, Any]:
     return {"client": client, "address": address, "method": method, "target": target, "path": path}
 
 
-def printable(text: str) -> str:
+def escape_for_log(text: str) -> str:
     """`text` in printable ASCII, without a bare quote: nothing that a peer sends can forge or garble a line."""
     if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
         return text

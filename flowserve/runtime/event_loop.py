@@ -116,7 +116,7 @@ async def _bounded(work: Coroutine[Any, Any, None]) -> None:
     _left_behind.extend(late)
 
 
-def takers(loop: asyncio.AbstractEventLoop) -> int:
+def accepts_per_iteration(loop: asyncio.AbstractEventLoop) -> int:
     """Return how many servers should take connections from one listening socket, so that many that come at once are
     taken in one turn of `loop`.
 

@@ -13,7 +13,7 @@ from typing import Any
 from flowserve.asgi.context import Context
 from flowserve.errors import ConfigError
 from flowserve.logs.loggers import logger
-from flowserve.runtime.event_loop import takers
+from flowserve.runtime.event_loop import accepts_per_iteration
 from flowserve.server.descriptors import spare
 from flowserve.server.h1_connection import H1Connection
 from flowserve.server.listen import url_of
@@ -92,7 +92,7 @@ class Acceptor:
 
     async def _listen(self) -> None:
         for sock in self._sockets:
-            for _ in range(takers(self._loop)):
+            for _ in range(accepts_per_iteration(self._loop)):
                 server = await self._server(sock)
                 if self._stopped:
                     server.close()

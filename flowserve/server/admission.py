@@ -1,6 +1,6 @@
 """What is decided before the application is called: who is trusted, who may come in, and what is answered here.
 
-One `Gate` a context; a connection asks it when it begins, and for each request only where there is something to ask.
+A context has one `Admission`; a connection asks it when it begins, and for a request only where that is needed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from flowserve.http.forwarded import Trusted, address_of, seen_by_proxies
 from flowserve.http.messages import Headers, Request
 from flowserve.logs.loggers import logger
 from flowserve.transport.interfaces import Peer
-from flowserve.transport.stream import Flow
+from flowserve.transport.stream import TransportStream
 
 _RETRY_AFTER = b"10"
 """Seconds after which a client may try again, when there are too many WebSockets."""
@@ -30,14 +30,14 @@ _ORIGIN = re.compile(rf"([a-z][a-z0-9+.-]*)://({_NAME})(?::([0-9]{{1,5}}))?")
 class Guarded(Protocol):
     """A connection that has come to the gate."""
 
-    def begin(self, flow: Flow, peer: Peer, trusted: bool) -> None:
+    def begin(self, stream: TransportStream, peer: Peer, trusted: bool) -> None:
         """Serve it."""
 
     def abort(self) -> None:
         """End it now."""
 
 
-class Gate:
+class Admission:
     """The checks that the configuration asks for. Each refusal is counted by its reason: `Context.refused`."""
 
     __slots__ = (
@@ -77,9 +77,9 @@ class Gate:
         trusted = self.trusts(peer)
         key = self.key_of(peer, trusted)
         if self.enter(key, peer):
-            connection.begin(self.flow(transport, key), peer, trusted and self.reads_headers)
+            connection.begin(self.stream(transport, key), peer, trusted and self.reads_headers)
         else:
-            connection.begin(self.flow(transport, None), peer, False)
+            connection.begin(self.stream(transport, None), peer, False)
             connection.abort()
 
     def trusts(self, peer: Peer) -> bool:
@@ -121,11 +121,11 @@ class Gate:
             if count:
                 self._connections[key] = count
 
-    def flow(self, transport: asyncio.BaseTransport, key: bytes | None) -> Flow:
+    def stream(self, transport: asyncio.BaseTransport, key: bytes | None) -> TransportStream:
         """Return the flow for a connection that has entered; it leaves when the transport is lost."""
         carrier = cast(asyncio.Transport, transport)
         variables = self._context.variables
-        return Flow(carrier, variables) if key is None else _CountedFlow(carrier, variables, self, key)
+        return TransportStream(carrier, variables) if key is None else _CountedStream(carrier, variables, self, key)
 
     def turn_away(self, peer: Peer, why: str, unexpected: bool = False) -> None:
         """Log and count a connection that did not begin with a PROXY header as it should.
@@ -179,7 +179,7 @@ class Gate:
         return self._origins is None or self._origins.hold(_split_origin(value.decode("latin-1").lower()))
 
 
-def gate_of(context: Context) -> Gate | None:
+def admission_of(context: Context) -> Admission | None:
     """Return the gate that the configuration asks for, None if it asks for none."""
     config = context.config
     wanted = (
@@ -191,22 +191,22 @@ def gate_of(context: Context) -> Gate | None:
         config.limit_connections_per_address,
         config.health_path,
     )
-    return Gate(context) if any(wanted) else None
+    return Admission(context) if any(wanted) else None
 
 
-class _CountedFlow(Flow):
+class _CountedStream(TransportStream):
     """The flow of a connection that is counted."""
 
-    __slots__ = ("_gate", "_key")
+    __slots__ = ("_admission", "_key")
 
-    def __init__(self, transport: asyncio.Transport, variables: Variables, gate: Gate, key: bytes) -> None:
+    def __init__(self, transport: asyncio.Transport, variables: Variables, admission: Admission, key: bytes) -> None:
         super().__init__(transport, variables)
-        self._gate = gate
+        self._admission = admission
         self._key: bytes | None = key
 
     def lost(self) -> None:
         super().lost()
-        self._gate.leave(self._key)
+        self._admission.leave(self._key)
         self._key = None
 
 

@@ -7,7 +7,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 
-from flowserve.asgi.context import Context, Live
+from flowserve.asgi.context import Context, LiveConnection
 from flowserve.logs.loggers import logger
 from flowserve.server.h1_connection import LAST_CALL, H1Connection
 from flowserve.session.session import Session
@@ -126,7 +126,7 @@ class _Spread:
             await asyncio.sleep(min(left, _LOOK))
 
 
-def _is_websocket(connection: Live) -> bool:
+def _is_websocket(connection: LiveConnection) -> bool:
     """Whether it is a WebSocket that nobody has begun to close, or is to become one."""
     if isinstance(connection, Session):
         return _is_open(connection)

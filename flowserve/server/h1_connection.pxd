@@ -2,7 +2,7 @@ cimport cython
 
 from flowserve.asgi.http cimport HTTPCycle
 from flowserve.asgi.context cimport Context
-from flowserve.transport.stream cimport Flow
+from flowserve.transport.stream cimport TransportStream
 from flowserve.http.request_parser cimport RequestParser
 from flowserve.http.messages cimport Request
 from flowserve.http.response_encoder cimport ResponseEncoder
@@ -13,9 +13,9 @@ cdef double _LINGER, _STALL
 
 cdef class H1Connection:
     cdef Context _context
-    cdef object _cycle, _deflate, _gate, _proxy
+    cdef object _cycle, _deflate, _admission, _proxy
     cdef readonly object peer
-    cdef Flow _flow
+    cdef TransportStream _stream
     cdef RequestParser _parser
     cdef ResponseEncoder _encoder
     cdef Request _request
@@ -27,7 +27,7 @@ cdef class H1Connection:
     cdef public double deadline
     cdef public long long tick
 
-    cpdef begin(self, Flow flow, peer, bint trusted)
+    cpdef begin(self, TransportStream stream, peer, bint trusted)
     cpdef data_received(self, bytes data)
     @cython.locals(idle=bint)
     cpdef _parse(self, bytes data)
@@ -41,8 +41,8 @@ cdef class H1Connection:
     @cython.locals(cycle=HTTPCycle)
     cpdef on_end(self)
     cdef HTTPCycle _http_cycle(self)
-    cdef bint _looked_behind(self, Request request, proxy) except -1
-    cdef bint _passed(self, Request request) except -1
+    cdef bint _apply_forwarded(self, Request request, proxy) except -1
+    cdef bint _admit(self, Request request) except -1
     cdef _open_websocket(self, Request request)
     cdef _turn_away(self, Request request, error, headers=*)
     cdef _reject(self, error, headers=*)

@@ -19,7 +19,7 @@ from flowserve.server.tls import PLAIN_HTTP, handshake_failure
 from flowserve.server.upgrade import Upgrade
 from flowserve.session.session import Session
 from flowserve.transport.interfaces import Peer
-from flowserve.transport.stream import Flow
+from flowserve.transport.stream import TransportStream
 from flowserve.websocket.deflate import DeflateSettings
 
 _PENDING_MARK = 65536
@@ -49,6 +49,7 @@ class H1Connection:
     """
 
     __slots__ = (
+        "_admission",
         "_body_bytes",
         "_closing",
         "_context",
@@ -57,14 +58,13 @@ class H1Connection:
         "_deflate",
         "_encoder",
         "_eof",
-        "_flow",
-        "_gate",
         "_held",
         "_parser",
         "_pending",
         "_proxy",
         "_receiving",
         "_request",
+        "_stream",
         "_unyielded",
         "_upgrade",
         "deadline",
@@ -82,7 +82,7 @@ class H1Connection:
         self._cycle: HTTPCycle | WebSocketCycle | None = None
         self._request: Request | None = None
         self._encoder: Any = None  # of the request in progress: a ResponseEncoder
-        self._gate: Any = None  # the context's, if it has to be asked about every request
+        self._admission: Any = None  # the context's, if it has to be asked about every request
         self._proxy: Peer | None = None  # the peer, if it is to be believed what it says of its clients
         self._upgrade: Any = None  # of a request for a WebSocket: an Upgrade
         self._pending = b""
@@ -100,26 +100,26 @@ class H1Connection:
     # As the protocol of the transport
 
     def connection_made(self, transport: Any) -> None:
-        gate = self._context.gate
-        if gate is None:
-            self.begin(Flow(transport, self._context.variables), peer_of(transport), False)
+        admission = self._context.admission
+        if admission is None:
+            self.begin(TransportStream(transport, self._context.variables), peer_of(transport), False)
         else:
-            gate.receive(self, transport, peer_of(transport))
+            admission.receive(self, transport, peer_of(transport))
 
-    def begin(self, flow: Flow, peer: Peer, trusted: bool) -> None:
-        """Serve what comes over `flow`, the transport's. A `trusted` peer is a proxy whose header fields are true."""
+    def begin(self, stream: TransportStream, peer: Peer, trusted: bool) -> None:
+        """Serve what comes over `stream`, the transport's. A `trusted` peer is a proxy whose header fields are true."""
         context = self._context
-        self._flow = flow
+        self._stream = stream
         self.peer = peer
         if trusted:
             self._proxy = peer
-        if context.gate is not None and context.gate.asks:
-            self._gate = context.gate
+        if context.admission is not None and context.admission.asks:
+            self._admission = context.admission
         context.live.add(self)
         if context.metrics is not None:
             context.metrics.connections += 1
         self._set_deadline(LAST_CALL if context.shutting_down else context.config.timeout_header)
-        if peer.secure and (failure := handshake_failure(flow.transport)) is not None:
+        if peer.secure and (failure := handshake_failure(stream.transport)) is not None:
             self._end_handshake(failure)
 
     def _end_handshake(self, failure: str) -> None:
@@ -139,11 +139,11 @@ class H1Connection:
         else:
             self._pending += data
             if len(self._pending) > _PENDING_MARK:
-                self._flow.pause_reading()
+                self._stream.pause_reading()
 
     def eof_received(self) -> bool:
         in_progress = isinstance(self._cycle, HTTPCycle) or bool(self._pending)
-        if self._closing or self._receiving or not in_progress or not self._flow.half_open:
+        if self._closing or self._receiving or not in_progress or not self._stream.half_open:
             return False
         self._eof = True
         if isinstance(self._cycle, HTTPCycle):
@@ -153,16 +153,16 @@ class H1Connection:
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
         self._forget()
-        self._flow.lost()
+        self._stream.lost()
         cycle, self._cycle = self._cycle, None
         if cycle is not None:
             cycle.disconnected()
 
     def pause_writing(self) -> None:
-        self._flow.pause_writing()
+        self._stream.pause_writing()
 
     def resume_writing(self) -> None:
-        self._flow.resume_writing()
+        self._stream.resume_writing()
         if self._cycle is None:
             self._go_on()
 
@@ -191,7 +191,7 @@ class H1Connection:
 
     def _defer(self) -> None:
         self._deferred = True
-        self._flow.pause_reading()
+        self._stream.pause_reading()
         self._context.timeslice.defer(self)
 
     def next_turn(self) -> None:
@@ -205,7 +205,7 @@ class H1Connection:
 
     def _is_free(self) -> bool:
         """Whether a request can be taken up: none is in progress, and the client reads its responses."""
-        return self._cycle is None and not self._flow.write_paused
+        return self._cycle is None and not self._stream.write_paused
 
     def on_request(self, request: Request) -> None:
         """A request's head has come."""
@@ -220,9 +220,9 @@ class H1Connection:
                 context.refused("shutting_down")
                 self._reject(RequestError(503, "The server is shutting down"))
                 return
-        if self._proxy is not None and not self._looked_behind(request, self._proxy):
+        if self._proxy is not None and not self._apply_forwarded(request, self._proxy):
             return
-        if self._gate is not None and not self._passed(request):
+        if self._admission is not None and not self._admit(request):
             return
         if context.is_full():
             context.refused("concurrency_limit")
@@ -255,20 +255,20 @@ class H1Connection:
         """The cycle in progress, if it is one of HTTP."""
         return self._cycle if isinstance(self._cycle, HTTPCycle) else None
 
-    def _looked_behind(self, request: Request, proxy: Peer) -> bool:
+    def _apply_forwarded(self, request: Request, proxy: Peer) -> bool:
         """Find out for whom a trusted proxy sends this. False: it is answered already."""
         if request.forwarded:
             try:
-                self.peer = self._context.gate.client_behind(proxy, request.headers)
+                self.peer = self._context.admission.client_behind(proxy, request.headers)
             except RequestError as error:
                 self._turn_away(request, error)
                 return False
         return True
 
-    def _passed(self, request: Request) -> bool:
+    def _admit(self, request: Request) -> bool:
         """Ask the gate. False: the request is answered already."""
-        gate = self._gate
-        if request.path == gate.health_path and request.method in ("GET", "HEAD"):
+        admission = self._admission
+        if request.path == admission.health_path and request.method in ("GET", "HEAD"):
             draining = self._context.draining.is_set()
             self.start_response(503 if draining else 200, _HEALTH)
             self.send_body(b"draining" if draining else b"ok", False)
@@ -276,23 +276,23 @@ class H1Connection:
             self.finished()
             return False
         try:
-            gate.check_host(request, self.peer.secure)
+            admission.check_host(request, self.peer.secure)
         except RequestError as error:
             self._turn_away(request, error)
             return False
         return True
 
     def _open_websocket(self, request: Request) -> None:
-        gate = self._context.gate
+        admission = self._context.admission
         try:
             self._upgrade = Upgrade(request)
         except HandshakeError as error:
             self._context.refused("bad_handshake")
             self._turn_away(request, RequestError(error.status, error.detail), error.headers)
             return
-        if gate is not None:
+        if admission is not None:
             try:
-                gate.check_websocket(request)
+                admission.check_websocket(request)
             except HandshakeError as error:
                 self._turn_away(request, RequestError(error.status, error.detail), error.headers)
                 return
@@ -316,7 +316,7 @@ class H1Connection:
             cycle.disconnected()
         logger.debug("%s refused: %s", self.peer, error)
         if self._encoder is not None and self._encoder.started:
-            self._flow.abort()
+            self._stream.abort()
         else:
             self._respond_and_close(error, headers)
 
@@ -325,28 +325,28 @@ class H1Connection:
         head_only = self._parser.in_head_request
         if self._encoder is not None and self._request is not None:
             head_only = self._request.method == "HEAD"
-        self._flow.write(encode_error(error, self._context.default_headers(), headers, head_only))
+        self._stream.write(encode_error(error, self._context.default_headers(), headers, head_only))
         self._receiving = True  # whatever the client still sends is not looked at
         self._close()
 
     def _close(self) -> None:
         """Close when all is sent, so that it also arrives."""
         self._closing = True
-        self._flow.progressed()  # so that the deadline is told of what is taken from now on
+        self._stream.progressed()  # so that the deadline is told of what is taken from now on
         self._set_deadline(_LINGER)
         if self._receiving or self._pending:
             self._pending = b""
-            self._flow.resume_reading()
-            self._flow.end_writing()
+            self._stream.resume_reading()
+            self._stream.end_writing()
         else:
-            self._flow.close()
+            self._stream.close()
 
     # As the stream of a request
 
     def send_continue(self) -> None:
         """Send 100 Continue."""
         if not self._closing:
-            self._flow.write(status_line(100) + b"\r\n")
+            self._stream.write(status_line(100) + b"\r\n")
 
     def start_response(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Take status and header fields, which leave with the first part of the body. Raises ASGIMisuse."""
@@ -366,9 +366,9 @@ class H1Connection:
 
     def _write(self, data: bytes) -> bool:
         if data and not self._closing:
-            self._flow.write(data)
+            self._stream.write(data)
         self._unyielded += len(data) + _WRITE_COST
-        if self._unyielded < _WRITE_MARK and not self._flow.write_paused:
+        if self._unyielded < _WRITE_MARK and not self._stream.write_paused:
             return False
         self._unyielded = 0
         return True
@@ -391,13 +391,13 @@ class H1Connection:
         if self._proxy is not None:
             self.peer = self._proxy
         self._set_deadline(self._context.timeout_keep_alive)
-        if not self._flow.half_open:  # TLS: much of the response may be in the kernel still
-            self._flow.progressed()
+        if not self._stream.half_open:  # TLS: much of the response may be in the kernel still
+            self._stream.progressed()
         self._go_on()
 
     def _go_on(self) -> None:
         """Take up what was kept, unless the client does not read its responses."""
-        if self._flow.write_paused or self._closing or self._deferred:
+        if self._stream.write_paused or self._closing or self._deferred:
             return
         self._parse_pending()
         self.resume_reading()
@@ -412,15 +412,15 @@ class H1Connection:
     def drain(self) -> Awaitable[None]:
         """Wait until writing is welcome; when it is, only let others have their turn."""
         timeout = self._context.config.timeout_response
-        if self._flow.write_paused and timeout is not None:
-            self._flow.progressed()  # what is waited for begins now
+        if self._stream.write_paused and timeout is not None:
+            self._stream.progressed()  # what is waited for begins now
             self._set_deadline(timeout)
-        return self._flow.drain()
+        return self._stream.drain()
 
     def pause_reading(self) -> None:
         """Stop the body from coming in."""
         self._held = True
-        self._flow.pause_reading()
+        self._stream.pause_reading()
 
     def resume_reading(self) -> None:
         """Let it come again."""
@@ -429,15 +429,15 @@ class H1Connection:
 
     def _read_on(self) -> None:
         if not (self._held or self._deferred) and len(self._pending) <= _PENDING_MARK:
-            self._flow.resume_reading()
+            self._stream.resume_reading()
 
     def is_reset(self) -> bool:
         """Whether the client has reset the connection: nobody is told of it once the client has stopped writing."""
-        return self._flow.is_reset()
+        return self._stream.is_reset()
 
     def progressed(self) -> bool:
         """Whether some, but not yet all, of what was written has left since this was last asked."""
-        return self._flow.progressed()
+        return self._stream.progressed()
 
     def agree(self, subprotocol: str) -> str | None:
         """Return what to answer where the application chooses `subprotocol`; see Upgrade."""
@@ -448,17 +448,17 @@ class H1Connection:
         """Complete the opening handshake; what the client sent behind it is in the session. `subprotocol` is one that
         it offers. Raises ASGIMisuse."""
         upgrade: Upgrade = self._upgrade
-        self.switching, session = upgrade.answer(subprotocol, headers, self._deflate, self._flow, self._context)
+        self.switching, session = upgrade.answer(subprotocol, headers, self._deflate, self._stream, self._context)
         self._cycle = None
         self._forget()
-        transport: Any = self._flow.transport  # to which a session is a protocol, though it has no such base
+        transport: Any = self._stream.transport  # to which a session is a protocol, though it has no such base
         transport.set_protocol(session)
         session.begin(self.switching)
-        self._flow.resume_reading()
+        self._stream.resume_reading()
         if self._pending:
             session.data_received(self._pending)
         if self._eof and not session.eof_received():
-            self._flow.close()
+            self._stream.close()
         return session
 
     # Deadlines and the end
@@ -470,9 +470,9 @@ class H1Connection:
         elif self._still_takes():
             self._set_deadline(self._context.config.timeout_response or _STALL)
         elif self._closing:
-            if self._flow.buffered():
+            if self._stream.buffered():
                 self._cut_response()
-            self._flow.abort()
+            self._stream.abort()
         elif self._parser.started and not self._receiving:
             self._context.refused("slow_request")
             self._reject(RequestError(*LATE_REQUEST))
@@ -489,12 +489,12 @@ class H1Connection:
     def _look_for_progress(self) -> None:
         """End a request whose client neither sends the body that is waited for nor takes the response."""
         config = self._context.config
-        if self._flow.write_paused and config.timeout_response is not None:
-            if self._flow.progressed():
+        if self._stream.write_paused and config.timeout_response is not None:
+            if self._stream.progressed():
                 self._set_deadline(config.timeout_response)
             else:
                 self._cut_response()
-                self._flow.abort()
+                self._stream.abort()
         elif self._receiving and config.timeout_body is not None:
             cycle = self._http_cycle()
             if self._body_bytes >= _LEAST_BODY or cycle is None or not cycle.awaits_body():
@@ -507,7 +507,7 @@ class H1Connection:
     def _still_takes(self) -> bool:
         """Whether a slow client still takes its response, or may stand still as long as it likes."""
         endless = self._context.config.timeout_response is None
-        return self._flow.progressed() or (endless and self._flow.buffered() > 0)
+        return self._stream.progressed() or (endless and self._stream.buffered() > 0)
 
     def _cut_response(self) -> None:
         self._context.refused("slow_response")
@@ -538,7 +538,7 @@ class H1Connection:
 
     def abort(self) -> None:
         """Close now: the client sees that a response in progress is not whole."""
-        self._flow.abort()
+        self._stream.abort()
 
     def _set_deadline(self, seconds: float) -> None:
         deadline = self._context.loop.time() + seconds

@@ -125,7 +125,7 @@ class Listeners:
             flag = "--bind" if self._config.bind else "--fd"
             self._take(place.fd, f"{flag}: descriptor {place.fd}")
         else:
-            for descriptor, name in _passed():
+            for descriptor, name in _admit():
                 self._take(descriptor, f"systemd: descriptor {descriptor} ({name})")
             for variable in _PASSED:
                 os.environ.pop(variable, None)
@@ -342,7 +342,7 @@ def _is_for_us() -> bool:
     return os.environ.get("LISTEN_PID") == str(os.getpid()) and "LISTEN_FDS" in os.environ
 
 
-def _passed() -> list[tuple[int, str]]:
+def _admit() -> list[tuple[int, str]]:
     """The descriptors that systemd passes to this process, with their names (sd_listen_fds(3))."""
     if not _is_for_us():
         raise ConfigError("--bind systemd: systemd passes no sockets to this process; start it by its .socket unit")

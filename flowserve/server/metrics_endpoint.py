@@ -14,7 +14,7 @@ from flowserve.errors import ConfigError
 from flowserve.logs.loggers import logger
 from flowserve.server.acceptor import Acceptor
 from flowserve.server.listen import Listeners
-from flowserve.transport.flush_queue import Outbox
+from flowserve.transport.flush_queue import FlushQueue
 
 PATH = "/metrics"
 
@@ -26,7 +26,7 @@ _PLAIN = "text/plain; charset=utf-8"
 Collect = Callable[[], Awaitable[list[tuple[str, metrics.Snapshot]]]]
 
 
-async def listen(config: Config, collect: Collect) -> Page:
+async def listen(config: Config, collect: Collect) -> MetricsServer:
     """Serve GET /metrics at `config.metrics`, which is set, until the page is closed.
 
     `collect()` returns the parts that `metrics.render()` takes: each worker's name and snapshot, and under an empty
@@ -36,12 +36,12 @@ async def listen(config: Config, collect: Collect) -> Page:
         import prometheus_client  # noqa: F401
     except ImportError:
         raise ConfigError("--metrics: prometheus-client is missing; pip install 'flowserve[metrics]'") from None
-    page = Page(config, collect)
+    page = MetricsServer(config, collect)
     await page.start()
     return page
 
 
-class Page:
+class MetricsServer:
     """The server of the page; closed as an asyncio server is. `sockets` are those that it listens on."""
 
     def __init__(self, config: Config, collect: Collect) -> None:
@@ -51,7 +51,7 @@ class Page:
         self._started_at = time()
         loop = asyncio.get_running_loop()
         own = Config(self, bind=(config.metrics,), access_log=False, backlog=config.backlog)
-        self._context = Context(self, own, loop, Outbox(loop))
+        self._context = Context(self, own, loop, FlushQueue(loop))
         self._acceptor = Acceptor(self._context, where=" (metrics)")
         try:
             self._listeners = Listeners(own)

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple, cast
 from flowserve.asgi.context import Context
 from flowserve.http.forwarded import address_of
 from flowserve.logs.loggers import logger
-from flowserve.server.admission import Gate
+from flowserve.server.admission import Admission
 from flowserve.server.h1_connection import LAST_CALL, H1Connection
 from flowserve.server.peers import peer_of
 from flowserve.server.tls import tls_timeouts
@@ -170,10 +170,10 @@ class ProxiedConnection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
+        "_admission",
         "_buffer",
         "_context",
         "_data",
-        "_gate",
         "_key",
         "_make",
         "_peer",
@@ -188,7 +188,7 @@ class ProxiedConnection(asyncio.BufferedProtocol):
         """`make` gives the connection that serves the client; `tls` is for a client that has to speak TLS. The context
         has a gate."""
         self._context = context
-        self._gate: Gate = context.gate
+        self._admission: Admission = context.admission
         self._make = make
         self._tls = tls
         self._data = b""
@@ -204,7 +204,7 @@ class ProxiedConnection(asyncio.BufferedProtocol):
         self._peer = peer_of(transport)
         context.live.add(self)
         context.timers.set(self, context.loop.time() + context.config.timeout_header)
-        if not self._gate.trusts(self._peer):
+        if not self._admission.trusts(self._peer):
             self._refuse("PROXY headers are taken only of peers in --forwarded-allow-ips", unexpected=True)
 
     def get_buffer(self, sizehint: int) -> bytearray:
@@ -237,9 +237,9 @@ class ProxiedConnection(asyncio.BufferedProtocol):
         peer, trusted = self._peer, header.kind == "local"
         if header.kind == "known":
             peer = Peer(header.client, header.server, header.secure)
-            trusted = self._gate.trusts_named(header.client)
-            key = self._gate.key_of(peer, trusted)
-            if not self._gate.enter(key, peer):
+            trusted = self._admission.trusts_named(header.client)
+            key = self._admission.key_of(peer, trusted)
+            if not self._admission.enter(key, peer):
                 self._transport.abort()
                 self._forget()
                 return
@@ -279,18 +279,18 @@ class ProxiedConnection(asyncio.BufferedProtocol):
         key, self._key = self._key, None
         self._forget()
         connection = self._make()
-        connection.begin(self._gate.flow(transport, key), peer, trusted and self._gate.reads_headers)
+        connection.begin(self._admission.stream(transport, key), peer, trusted and self._admission.reads_headers)
         transport.set_protocol(cast(asyncio.Protocol, connection))
         if data:
             connection.data_received(data)
 
     def _refuse(self, why: str, unexpected: bool = False) -> None:
-        self._gate.turn_away(self._peer, why, unexpected)
+        self._admission.turn_away(self._peer, why, unexpected)
         self._transport.abort()
         self._forget()
 
     def _forget(self) -> None:
-        self._gate.leave(self._key)
+        self._admission.leave(self._key)
         self._key = None
         self._context.timers.cancel(self)
         self._context.live.discard(self)

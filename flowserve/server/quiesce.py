@@ -27,7 +27,7 @@ _FILTER = b"".join(
 """A program for the kernel's packet filter; `struct sock_filter` in linux/filter.h."""
 
 
-def refuse_newcomers(sockets: Iterable[socket.socket]) -> None:
+def drop_new_connections(sockets: Iterable[socket.socket]) -> None:
     """Have listening TCP sockets ignore new connections from now on, in all processes that share them.
 
     There is no way back, so keep it from sockets that somebody else goes on using. Elsewhere than on Linux nothing

@@ -16,7 +16,7 @@ _EVERY = 2.0
 """Seconds between looks at the memory."""
 
 
-class Wear:
+class Recycling:
     """Watches the limits of a worker: --limit-max-requests, --workers-max-lifetime and --workers-max-rss."""
 
     def __init__(self, context: Context, worn: Callable[[str], None]) -> None:

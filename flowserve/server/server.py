@@ -25,19 +25,19 @@ from flowserve.logs.trace import trace
 from flowserve.metrics import WORKER_MEMORY, Metrics
 from flowserve.runtime.event_loop import first_of, uncancelled
 from flowserve.runtime.exit import guard
-from flowserve.runtime.memory import settle
+from flowserve.runtime.memory import tune_memory
 from flowserve.runtime.sd_notify import READY, STOPPING, notify
 from flowserve.runtime.signals import handling
 from flowserve.server import metrics_endpoint
 from flowserve.server.acceptor import Acceptor
-from flowserve.server.admission import gate_of
+from flowserve.server.admission import admission_of
 from flowserve.server.listen import Listeners, url_of
-from flowserve.server.quiesce import refuse_newcomers
-from flowserve.server.recycling import Wear, memory
+from flowserve.server.quiesce import drop_new_connections
+from flowserve.server.recycling import Recycling, memory
 from flowserve.server.shutdown import Shutdown, longest
 from flowserve.server.snapshot import snapshot
 from flowserve.server.tls import Certificates
-from flowserve.transport.flush_queue import Outbox
+from flowserve.transport.flush_queue import FlushQueue
 
 _SETTLE = 0.05
 """Seconds for connections whose TCP handshake is under way."""
@@ -79,9 +79,9 @@ class Server:
         self._listeners: Listeners | None = None
         self._certificates: Certificates | None = None
         self._acceptor: Acceptor | None = None
-        self._page: metrics_endpoint.Page | None = None
+        self._page: metrics_endpoint.MetricsServer | None = None
         self._lifespan: Lifespan | None = None
-        self._wear: Wear | None = None
+        self._wear: Recycling | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._should_exit = False
         self._exit = asyncio.Event()
@@ -185,9 +185,9 @@ class Server:
         self._listeners = Listeners(config) if sockets is None else None
         self.sockets = self._listeners.slot(0) if self._listeners is not None else list(sockets or ())
         try:
-            self.context = Context(app, config, loop, Outbox(loop))
-            self.context.gate = gate_of(self.context)
-            self._wear = Wear(self.context, self._on_worn)
+            self.context = Context(app, config, loop, FlushQueue(loop))
+            self.context.admission = admission_of(self.context)
+            self._wear = Recycling(self.context, self._on_worn)
             await self._measure(self.context)
             await self._start_lifespan(self.context)
             self._acceptor = Acceptor(self.context, self._certificates, self._where())
@@ -205,7 +205,7 @@ class Server:
             raise
         self.started = self._served = True
         if self.owns_process:
-            settle()
+            tune_memory()
         for sock in self.sockets:
             logger.log(self._notice, "Listening on %s", url_of(sock, config))
 
@@ -331,7 +331,7 @@ class Server:
         """Close the listening sockets, but lose no connection that is there already. A part of `shutdown()`, which may
         also be done before."""
         if self._listeners is not None:
-            refuse_newcomers(self._listeners.bound)
+            drop_new_connections(self._listeners.bound)
             if self._should_exit:  # a program that calls shutdown() itself need not wait for clients from far away
                 await asyncio.sleep(_SETTLE)
         for _ in range(_TURNS):

@@ -1,5 +1,5 @@
 from flowserve.asgi.context cimport Context
-from flowserve.transport.stream cimport Flow
+from flowserve.transport.stream cimport TransportStream
 from flowserve.http.messages cimport Request
 from flowserve.http.response_encoder cimport encode_switching
 
@@ -11,4 +11,4 @@ cdef class Upgrade:
     cdef readonly list subprotocols
 
     cpdef agree(self, str subprotocol, Context context, peer)
-    cpdef tuple answer(self, subprotocol, headers, deflate, Flow flow, Context context)
+    cpdef tuple answer(self, subprotocol, headers, deflate, TransportStream stream, Context context)

@@ -13,7 +13,7 @@ from flowserve.http.response_encoder import encode_switching
 from flowserve.session.metered import MeteredConnection, MeteredSession
 from flowserve.session.session import Session
 from flowserve.transport.interfaces import Peer
-from flowserve.transport.stream import Flow
+from flowserve.transport.stream import TransportStream
 from flowserve.websocket import negotiation
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role
@@ -53,10 +53,10 @@ class Upgrade:
         subprotocol: str | None,
         headers: Sequence[tuple[bytes, bytes]],
         deflate: DeflateSettings | None,
-        flow: Flow,
+        stream: TransportStream,
         context: Context,
     ) -> tuple[bytes, Session]:
-        """Return the head of the 101, and the session over `flow`.
+        """Return the head of the 101, and the session over `stream`.
 
         `subprotocol` is one that the client offers, `headers` are the application's, `deflate` is what
         permessage-deflate is to be like. Raises ASGIMisuse.
@@ -67,6 +67,6 @@ class Upgrade:
         head = encode_switching(own, headers, context.default_headers())
         limits = config.ws_max_size, config.ws_max_frames_per_message
         if context.metrics is None:
-            return head, Session(Connection(_SERVER, *limits, codec), flow, context)
+            return head, Session(Connection(_SERVER, *limits, codec), stream, context)
         connection = MeteredConnection(_SERVER, *limits, codec, context.metrics)
-        return head, MeteredSession(connection, flow, context)
+        return head, MeteredSession(connection, stream, context)

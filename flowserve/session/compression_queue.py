@@ -28,7 +28,7 @@ class Outlet(Protocol):
         """Send what is compressed already."""
 
 
-class SlowSends:
+class CompressionQueue:
     """The long messages of one session, and those that stand behind them."""
 
     def __init__(self, session: Outlet, loop: asyncio.AbstractEventLoop) -> None:
@@ -68,7 +68,7 @@ class SlowSends:
         sending.add_done_callback(_retrieved)
         return await asyncio.shield(sending)
 
-    async def settle(self) -> None:
+    async def join(self) -> None:
         """Wait until those that stand in line now are sent."""
         async with self._turns:
             pass

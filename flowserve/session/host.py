@@ -11,18 +11,18 @@ from flowserve.session.time_slice import TimeSlice
 from flowserve.transport.timers import Timers
 
 
-class Household(Protocol):
-    """What sessions share, be it a Context or not: `outbox` is the `outbox.Outbox` of the loop."""
+class SessionContext(Protocol):
+    """What sessions share, be it a Context or not: `flush_queue` is the `flush_queue.FlushQueue` of the loop."""
 
     config: Config
     loop: asyncio.AbstractEventLoop
-    outbox: Any
+    flush_queue: Any
     timers: Timers
     timeslice: TimeSlice
     live: set[Any]
 
 
-class MeteredHousehold(Household, Protocol):
+class MeteredSessionContext(SessionContext, Protocol):
     """What sessions share that count for the metrics."""
 
     metrics: Metrics

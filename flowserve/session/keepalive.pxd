@@ -1,11 +1,11 @@
 cimport cython
 
-from flowserve.session.writer cimport Writer
+from flowserve.session.writer cimport SessionWriter
 
 cdef double _GRACE
 cdef int _LOOKS
 
-cdef class Liveness:
+cdef class Keepalive:
     cdef bint active, _suspect
     cdef int _still
     cdef double active_at
@@ -14,11 +14,11 @@ cdef class Liveness:
 
     @cython.locals(due=double)
     cpdef double next_look(self, double now) except? -1
-    cpdef look(self, double now, Writer writer, bint reading)
-    cpdef pinged(self, double now, Writer writer)
+    cpdef look(self, double now, SessionWriter writer, bint reading)
+    cpdef pinged(self, double now, SessionWriter writer)
     @cython.locals(unsent="long long", taken="long long")
-    cdef bint _is_stuck(self, double now, Writer writer) except -1
+    cdef bint _is_stuck(self, double now, SessionWriter writer) except -1
     @cython.locals(unsent="long long", taken="long long", suspect=bint)
-    cdef bint _is_dead(self, double now, Writer writer, bint reading) except -1
+    cdef bint _is_dead(self, double now, SessionWriter writer, bint reading) except -1
 
 cdef double _earlier(double due, double other) noexcept

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from flowserve.config import Config
-    from flowserve.session.writer import Writer
+    from flowserve.session.writer import SessionWriter
 
 _GRACE = 0.1  # seconds
 _LOOKS = 4  # at what the peer takes, in each send timeout
 
 
 class Due(Enum):
-    """What `Liveness.look()` finds."""
+    """What `Keepalive.look()` finds."""
 
     NOTHING = 0
     PING = 1
@@ -25,7 +25,7 @@ class Due(Enum):
     STUCK = 5  # the peer has taken nothing for --ws-send-timeout
 
 
-class Liveness:
+class Keepalive:
     """When a session is to be looked at, and what is due then. Times are the event loop's, in seconds.
 
     The session tells what happens by setting `active` when anything comes from the peer, and `active_at` (the
@@ -78,7 +78,7 @@ class Liveness:
             due = _earlier(due, self._look_due)
         return due
 
-    def look(self, now: float, writer: Writer, reading: bool) -> Due:
+    def look(self, now: float, writer: SessionWriter, reading: bool) -> Due:
         """Return what is due; `reading` says whether this end reads."""
         if self._ends_at and now >= self._ends_at:
             return Due.OLD
@@ -90,7 +90,7 @@ class Liveness:
             return Due.DEAD
         return Due.PING if self._ping_interval and now >= self._ping_due else Due.NOTHING
 
-    def pinged(self, now: float, writer: Writer) -> None:
+    def pinged(self, now: float, writer: SessionWriter) -> None:
         """A ping is about to go out."""
         self._ping_due = now + self._ping_interval
         if not self._pong_due_from:  # else an older ping is still unanswered
@@ -98,7 +98,7 @@ class Liveness:
             self._taken_at_ping = writer.written - writer.stream.unsent()
             self.active = self._suspect = False
 
-    def _is_stuck(self, now: float, writer: Writer) -> bool:
+    def _is_stuck(self, now: float, writer: SessionWriter) -> bool:
         """Whether all looks of a send timeout found the same waiting.
 
         Looks are counted, not time: while the event loop was held up nothing could move.
@@ -113,7 +113,7 @@ class Liveness:
             self._still += 1
         return self._still > _LOOKS
 
-    def _is_dead(self, now: float, writer: Writer, reading: bool) -> bool:
+    def _is_dead(self, now: float, writer: SessionWriter, reading: bool) -> bool:
         """Whether nothing at all has come for the ping timeout, though this end was reading, and the peer has taken
         nothing of what stands before the ping.
 

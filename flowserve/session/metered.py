@@ -13,7 +13,7 @@ from flowserve.websocket.connection import Connection
 
 if TYPE_CHECKING:
     from flowserve.metrics import Metrics
-    from flowserve.session.host import MeteredHousehold
+    from flowserve.session.host import MeteredSessionContext
     from flowserve.transport.interfaces import Stream
     from flowserve.websocket.assembly import LateText
     from flowserve.websocket.deflate import PerMessageDeflate
@@ -72,7 +72,7 @@ class MeteredSession(Session):
 
     __slots__ = ("_counts", "_pinged_at")
 
-    def __init__(self, connection: Connection, stream: Stream, context: MeteredHousehold) -> None:
+    def __init__(self, connection: Connection, stream: Stream, context: MeteredSessionContext) -> None:
         """As Session, in a context that has metrics."""
         super().__init__(connection, stream, context)
         self._counts = context.metrics

@@ -1,10 +1,10 @@
 cimport cython
 
 from flowserve.transport.waiters cimport joined, wake
-from flowserve.session.writer cimport Writer
+from flowserve.session.writer cimport SessionWriter
 from flowserve.websocket.connection cimport Connection
 
-cdef class Receiver(Writer):
+cdef class Receiver(SessionWriter):
     cdef readonly object context
     cdef object _loop, _waiter
     cdef list _waiters

@@ -8,22 +8,22 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
-from flowserve.session.writer import Writer
+from flowserve.session.writer import SessionWriter
 from flowserve.transport.waiters import joined, wake
 from flowserve.websocket.connection import Connection
 
 if TYPE_CHECKING:
-    from flowserve.session.host import Household
+    from flowserve.session.host import SessionContext
     from flowserve.transport.interfaces import Stream
 
 
-class Receiver(Writer):
+class Receiver(SessionWriter):
     """Reading stops while the queue is full; whoever is in `wait()` is woken when something has come."""
 
     __slots__ = ("_loop", "_queued", "_reading", "_waiter", "_waiters", "context")
 
-    def __init__(self, connection: Connection, stream: Stream, context: Household) -> None:
-        super().__init__(connection, stream, context.outbox)
+    def __init__(self, connection: Connection, stream: Stream, context: SessionContext) -> None:
+        super().__init__(connection, stream, context.flush_queue)
         self.context = context
         self._loop = context.loop
         connection.max_waiting = context.config.ws_max_queue

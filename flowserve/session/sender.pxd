@@ -1,8 +1,8 @@
 cimport cython
 
 cimport cpython.time as time
-from flowserve.session.slow_consumer cimport Backlog
-from flowserve.session.keepalive cimport Liveness
+from flowserve.session.slow_consumer cimport SlowConsumerLimit
+from flowserve.session.keepalive cimport Keepalive
 from flowserve.session.receiver cimport Receiver
 from flowserve.websocket.connection cimport Connection
 
@@ -11,9 +11,9 @@ cdef Py_ssize_t _WRITE_COST, _WRITE_MARK
 cdef double _HOLD
 
 cdef class Sender(Receiver):
-    cdef object _slow
-    cdef Liveness _life
-    cdef Backlog _backlog
+    cdef object _compression
+    cdef Keepalive _keepalive
+    cdef SlowConsumerLimit _limit
     cdef double _idle_timeout, _written_at
     cdef Py_ssize_t _unyielded
 
@@ -23,7 +23,7 @@ cdef class Sender(Receiver):
     cpdef bint takes_long(self, message, compress) except -1
     cpdef send_slowly(self, message, compress=*)
     cpdef bint send_compressed(self, bint text, bytes payload, long long size) except -1
-    @cython.locals(backlog=Backlog)
+    @cython.locals(limit=SlowConsumerLimit)
     cpdef bint overflows(self) except -1
     @cython.locals(connection=Connection)
     cpdef transmit(self, message, compress=*)

@@ -10,15 +10,15 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from flowserve.errors import ClientDisconnected
-from flowserve.session.compression_queue import THREAD_MARK, SlowSends
-from flowserve.session.keepalive import Liveness
+from flowserve.session.compression_queue import THREAD_MARK, CompressionQueue
+from flowserve.session.keepalive import Keepalive
 from flowserve.session.receiver import Receiver
-from flowserve.session.slow_consumer import Backlog
+from flowserve.session.slow_consumer import SlowConsumerLimit
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import State
 
 if TYPE_CHECKING:
-    from flowserve.session.host import Household
+    from flowserve.session.host import SessionContext
     from flowserve.transport.interfaces import Stream
 
 _OPEN = int(State.OPEN)
@@ -38,22 +38,22 @@ class Sender(Receiver):
     for the answers to these: until `wait()` is called, _HOLD has passed, or the event loop's turn ends.
     """
 
-    __slots__ = ("_backlog", "_idle_timeout", "_life", "_slow", "_unyielded", "_written_at")
+    __slots__ = ("_compression", "_idle_timeout", "_keepalive", "_limit", "_unyielded", "_written_at")
 
-    def __init__(self, connection: Connection, stream: Stream, context: Household) -> None:
+    def __init__(self, connection: Connection, stream: Stream, context: SessionContext) -> None:
         super().__init__(connection, stream, context)
         config = context.config
-        self._slow: SlowSends | None = None
+        self._compression: CompressionQueue | None = None
         self._unyielded = 0  # bytes since others could last run
         self._written_at = 0.0  # when a message was last written at once though further ones waited
         self._idle_timeout = config.ws_idle_timeout or 0.0
-        self._life = Liveness(config, self._loop.time())
-        self._backlog = None if config.ws_slow_consumer == "wait" else Backlog(config, stream)
+        self._keepalive = Keepalive(config, self._loop.time())
+        self._limit = None if config.ws_slow_consumer == "wait" else SlowConsumerLimit(config, stream)
 
     @property
     def dropped(self) -> int:
         """Messages that were not sent, as too much waited for a slow peer (--ws-slow-consumer drop)."""
-        return 0 if self._backlog is None else self._backlog.dropped
+        return 0 if self._limit is None else self._limit.dropped
 
     def send_text(self, text: str, compress: bool | None = None) -> bool:
         """Send a text message; `compress` as for Connection. UnicodeEncodeError for a lone surrogate."""
@@ -78,20 +78,22 @@ class Sender(Receiver):
     @property
     def busy(self) -> bool:
         """Whether messages are under way that take long to compress, so that others have to stand behind them."""
-        return self._slow is not None and self._slow.busy
+        return self._compression is not None and self._compression.busy
 
     def takes_long(self, message: str | bytes, compress: bool | None) -> bool:
         """Whether to `await send_slowly()` instead: it takes long to compress, or stands behind one that does.
 
         Only to be asked where permessage-deflate was agreed on.
         """
-        return (self._slow is not None and self._slow.busy) or (len(message) >= THREAD_MARK and compress is not False)
+        return (self._compression is not None and self._compression.busy) or (
+            len(message) >= THREAD_MARK and compress is not False
+        )
 
     def send_slowly(self, message: str | bytes, compress: bool | None = None) -> Awaitable[bool]:
-        """Send a message that takes long to compress, or stands behind one; see `SlowSends.send`."""
-        if self._slow is None:
-            self._slow = SlowSends(self, self._loop)
-        return self._slow.send(message, compress)
+        """Send a message that takes long to compress, or stands behind one; see `CompressionQueue.send`."""
+        if self._compression is None:
+            self._compression = CompressionQueue(self, self._loop)
+        return self._compression.send(message, compress)
 
     def send_compressed(self, text: bool, payload: bytes, size: int) -> bool:
         """Send a message that the connection's codec has compressed already; it had `size` bytes before.
@@ -118,13 +120,13 @@ class Sender(Receiver):
 
         Where slow peers are to be closed instead, it is closed, and ClientDisconnected raised.
         """
-        backlog = self._backlog
-        if backlog is None or not backlog.overflows(self):
+        limit = self._limit
+        if limit is None or not limit.overflows(self):
             return False
-        if backlog.closes:
+        if limit.closes:
             self._expire()
             raise ClientDisconnected("the client was too slow")
-        backlog.dropped += 1
+        limit.dropped += 1
         return True
 
     async def drain(self) -> None:
@@ -132,7 +134,7 @@ class Sender(Receiver):
 
         ClientDisconnected when the session ends meanwhile.
         """
-        if self._backlog is None:
+        if self._limit is None:
             await self.stream.drain()
         else:
             await asyncio.sleep(0)
@@ -149,10 +151,10 @@ class Sender(Receiver):
         if await self.send_slowly(message, compress):
             await self.drain()
 
-    async def settle(self) -> None:
+    async def join(self) -> None:
         """Wait until the messages that take long to compress are sent."""
-        if self._slow is not None:
-            await self._slow.settle()
+        if self._compression is not None:
+            await self._compression.join()
 
     def ping(self, payload: bytes) -> None:
         """Send a ping of at most 125 bytes, at once; the monitor is told of its pong."""
@@ -172,7 +174,7 @@ class Sender(Receiver):
         """Whether a message is to be dropped. ClientDisconnected when nothing can be sent."""
         if self._lost or self.connection.state != _OPEN:
             raise ClientDisconnected("the WebSocket is closed")
-        if self._backlog is not None:
+        if self._limit is not None:
             return self.overflows()
         return False
 
@@ -190,13 +192,13 @@ class Sender(Receiver):
     def _deliver(self, at_once: bool) -> bool:
         """Write what was sent at once, or else at the end of the event loop's turn, unless much has come together."""
         if self._idle_timeout:
-            self._life.active_at = self._loop.time()
+            self._keepalive.active_at = self._loop.time()
         size = self.connection.output_size
         if at_once or size >= _WRITE_MARK:
             self._unyielded += size + _WRITE_COST
             self.flush()
         else:
-            self._outbox.add(self)
+            self._flush_queue.add(self)
         if self._unyielded < _WRITE_MARK and not self.stream.write_paused:
             return False
         self._unyielded = 0
@@ -204,5 +206,5 @@ class Sender(Receiver):
 
     def _expire(self) -> None:
         """The peer is too slow: disown what the stream has not been given, so that a close frame gets through."""
-        self._backlog.expired = True  # type: ignore[union-attr]
+        self._limit.expired = True  # type: ignore[union-attr]
         self.connection.disown_output()

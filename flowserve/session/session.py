@@ -18,7 +18,7 @@ from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import CloseCode, State
 
 if TYPE_CHECKING:
-    from flowserve.session.host import Household
+    from flowserve.session.host import SessionContext
     from flowserve.session.monitor import Monitor
     from flowserve.transport.interfaces import Stream
 
@@ -54,7 +54,7 @@ class Session(Sender):
         "tick",
     )
 
-    def __init__(self, connection: Connection, stream: Stream, context: Household) -> None:
+    def __init__(self, connection: Connection, stream: Stream, context: SessionContext) -> None:
         """`connection` is the wire state, past the opening handshake; the session starts its timers now."""
         super().__init__(connection, stream, context)
         self.on_lost: Callable[[Session], None] | None = None
@@ -106,7 +106,7 @@ class Session(Sender):
         """Return what has come of the next message, which is still coming; `take()` will give the rest."""
         part = self.connection.take_part()
         if self._idle_timeout:
-            self._life.active_at = self._loop.time()
+            self._keepalive.active_at = self._loop.time()
         if not self._reading and not self.connection.is_full(2):
             self.resume_reading()
         return part
@@ -118,8 +118,8 @@ class Session(Sender):
         waits is woken."""
         connection = self.connection
         if connection.state == _OPEN and not self._lost:
-            if self._slow is not None and self._slow.busy:
-                self._slow.then(partial(self.close, code, reason))
+            if self._compression is not None and self._compression.busy:
+                self._compression.then(partial(self.close, code, reason))
                 return
             connection.close(code, reason)
             self._closing()
@@ -137,8 +137,8 @@ class Session(Sender):
     def _answer(self) -> None:
         """The peer's end has come to the front of the line: answer it behind what was sent."""
         if self.connection.state == _OPEN and not self._lost:
-            if self._slow is not None and self._slow.busy:
-                self._slow.then(self._answer)
+            if self._compression is not None and self._compression.busy:
+                self._compression.then(self._answer)
                 return
             self.connection.answer_end()
             self._closing()
@@ -158,14 +158,14 @@ class Session(Sender):
 
     def _expire(self) -> None:
         """Close for slowness, within the close timeout."""
-        if self._slow is not None and self._slow.busy:
-            self._slow.then(self._expire)
+        if self._compression is not None and self._compression.busy:
+            self._compression.then(self._expire)
             return
         Sender._expire(self)  # by name: Cython finds no C method through super()
         self.close(self.context.config.ws_slow_consumer_code, "too slow")
 
     def _expired(self) -> bool:
-        return self._backlog is not None and self._backlog.expired
+        return self._limit is not None and self._limit.expired
 
     def _set_deadline(self, deadline: float) -> None:
         if not self._lost:
@@ -179,7 +179,7 @@ class Session(Sender):
         messages = connection.messages_in
         state = connection.state
         held = connection.held
-        self._life.active = True
+        self._keepalive.active = True
         connection.feed(data)
         if held or connection.held:  # then reading waits for the decoding
             if self._reading:
@@ -188,7 +188,7 @@ class Session(Sender):
                 self.resume_reading()
         if connection.messages_in != messages:
             if self._idle_timeout:
-                self._life.active_at = self._loop.time()
+                self._keepalive.active_at = self._loop.time()
             if self._reading and connection.is_full():
                 self.pause_reading()
             self.wake()
@@ -198,7 +198,7 @@ class Session(Sender):
             self._ponged()
         if connection.ended and state == _OPEN:
             self._ended()
-        if connection.storing():
+        if connection.wants_buffer():
             self.stream.read_into(connection)
         if connection.output_size or connection.state != state:
             self.flush()
@@ -226,7 +226,7 @@ class Session(Sender):
     def connection_lost(self, exc: Exception | None) -> None:
         """The transport is gone."""
         self._lost = True
-        self._slow = None
+        self._compression = None
         self.context.live.discard(self)
         self.context.timers.cancel(self)
         self.stream.lost()
@@ -244,7 +244,7 @@ class Session(Sender):
 
     def resume_writing(self) -> None:
         """The transport is below its low-water mark."""
-        self._life.active = True  # a peer that takes what is sent is alive
+        self._keepalive.active = True  # a peer that takes what is sent is alive
         self.stream.resume_writing()
         self._pour()
 
@@ -263,7 +263,7 @@ class Session(Sender):
             self._demand(now)
 
     def _demand(self, now: float) -> None:
-        due = self._life.look(now, self, self._reading)
+        due = self._keepalive.look(now, self, self._reading)
         if due in _ENDS:
             self.close(*_ENDS[due])
         elif due is Due.STUCK:
@@ -276,14 +276,14 @@ class Session(Sender):
 
     def _watch(self, now: float) -> None:
         """Set the deadline to what is due next."""
-        due = self._life.next_look(now)
+        due = self._keepalive.next_look(now)
         if due:
             self._set_deadline(due)
 
     def _ping(self, now: float) -> None:
         self._pings += 1
         self._ping_sent = self._loop.time()
-        self._life.pinged(now, self)
+        self._keepalive.pinged(now, self)
         payload = self._pings.to_bytes(4, "big")
         if self.monitor is not None:
             self.monitor.pinged(payload)

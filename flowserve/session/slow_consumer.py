@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from flowserve.config import Config
-    from flowserve.session.writer import Writer
+    from flowserve.session.writer import SessionWriter
     from flowserve.transport.interfaces import Stream
 
 _BUFFER_MARK = 65536  # bytes: what event loops let a transport hold before it pauses whoever writes
 
 
-class Backlog:
+class SlowConsumerLimit:
     """How much may wait for a peer that takes it slowly, where that is bounded (--ws-slow-consumer close or drop)."""
 
     __slots__ = ("closes", "dropped", "expired", "full", "mark")
@@ -27,7 +27,7 @@ class Backlog:
         self.expired = False  # the peer is being closed for it
         stream.limit_buffer(min(_BUFFER_MARK, self.mark))
 
-    def overflows(self, writer: Writer) -> bool:
+    def overflows(self, writer: SessionWriter) -> bool:
         """Return whether more than the mark waits; from then on, whether at least half of it does."""
         connection, stream = writer.connection, writer.stream
         if not stream.write_paused:

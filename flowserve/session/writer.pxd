@@ -1,16 +1,16 @@
 cimport cython
 
-from flowserve.transport.flush_queue cimport Outbox, Outgoing
+from flowserve.transport.flush_queue cimport FlushQueue, Flushable
 from flowserve.websocket.connection cimport Connection
 
 cdef int _CLOSED
 cdef Py_ssize_t _POUR_MARK, _JOIN_MARK
 
-cdef class Writer(Outgoing):
+cdef class SessionWriter(Flushable):
     cdef readonly Connection connection
     cdef readonly object stream
     cdef readonly long long written
-    cdef Outbox _outbox
+    cdef FlushQueue _flush_queue
     cdef bint _lost
 
     @cython.locals(connection=Connection, pieces=list, size=Py_ssize_t)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flowserve.transport.flush_queue import Outbox, Outgoing
+from flowserve.transport.flush_queue import Flushable, FlushQueue
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import State
 
@@ -19,16 +19,16 @@ _POUR_MARK = 65536  # bytes of a backlog that are written at once
 _JOIN_MARK = 65536  # bytes: below it one write of joined pieces is cheaper than several
 
 
-class Writer(Outgoing):
+class SessionWriter(Flushable):
     """Writes the output of `connection` to `stream`; `written` counts the bytes."""
 
-    __slots__ = ("_lost", "_outbox", "connection", "stream", "written")
+    __slots__ = ("_flush_queue", "_lost", "connection", "stream", "written")
 
-    def __init__(self, connection: Connection, stream: Stream, outbox: Outbox) -> None:
+    def __init__(self, connection: Connection, stream: Stream, flush_queue: FlushQueue) -> None:
         self.connection = connection
         self.stream = stream
         self.written = 0
-        self._outbox = outbox
+        self._flush_queue = flush_queue
         self._listed = False
         self._lost = False  # there is no stream any more
 

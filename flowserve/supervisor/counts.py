@@ -23,7 +23,7 @@ class Counts:
     def __init__(self, config: Config, workers: Set[WorkerProcess]) -> None:
         self._config = config
         self._workers = workers
-        self._page: metrics_endpoint.Page | None = None
+        self._page: metrics_endpoint.MetricsServer | None = None
         self._restarts = dict.fromkeys(REASONS, 0)
         self._gone: Snapshot = {}
 

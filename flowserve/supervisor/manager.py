@@ -15,7 +15,7 @@ from flowserve.logs.loggers import logger
 from flowserve.runtime.sd_notify import READY, STOPPING, notify
 from flowserve.runtime.signals import handling
 from flowserve.server.listen import Listeners
-from flowserve.server.quiesce import refuse_newcomers
+from flowserve.server.quiesce import drop_new_connections
 from flowserve.server.shutdown import longest
 from flowserve.supervisor.counts import Counts
 from flowserve.supervisor.process import WorkerProcess
@@ -202,7 +202,7 @@ class Supervisor:
 
     async def _close(self, slot: Slot) -> None:
         """Take a slot away without losing a connection that comes meanwhile."""
-        refuse_newcomers(slot.own)
+        drop_new_connections(slot.own)
         await asyncio.sleep(_SETTLE)
         if slot.worker is not None:
             logger.info("Worker %d drains: one less", slot.worker.pid)
@@ -315,7 +315,7 @@ class Supervisor:
         for task in (tasks := list(self._tasks)):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        refuse_newcomers(sock for slot in self._slots for sock in slot.own)
+        drop_new_connections(sock for slot in self._slots for sock in slot.own)
         self._listeners.close()
         await asyncio.sleep(_SETTLE)
         for worker in list(self._workers):

@@ -27,7 +27,7 @@ _CUT = 2.0
 """Seconds that a worker gets to end without waiting for anybody."""
 
 
-class Keeper(Protocol):
+class WorkerListener(Protocol):
     """Who is told of a worker's fate."""
 
     def worn(self, worker: WorkerProcess, reason: str) -> None:
@@ -48,7 +48,7 @@ class WorkerProcess:
     `overdue` if it is because it took too long to end.
     """
 
-    def __init__(self, keeper: Keeper, healthcheck: float | None) -> None:
+    def __init__(self, keeper: WorkerListener, healthcheck: float | None) -> None:
         """Without `healthcheck` (seconds) it is never taken for hung. Use `start()`."""
         self._loop = asyncio.get_running_loop()
         self._keeper = keeper
@@ -71,7 +71,7 @@ class WorkerProcess:
 
     @classmethod
     async def start(
-        cls, config: Config, sockets: Sequence[socket.socket], keeper: Keeper, healthcheck: float | None = None
+        cls, config: Config, sockets: Sequence[socket.socket], keeper: WorkerListener, healthcheck: float | None = None
     ) -> WorkerProcess:
         """Start a process that serves on `sockets`. Raises FlowserveError if the system can't."""
         worker = cls(keeper, healthcheck)

@@ -6,19 +6,19 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flowserve.transport.interfaces import Target
+    from flowserve.transport.interfaces import BufferTarget
 
 _ASIDE = 65536  # bytes that are read at once when there is nowhere for them to stay
 _MOST = 262144  # bytes that are read at once: others want their turn, and reading may have to pause
 
 
-class Landing(asyncio.BufferedProtocol):
+class DirectReadProtocol(asyncio.BufferedProtocol):
     """Stands in for `protocol`, the transport's, while a large payload comes into `target`; then goes.
 
     `protocol` has the calls for all else, and `data_received(b"")` for what has come into the target.
     """
 
-    def __init__(self, transport: asyncio.Transport, protocol: Any, target: Target) -> None:
+    def __init__(self, transport: asyncio.Transport, protocol: Any, target: BufferTarget) -> None:
         self._transport = transport
         self._protocol = protocol
         self._target = target
@@ -39,7 +39,7 @@ class Landing(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where to read to. Nobody else writes there, even where the read ends later (Windows)."""
         target = self._target
-        room = target.room()[:_MOST] if target.storing() else None
+        room = target.get_buffer()[:_MOST] if target.wants_buffer() else None
         self._view = room or memoryview(bytearray(_ASIDE))  # there may be no memory for it to stay
         return self._view
 
@@ -48,10 +48,10 @@ class Landing(asyncio.BufferedProtocol):
         target = self._target
         view, self._view = self._view, memoryview(b"")
         data = b""
-        if target.storing():
-            target.land(nbytes)
+        if target.wants_buffer():
+            target.buffer_updated(nbytes)
         else:  # what has come was taken away, in part, and the rest is to go on without a store
             data = bytes(view[:nbytes])
         self._protocol.data_received(data)
-        if not target.storing() and self._transport.get_protocol() is self:
+        if not target.wants_buffer() and self._transport.get_protocol() is self:
             self._transport.set_protocol(self._protocol)

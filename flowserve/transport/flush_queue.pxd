@@ -1,14 +1,14 @@
 cimport cython
 
-cdef class Outgoing:
+cdef class Flushable:
     cdef bint _listed
 
     cpdef flush(self)
 
-cdef class Outbox:
+cdef class FlushQueue:
     cdef object _loop, _variables
     cdef list _all
 
-    cpdef add(self, Outgoing outgoing)
-    @cython.locals(outgoing=Outgoing, listed=list)
+    cpdef add(self, Flushable outgoing)
+    @cython.locals(outgoing=Flushable, listed=list)
     cpdef flush(self)

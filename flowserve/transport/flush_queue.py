@@ -12,7 +12,7 @@ import asyncio
 from contextvars import copy_context
 
 
-class Outgoing:
+class Flushable:
     """What an Outbox flushes. `_listed` says that it stands there."""
 
     __slots__ = ("_listed",)
@@ -23,32 +23,32 @@ class Outgoing:
         """Write what there is to write."""
 
 
-class Outbox:
+class FlushQueue:
     """Those of a worker that have something to write: one callback a turn of the event loop for all of them."""
 
     __slots__ = ("_all", "_loop", "_variables")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._all: list[Outgoing] = []
+        self._all: list[Flushable] = []
         self._variables = copy_context()  # not those of whoever writes first
 
-    def add(self, outgoing: Outgoing) -> None:
-        """Have `outgoing.flush()` called at the end of this turn, unless that is so already."""
-        if outgoing._listed:
+    def add(self, flushable: Flushable) -> None:
+        """Have `flushable.flush()` called at the end of this turn, unless that is so already."""
+        if flushable._listed:
             return
-        outgoing._listed = True
+        flushable._listed = True
         if not self._all:
             self._loop.call_soon(self.flush, context=self._variables)
-        self._all.append(outgoing)
+        self._all.append(flushable)
 
     def flush(self) -> None:
         """Write what they have."""
         listed = self._all
         self._all = []
-        for outgoing in listed:
-            outgoing._listed = False
+        for flushable in listed:
+            flushable._listed = False
             try:
-                outgoing.flush()
+                flushable.flush()
             except Exception as error:  # the others have nothing to do with it
-                self._loop.call_exception_handler({"message": f"{outgoing!r} could not write", "exception": error})
+                self._loop.call_exception_handler({"message": f"{flushable!r} could not write", "exception": error})

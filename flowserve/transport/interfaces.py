@@ -24,7 +24,7 @@ class Peer(NamedTuple):
 
 
 class Stream(Protocol):
-    """Bytes both ways under flow control: what carries a session. `flow.Flow` is one, over a transport.
+    """Bytes both ways under flow control: what carries a session. `flow.TransportStream` is one, over a transport.
 
     Nothing here raises for a connection that is closed, ended or reset: what is written then is dropped.
     """
@@ -67,9 +67,9 @@ class Stream(Protocol):
     def resume_reading(self) -> None:
         """Let them come again. Idempotent."""
 
-    def read_into(self, target: Target, /) -> None:
-        """While `target.storing()`, put what comes where it has room, if the carrier can; whoever takes the bytes is
-        told of those by getting none. Idempotent."""
+    def read_into(self, target: BufferTarget, /) -> None:
+        """While `target.wants_buffer()`, read straight into its buffer, if the carrier can. Whoever else is given what
+        comes is given b"" for that. Idempotent."""
 
     def end_writing(self) -> None:
         """Send what was written, then end this direction; the other one too where it can't live alone."""
@@ -84,18 +84,18 @@ class Stream(Protocol):
         """The carrier is gone: wake whoever waits in `drain()`."""
 
 
-class Target(Protocol):
+class BufferTarget(Protocol):
     """Where a large payload may be read to: `websocket.connection.Connection` is one."""
 
-    def storing(self) -> bool:
+    def wants_buffer(self) -> bool:
         """Whether what comes next belongs to a large payload."""
 
-    def room(self) -> memoryview:
-        """Return where to put it, while `storing()`: never more than is missing of the payload; empty when there is no
-        memory for it, and then it is not wanted any more."""
+    def get_buffer(self) -> memoryview:
+        """Return where to read it to, while `wants_buffer()`: never more than is missing of the payload. It is empty
+        where there is no memory for it, and then `wants_buffer()` is False from now on."""
 
-    def land(self, size: int, /) -> None:
-        """So many bytes are in `room()`."""
+    def buffer_updated(self, size: int, /) -> None:
+        """So many bytes are in `get_buffer()`."""
 
 
 class ResponseStream(Protocol):

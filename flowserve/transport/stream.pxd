@@ -2,7 +2,7 @@ cimport cython
 
 from flowserve.transport.waiters cimport joined, wake
 
-cdef class Flow:
+cdef class TransportStream:
     cdef readonly object transport
     cdef readonly bint half_open, write_paused
     cdef bint _over, _reading

@@ -11,11 +11,11 @@ from socket import SO_ERROR, SOL_SOCKET
 from struct import unpack
 from typing import TYPE_CHECKING, Any
 
-from flowserve.transport.direct_read import Landing
+from flowserve.transport.direct_read import DirectReadProtocol
 from flowserve.transport.waiters import joined, wake
 
 if TYPE_CHECKING:
-    from flowserve.transport.interfaces import Target
+    from flowserve.transport.interfaces import BufferTarget
 
 try:
     from fcntl import ioctl
@@ -28,7 +28,7 @@ _NEVER_PAUSES = (3, 12) <= sys.version_info < (3, 12, 9) or (3, 13) <= sys.versi
 """Whether asyncio's own writelines() forgets the high-water mark (CVE-2024-12254)."""
 
 
-class Flow:
+class TransportStream:
     """A `stream.Stream` over an asyncio transport.
 
     Whatever is the transport's protocol passes on `pause_writing()`, `resume_writing()` and, as `lost()`,
@@ -140,10 +140,10 @@ class Flow:
             self._reading = True
             self._variables.copy().run(self.transport.resume_reading)  # asyncio will read in the context of this call
 
-    def read_into(self, target: Target) -> None:
+    def read_into(self, target: BufferTarget) -> None:
         protocol = self.transport.get_protocol()
-        if self.half_open and not isinstance(protocol, Landing):  # over TLS it would save next to nothing
-            self.transport.set_protocol(Landing(self.transport, protocol, target))
+        if self.half_open and not isinstance(protocol, DirectReadProtocol):  # over TLS it would save next to nothing
+            self.transport.set_protocol(DirectReadProtocol(self.transport, protocol, target))
 
     def end_writing(self) -> None:
         if not self.half_open:
@@ -152,7 +152,10 @@ class Flow:
             self._over = True
             try:
                 self.transport.write_eof()
-            except (OSError, RuntimeError):  # asyncio's of a reset that it has not read yet, uvloop's of one that it has
+            except (
+                OSError,
+                RuntimeError,
+            ):  # asyncio's of a reset that it has not read yet, uvloop's of one that it has
                 self.transport.abort()
 
     def close(self) -> None:

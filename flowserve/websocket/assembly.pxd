@@ -2,7 +2,7 @@ cimport cython
 
 from flowserve.websocket.budget cimport Budget
 from flowserve.websocket.frames cimport FrameDecoder
-from flowserve.websocket.payload cimport Store
+from flowserve.websocket.payload cimport PayloadBuffer
 from flowserve.websocket.output cimport Output
 
 cdef int _CONTINUATION, _TEXT, _BINARY
@@ -18,16 +18,16 @@ cdef class Assembly(Output):
     cdef Budget _budget
     cdef bytes _tail
     cdef object _parts
-    cdef Store _store
+    cdef PayloadBuffer _store
     cdef bint _compressed, _inflating, _last_piece
     cdef int _opcode
     cdef long long _max_size, _size
     cdef Py_ssize_t _max_frames, _frames
 
     cpdef share(self, Budget budget)
-    cpdef bint storing(self) except -1
-    cpdef room(self)
-    cpdef land(self, Py_ssize_t size)
+    cpdef bint wants_buffer(self) except -1
+    cpdef get_buffer(self)
+    cpdef buffer_updated(self, Py_ssize_t size)
     cpdef take_part(self)
     cdef _deliver(self, message, Py_ssize_t size)
     cdef _abandon(self)
@@ -41,7 +41,7 @@ cdef class Assembly(Output):
     cdef _complete_parts(self)
     @cython.locals(data=bytes, text=str)
     cdef _add(self, bytes payload, bint done)
-    @cython.locals(store=Store)
+    @cython.locals(store=PayloadBuffer)
     cdef _spill(self, bint done)
     @cython.locals(decoder=FrameDecoder)
     cdef _begin(self)

@@ -14,7 +14,7 @@ from flowserve.websocket.constants import Opcode
 from flowserve.websocket.deflate import INFLATE_MARK
 from flowserve.websocket.frames import FrameDecoder
 from flowserve.websocket.output import Output
-from flowserve.websocket.payload import Store
+from flowserve.websocket.payload import PayloadBuffer
 
 if TYPE_CHECKING:
     from flowserve.websocket.deflate import PerMessageDeflate
@@ -85,27 +85,27 @@ class Assembly(Output):
         self._size = 0
         self._parts: BytesIO | None = None
         self._tail = b""  # of a text message: the beginning of a character
-        self._store: Store | None = None
+        self._store: PayloadBuffer | None = None
 
     def share(self, budget: Budget) -> None:
         """Decode no more at once than `budget` allows, which other connections may share."""
         self._budget = budget
 
-    def storing(self) -> bool:
-        """Whether what comes next belongs to a large payload: it may be put into `room()` instead of being fed."""
+    def wants_buffer(self) -> bool:
+        """Whether what comes next belongs to a large payload: it may be read into `get_buffer()` and not be fed."""
         return self._store is not None
 
-    def room(self) -> memoryview:
-        """Return where the next bytes from the peer may be put while `storing()`, at most those that are missing of the
-        payload. Any view from before is done with."""
-        return self._store.room()  # type: ignore[union-attr]
+    def get_buffer(self) -> memoryview:
+        """Return where the peer's next bytes may be read to while `wants_buffer()`: at most those that the payload lacks.
+        Views that were returned before must not be used any more."""
+        return self._store.get_buffer()  # type: ignore[union-attr]
 
-    def land(self, size: int) -> None:
-        """The next `size` bytes from the peer are in `room()`; they are looked at when the next ones, or none, are
-        fed."""
+    def buffer_updated(self, size: int) -> None:
+        """The next `size` bytes from the peer are in `get_buffer()`. They are decoded with the next `feed()`, be it of
+        b""."""
         if self._store is None:
             raise ValueError("there is no room to land in")
-        self._decoder.land(size)
+        self._decoder.buffer_updated(size)
 
     def take_part(self) -> str | bytes:
         """Return what has come of the message that is still coming, and forget it: `take()` will give the rest. Empty
@@ -252,7 +252,7 @@ class Assembly(Output):
             raise self._too_big()
         if decoder.missing >= _STORE_MARK and decoder.fin and self._frames == 1 and not self._compressed:
             self._size = decoder.size
-            self._store = Store(decoder.size, self._opcode == _TEXT, decoder.size - decoder.missing)
+            self._store = PayloadBuffer(decoder.size, self._opcode == _TEXT, decoder.size - decoder.missing)
 
     def _decode(self, data: bytes, final: bool) -> str:
         """The characters that `data` has, but for the beginning of one, which becomes the tail. Fails fast on what no

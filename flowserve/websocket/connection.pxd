@@ -25,7 +25,7 @@ cdef class Connection(Assembly):
     cdef readonly long long messages_in, bytes_in
 
     cpdef feed(self, bytes data)
-    cpdef room(self)
+    cpdef get_buffer(self)
     cpdef bint is_full(self, Py_ssize_t part=*) except -1
     @cython.locals(inbox=list, at=Py_ssize_t)
     cpdef take(self)

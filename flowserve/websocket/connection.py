@@ -133,10 +133,10 @@ class Connection(Assembly):
             self._run()
         self._budget.end()
 
-    def room(self) -> memoryview:
+    def get_buffer(self) -> memoryview:
         """As Assembly's; empty when there is no memory, which is the end of the connection."""
         try:
-            return Assembly.room(self)
+            return Assembly.get_buffer(self)
         except MemoryError:
             self._run_out()
             return memoryview(b"")

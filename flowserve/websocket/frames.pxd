@@ -1,6 +1,6 @@
 cimport cython
 
-from flowserve.websocket.payload cimport Store, apply_mask, join
+from flowserve.websocket.payload cimport PayloadBuffer, apply_mask, join
 
 cdef int _CONTINUATION, _BINARY, _CLOSE, _PONG, _SERVER, _MAX_CONTROL_PAYLOAD
 cdef list _SHORT_HEADERS
@@ -25,8 +25,8 @@ cdef class FrameDecoder:
     cpdef str text(self)
 
     @cython.locals(size=Py_ssize_t)
-    cpdef store(self, Store store)
-    cpdef land(self, Py_ssize_t size)
+    cpdef store(self, PayloadBuffer store)
+    cpdef buffer_updated(self, Py_ssize_t size)
     @cython.locals(turn=int, mask=bytes)
     cdef _turn(self, Py_ssize_t size)
     cdef void _landing(self) noexcept

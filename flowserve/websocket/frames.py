@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from flowserve.errors import ProtocolError
 from flowserve.websocket.constants import MAX_CONTROL_PAYLOAD, Opcode, Role
-from flowserve.websocket.payload import Store, apply_mask, join
+from flowserve.websocket.payload import PayloadBuffer, apply_mask, join
 
 _CONTINUATION = int(Opcode.CONTINUATION)
 _BINARY = int(Opcode.BINARY)
@@ -131,16 +131,16 @@ class FrameDecoder:
             return self._data[self._start : self._pos].decode("utf-8")  # compiled: without a copy between
         return self.payload().decode("utf-8")
 
-    def store(self, store: Store) -> None:
+    def store(self, store: PayloadBuffer) -> None:
         """Put the piece's bytes into `store`, unmasked; those that landed are there already."""
         size = self._pos - self._start
         if self._start >= 0:
             store.put(self._data, self._start, self._pos)
-        store.settle(size, self._mask, self._mask_at)
+        store.unmask(size, self._mask, self._mask_at)
         if self._mask and not self.last:
             self._turn(size)
 
-    def land(self, size: int) -> None:
+    def buffer_updated(self, size: int) -> None:
         """The next `size` bytes of the frame's payload, at most those `missing`, have come into a store's room: they
         are the next piece, only for `store()`. All pieces of the bytes before must have been taken. Raises ValueError
         for more than those missing."""

@@ -63,7 +63,7 @@ cpdef text_bytes(str text)
 
 cpdef bytes join(bytes head, bytes payload)
 
-cdef class Store:
+cdef class PayloadBuffer:
     cdef readonly long long size
     cdef readonly Py_ssize_t filled, ascii_size
     cdef readonly bint ascii
@@ -71,12 +71,12 @@ cdef class Store:
     cdef Py_ssize_t _capacity
     cdef object _memory
 
-    cpdef room(self)
+    cpdef get_buffer(self)
     @cython.locals(size=Py_ssize_t, source="const unsigned char *")
     cpdef put(self, bytes data, Py_ssize_t start, Py_ssize_t end)
     @cython.locals(begin=Py_ssize_t, done=Py_ssize_t, i=Py_ssize_t, key="const unsigned char *",
                    target="unsigned char *", pattern="unsigned char[64]", seen="unsigned char[64]")
-    cpdef settle(self, Py_ssize_t size, bytes mask, Py_ssize_t at)
+    cpdef unmask(self, Py_ssize_t size, bytes mask, Py_ssize_t at)
     cpdef bytes part(self, Py_ssize_t start=*)
     cpdef whole(self)
     @cython.locals(capacity=Py_ssize_t)

@@ -79,7 +79,7 @@ def join(head: bytes, payload: bytes) -> bytes:
     return head + payload
 
 
-class Store:
+class PayloadBuffer:
     """Room for a large payload that comes in pieces. Compiled, it is put together in the very object that becomes the
     message; in plain Python, in a bytearray.
 
@@ -102,7 +102,7 @@ class Store:
         self._text = text
         self._capacity = capacity
 
-    def room(self) -> memoryview:
+    def get_buffer(self) -> memoryview:
         """Return the room for what comes next, to be written into: at least one byte while some is missing.
 
         The views that were returned before must be gone.
@@ -115,8 +115,8 @@ class Store:
         return memoryview(self._memory)[self.filled :]
 
     def put(self, data: bytes, start: int, end: int) -> None:
-        """Copy `data[start:end]` to where `room()` begins; `settle()` is to follow. Raises ValueError unless the bytes
-        are there, and no more than those missing."""
+        """Copy `data[start:end]` to where `get_buffer()` begins; `unmask()` is to follow. Raises ValueError where
+        `data` has no such bytes, or the payload lacks fewer."""
         if not (0 <= start <= end <= len(data) and end - start <= self.size - self.filled):
             raise ValueError("more than there is, or than is missing")
         size = end - start
@@ -130,10 +130,10 @@ class Store:
         else:
             self._memory[self.filled : self.filled + size] = data[start:end]
 
-    def settle(self, size: int, mask: bytes, at: int) -> None:
-        """Take the `size` bytes that were put into `room()` for a part of the payload: unmask them, with the 4 bytes at
-        `mask[at:]`; an empty mask is none. Raises ValueError unless there is room for so many, and for a mask that is
-        not there."""
+    def unmask(self, size: int, mask: bytes, at: int) -> None:
+        """Unmask the `size` bytes that were put into `get_buffer()`, with the 4 bytes at `mask[at:]`, and count them as
+        part of the payload; an empty mask is none. Raises ValueError for more bytes than there is room for, and where
+        `mask` has no 4 bytes there."""
         if not 0 <= size <= self._capacity - self.filled or (mask and not 0 <= at <= len(mask) - 4):
             raise ValueError("more than there is room for, or a mask that is not there")
         if not size:

@@ -596,7 +596,7 @@ async def test_limits_that_are_off(serve):
 
 def test_loops_that_are_closed_are_not_kept():
     async def touch() -> None:
-        context.Home(context.read_options({}), asyncio.get_running_loop())
+        context.LibraryContext(context.read_options({}), asyncio.get_running_loop())
 
     for _ in range(3):
         asyncio.run(touch())

@@ -92,7 +92,7 @@ async def joined(server: Any, stage: Stage, open_ws: Any, *offers: str) -> tuple
     return await within(opening), act
 
 
-class Gate:
+class Admission:
     """Holds every compression in a thread until it is opened."""
 
     def __init__(self) -> None:
@@ -104,8 +104,8 @@ class Gate:
 
 
 @pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
-    gate = Gate()
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Admission]:
+    gate = Admission()
     compress = PerMessageDeflate.compress
 
     def held(self: PerMessageDeflate, data: Any) -> bytes:
@@ -353,7 +353,7 @@ async def test_the_threshold_counts_bytes(live: Any, threshold: Any, compressed:
 
 @both_contexts
 async def test_others_are_served_while_a_large_message_is_compressed(
-    serve: Any, stage: Stage, open_ws: Any, gate: Gate, context: str
+    serve: Any, stage: Stage, open_ws: Any, gate: Admission, context: str
 ) -> None:
     server = await serve(stage, ws_deflate_context=context)
     slow, speaker = await joined(server, stage, open_ws, OFFER)
@@ -389,7 +389,7 @@ async def test_the_order_of_one_task(live: Any, context: str) -> None:
 
 
 @both_contexts
-async def test_the_order_of_several_tasks(live: Any, gate: Gate, context: str) -> None:
+async def test_the_order_of_several_tasks(live: Any, gate: Admission, context: str) -> None:
     client, act = await live(context=context)
     codec = Codec(context == "takeover")
     texts = [large(n, 128 * 1024) if n % 3 == 0 else f"{n} " * 200 for n in range(9)]
@@ -406,7 +406,7 @@ async def test_the_order_of_several_tasks(live: Any, gate: Gate, context: str) -
 
 @pytest.mark.parametrize("times", [1, 2])
 @both_contexts
-async def test_a_send_cancelled_while_it_compresses(live: Any, gate: Gate, context: str, times: int) -> None:
+async def test_a_send_cancelled_while_it_compresses(live: Any, gate: Admission, context: str, times: int) -> None:
     """Its message goes out whole or not at all, and those behind it can be inflated, however often it is cancelled."""
     client, act = await live(context=context)
     codec = Codec(context == "takeover")
@@ -428,7 +428,7 @@ async def test_a_send_cancelled_while_it_compresses(live: Any, gate: Gate, conte
         await within(sending)
 
 
-async def test_a_send_cancelled_while_it_waits_for_its_turn(live: Any, gate: Gate) -> None:
+async def test_a_send_cancelled_while_it_waits_for_its_turn(live: Any, gate: Admission) -> None:
     client, act = await live(context="takeover")
     codec = Codec(takeover=True)
     first = asyncio.ensure_future(act.send_text(large()))
@@ -453,7 +453,7 @@ async def the_end_of(client: Any, codec: Codec) -> tuple[int | None, str]:
 
 
 @both_contexts
-async def test_a_close_stands_behind_what_is_compressed(live: Any, gate: Gate, context: str) -> None:
+async def test_a_close_stands_behind_what_is_compressed(live: Any, gate: Admission, context: str) -> None:
     client, act = await live(context=context)
     sending = [asyncio.ensure_future(act.send_text(text)) for text in (large(), "behind it " * 100)]
     await gate.reached()
@@ -467,7 +467,7 @@ async def test_a_close_stands_behind_what_is_compressed(live: Any, gate: Gate, c
     await within(asyncio.gather(*sending))
 
 
-async def test_an_application_that_returns_while_its_message_is_compressed(live: Any, gate: Gate) -> None:
+async def test_an_application_that_returns_while_its_message_is_compressed(live: Any, gate: Admission) -> None:
     client, act = await live()
     sending = [asyncio.ensure_future(act.send_text(text)) for text in (large(), "behind it " * 100)]
     await gate.reached()
@@ -479,7 +479,9 @@ async def test_an_application_that_returns_while_its_message_is_compressed(live:
     await within(asyncio.gather(*sending))
 
 
-async def test_a_shutdown_while_a_message_is_compressed(serve: Any, stage: Stage, open_ws: Any, gate: Gate) -> None:
+async def test_a_shutdown_while_a_message_is_compressed(
+    serve: Any, stage: Stage, open_ws: Any, gate: Admission
+) -> None:
     server = await serve(stage)
     client, act = await joined(server, stage, open_ws, OFFER)
     sending = [asyncio.ensure_future(act.send_text(text)) for text in (large(), "behind it " * 100)]
@@ -496,7 +498,7 @@ async def test_a_shutdown_while_a_message_is_compressed(serve: Any, stage: Stage
     await within(stopping)
 
 
-async def test_the_answer_to_a_close_stands_behind_what_is_compressed(live: Any, gate: Gate) -> None:
+async def test_the_answer_to_a_close_stands_behind_what_is_compressed(live: Any, gate: Admission) -> None:
     """RFC 6455 section 5.5.1: the close frame may wait until the current message is sent."""
     client, act = await live()
     sending = [asyncio.ensure_future(act.send_text(text)) for text in (large(), "behind it " * 100)]
@@ -510,7 +512,7 @@ async def test_the_answer_to_a_close_stands_behind_what_is_compressed(live: Any,
     )  # whether the client was still there for their drain is all the same
 
 
-async def test_the_client_leaves_while_its_message_is_compressed(live: Any, gate: Gate) -> None:
+async def test_the_client_leaves_while_its_message_is_compressed(live: Any, gate: Admission) -> None:
     client, act = await live()
     sending = asyncio.ensure_future(act.raw_send({"type": "websocket.send", "text": large()}))
     await gate.reached()

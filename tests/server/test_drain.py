@@ -19,7 +19,7 @@ from flowserve import Config
 from flowserve.asgi.context import Context
 from flowserve.server.drain import drain
 from flowserve.session.session import Session
-from flowserve.transport.flush_queue import Outbox
+from flowserve.transport.flush_queue import FlushQueue
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role
 
@@ -81,7 +81,7 @@ class Plan:
         options = {"ws_ping_interval": None, "ws_ping_timeout": None, "ws_close_timeout": 1e6}
         self.loop = loop
         self.seconds = seconds
-        self.context = Context(echo, Config(echo, **options), loop, Outbox(loop))
+        self.context = Context(echo, Config(echo, **options), loop, FlushQueue(loop))
         self.told: list[tuple[float, int]] = []
         self.sessions = [self.session() for _ in range(count)]
         self.cut = False

@@ -348,7 +348,7 @@ async def test_connections_of_an_address(serve, come_from, logs):
     for client in clients:
         await client.aclose()
     await until(lambda: not server.server.context.live)
-    assert server.server.context.gate._connections == {}
+    assert server.server.context.admission._connections == {}
 
 
 async def test_trusted_proxies_may_have_more(serve, connect):
@@ -391,12 +391,12 @@ async def test_clients_of_a_proxy_header_that_end_early(serve, connect, tmp_path
     for _ in range(3):
         client = await connect(server)
         await client.raw(b"PROXY TCP4 203.0.113.7 192.0.2.1 1 2\r\n" + b"\x16\x03\x01")
-        await until(lambda: len(server.server.context.gate._connections) == 1)
+        await until(lambda: len(server.server.context.admission._connections) == 1)
         refused = await connect(server)
         await refused.raw(b"PROXY TCP4 203.0.113.7 192.0.2.1 1 2\r\n")
         await ended(refused)
         client.reset()
-        await until(lambda: not server.server.context.gate._connections)
+        await until(lambda: not server.server.context.admission._connections)
     assert refusals(server) == {"address_limit": 3}
 
 
@@ -521,7 +521,7 @@ def test_options_that_may_be_together():
 
 async def test_nothing_is_asked_when_nothing_is_guarded(serve, connect):
     server = await serve(hello, proxy_headers=False)
-    assert server.server.context.gate is None
+    assert server.server.context.admission is None
     assert (await (await connect(server)).get()).body == b"hello"
 
 

@@ -784,10 +784,10 @@ def test_a_large_payload_that_lands_costs_as_well() -> None:
     conn.share(Late(1 << 20))
     wire = frame(2, bytes(8 << 20))
     conn.feed(wire[:100_000])
-    land(conn, wire[100_000:200_000])
+    read_into(conn, wire[100_000:200_000])
     assert not conn.held
     for at in range(200_000, 4_000_000, 100_000):
-        land(conn, wire[at : at + 100_000])
+        read_into(conn, wire[at : at + 100_000])
     assert conn.held
     conn.feed(b"")
     assert not conn.held
@@ -1180,13 +1180,13 @@ STORE_MARK = 64 * KIB
 """Bytes that are missing of a frame: from here on its payload has a store, where it is all of its message."""
 
 
-def land(conn: Connection, data: bytes) -> None:
+def read_into(conn: Connection, data: bytes) -> None:
     """Give `data` to the connection as a transport does that reads into its room where there is one."""
-    while data and conn.storing():
-        room = conn.room()
+    while data and conn.wants_buffer():
+        room = conn.get_buffer()
         size = min(len(room), len(data))
         room[:size] = data[:size]
-        conn.land(size)
+        conn.buffer_updated(size)
         del room
         conn.feed(b"")
         data = data[size:]
@@ -1208,33 +1208,33 @@ def test_a_large_payload_lands(role: Role, size: int, body: bytes) -> None:
     conn = connection(role)
     for opcode in (1, 2):
         for chunk in large(opcode, whole, MASK if role is SERVER else None):
-            land(conn, chunk)
-        assert not conn.storing()
+            read_into(conn, chunk)
+        assert not conn.wants_buffer()
     assert messages(conn) == [whole.decode(), whole]
     assert (conn.messages_in, conn.bytes_in) == (2, 2 * len(whole))
 
 
 def test_what_has_a_store() -> None:
-    def storing(*chunks: bytes) -> bool:
-        return fed(*chunks).storing()
+    def wants(*chunks: bytes) -> bool:
+        return fed(*chunks).wants_buffer()
 
-    assert storing(frame(2, length=STORE_MARK))
-    assert not storing(frame(2, length=STORE_MARK - 1))
-    assert not storing(frame(2, length=STORE_MARK, fin=False))
-    assert not storing(frame(2, b"x", fin=False), frame(0, length=STORE_MARK))
-    assert storing(frame(2, length=STORE_MARK), frame(8))  # a part of the payload
-    assert not storing(frame(2, length=2 << 20))  # over the limit
+    assert wants(frame(2, length=STORE_MARK))
+    assert not wants(frame(2, length=STORE_MARK - 1))
+    assert not wants(frame(2, length=STORE_MARK, fin=False))
+    assert not wants(frame(2, b"x", fin=False), frame(0, length=STORE_MARK))
+    assert wants(frame(2, length=STORE_MARK), frame(8))  # a part of the payload
+    assert not wants(frame(2, length=2 << 20))  # over the limit
 
 
 def test_frames_behind_a_large_one() -> None:
     conn = connection()
     first, rest = large(1, b"x" * 100_000)
-    land(conn, first)
-    land(conn, rest + frame(9, b"ping") + frame(1, b"next") + large(1, b"y" * 100_000)[0])
+    read_into(conn, first)
+    read_into(conn, rest + frame(9, b"ping") + frame(1, b"next") + large(1, b"y" * 100_000)[0])
     assert output(conn) == b"\x8a\x04ping"
     assert messages(conn) == ["x" * 100_000, "next"]
-    assert conn.storing()
-    land(conn, large(1, b"y" * 100_000)[1] + frame(8, close_payload(4001, "bye")))
+    assert conn.wants_buffer()
+    read_into(conn, large(1, b"y" * 100_000)[1] + frame(8, close_payload(4001, "bye")))
     assert messages(conn) == ["y" * 100_000]
     assert (conn.close_code, conn.close_reason) == (4001, "bye")
 
@@ -1245,14 +1245,14 @@ def test_utf8_fails_fast_in_a_store(bad: bytes, before: int) -> None:
     conn = connection()
     wire = frame(1, b"x" * before + bad + b"x" * 100_000)
     end = 14 + before + len(bad)
-    land(conn, wire[:15])
-    land(conn, wire[15 : end - 1])
+    read_into(conn, wire[:15])
+    read_into(conn, wire[15 : end - 1])
     assert not conn.ended
-    land(conn, wire[end - 1 : end])
+    read_into(conn, wire[end - 1 : end])
     assert conn.ended
-    assert not conn.storing()
+    assert not conn.wants_buffer()
     assert closes(answer(conn))[0] == 1007
-    land(conn, wire[end:] + frame(8, b"\x03\xe8"))
+    read_into(conn, wire[end:] + frame(8, b"\x03\xe8"))
     assert conn.peer_closed
 
 
@@ -1261,9 +1261,9 @@ def test_text_that_turns_out_not_to_be_ascii() -> None:
     wire = frame(1, body)
     for cut in (14 + 80_000, 14 + 80_001, 14 + 80_002, len(wire) - 1):
         conn = connection()
-        land(conn, wire[:20])
-        land(conn, wire[20:cut])
-        land(conn, wire[cut:])
+        read_into(conn, wire[:20])
+        read_into(conn, wire[20:cut])
+        read_into(conn, wire[cut:])
         assert messages(conn) == [body.decode()]
 
 
@@ -1273,14 +1273,14 @@ def test_parts_of_a_large_message(opcode: int, after: int) -> None:
     """A part that is taken takes the store away, wherever the mask stands."""
     wire = frame(opcode, b"0123456789" * 10_000)
     conn = connection()
-    land(conn, wire[:20])
-    land(conn, wire[20 : 20 + after])
+    read_into(conn, wire[:20])
+    read_into(conn, wire[20 : 20 + after])
     assert conn.part_size == 6 + after
     first = conn.take_part()
-    assert not conn.storing()
-    land(conn, wire[20 + after : 90_000])
+    assert not conn.wants_buffer()
+    read_into(conn, wire[20 + after : 90_000])
     second = conn.take_part()
-    land(conn, wire[90_000:])
+    read_into(conn, wire[90_000:])
     third = conn.take()
     expected: Message = b"0123456789" * 10_000 if opcode == 2 else "0123456789" * 10_000
     assert len(first) == 6 + after
@@ -1289,13 +1289,13 @@ def test_parts_of_a_large_message(opcode: int, after: int) -> None:
 
 def test_nowhere_to_land() -> None:
     with pytest.raises(ValueError, match="room"):
-        connection().land(1)
+        connection().buffer_updated(1)
 
 
 def test_the_room_of_a_large_payload_is_in_proportion_to_what_came() -> None:
     def feed(conn: Connection) -> None:
         for chunk in split(frame(2, bytes(30_000), length=1 << 30), [100, 2000, 9000]):
-            land(conn, chunk)
+            read_into(conn, chunk)
 
     assert held_after(feed, max_size=1 << 30) < 16 * 30_000
 
@@ -1320,7 +1320,7 @@ def test_landing_equals_feeding(items: list[bytes], end: bytes, cuts: list[int])
     wire = b"".join(items) + end
     expected = outcome([wire], max_size=4 * STORE_MARK)
     assert outcome(split(wire, cuts), max_size=4 * STORE_MARK) == expected
-    assert outcome(split(wire, cuts), max_size=4 * STORE_MARK, give=land) == expected
+    assert outcome(split(wire, cuts), max_size=4 * STORE_MARK, give=read_into) == expected
 
 
 def test_a_large_text_is_sent_as_it_is() -> None:

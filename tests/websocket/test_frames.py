@@ -453,7 +453,7 @@ def test_no_more_lands_than_is_missing(size: int) -> None:
     assert decoder.next()
     assert decoder.missing == 2
     with pytest.raises(ValueError, match="missing"):
-        decoder.land(size)
+        decoder.buffer_updated(size)
 
 
 @pytest.mark.parametrize("role", Role)
@@ -462,7 +462,7 @@ def test_a_piece_that_landed_is_in_the_store(role: Role) -> None:
     decoder.feed(b"\x82\x05abc" if role == Role.CLIENT else b"\x82\x85\0\0\0\0abc")
     assert decoder.next()
     assert not decoder.next()
-    decoder.land(2)
+    decoder.buffer_updated(2)
     assert decoder.next()
     for read in (decoder.payload, decoder.text):
         with pytest.raises(ValueError, match="in the store"):

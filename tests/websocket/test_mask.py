@@ -132,23 +132,23 @@ KEY = b"\x37\xfa\x21\x3d"
 
 def gathered(mask: ModuleType, payload: bytes, cuts: list[int], text: bool, key: bytes, views: list[bool]) -> Any:
     """A store that `payload` has come into, in pieces: copied into it, or written into its room."""
-    store = mask.Store(len(payload), text, 0)
+    store = mask.PayloadBuffer(len(payload), text, 0)
     wire = by_the_rfc(payload, key) if key else payload
     bounds = [0, *sorted(cut % (len(payload) + 1) for cut in cuts), len(payload)]
     for number, (start, end) in enumerate(pairwise(bounds)):
         turned = key[start % 4 :] + key[: start % 4]
         if views[number % len(views)]:
             while start < end:
-                room = store.room()
+                room = store.get_buffer()
                 size = min(len(room), end - start)
                 room[:size] = wire[start : start + size]
-                store.settle(size, turned, 0)
+                store.unmask(size, turned, 0)
                 start += size
                 turned = turned[size % 4 :] + turned[: size % 4]
                 del room
         else:
             store.put(b"." + wire, start + 1, end + 1)
-            store.settle(end - start, b".." + turned if turned else turned, 2)
+            store.unmask(end - start, b".." + turned if turned else turned, 2)
     assert store.filled == store.size == len(payload)
     return store
 
@@ -203,11 +203,11 @@ def test_a_store_has_no_room_on_a_headers_word(mask: ModuleType) -> None:
     """From socket-flow's defects: memory for a payload of which nothing has come."""
     tracemalloc.start()
     try:
-        store = mask.Store(1 << 40, False, 0)
+        store = mask.PayloadBuffer(1 << 40, False, 0)
         assert tracemalloc.get_traced_memory()[1] < 2048
         for _ in range(100):
             store.put(bytes(1000), 0, 1000)
-            store.settle(1000, b"", 0)
+            store.unmask(1000, b"", 0)
         assert tracemalloc.get_traced_memory()[0] < 16 * 100_000
     finally:
         tracemalloc.stop()
@@ -215,19 +215,19 @@ def test_a_store_has_no_room_on_a_headers_word(mask: ModuleType) -> None:
 
 @each_branch
 def test_a_stores_room_ends_with_the_payload(mask: ModuleType) -> None:
-    store = mask.Store(100_000, True, 90_000)
+    store = mask.PayloadBuffer(100_000, True, 90_000)
     store.put(b"a" * 90_000, 0, 90_000)
-    store.settle(90_000, b"", 0)
-    assert len(store.room()) == 10_000
+    store.unmask(90_000, b"", 0)
+    assert len(store.get_buffer()) == 10_000
     with pytest.raises(ValueError, match="assignment"):
-        store.room()[:] = b"b" * 10_001
+        store.get_buffer()[:] = b"b" * 10_001
 
 
 @each_branch
 def test_a_view_outlives_its_store(mask: ModuleType) -> None:
     """As when a transport still reads into it."""
-    store = mask.Store(100_000, True, 100_000)
-    room = store.room()
+    store = mask.PayloadBuffer(100_000, True, 100_000)
+    room = store.get_buffer()
     del store
     gc.collect()
     room[:] = b"z" * 100_000
@@ -274,7 +274,7 @@ def test_none_is_not_bytes(mask: ModuleType) -> None:
 @each_branch
 @pytest.mark.parametrize(("start", "end"), [(-1, 1), (2, 1), (0, 12), (0, 11), (2**62, 2**62 + 1)])
 def test_a_store_takes_no_more_than_is_there_and_missing(mask: ModuleType, start: int, end: int) -> None:
-    store = mask.Store(10, False, 10)
+    store = mask.PayloadBuffer(10, False, 10)
     with pytest.raises(ValueError, match="more than"):
         store.put(b"hello world", start, end)
     assert store.part() == b""
@@ -285,19 +285,19 @@ def test_a_store_takes_no_more_than_is_there_and_missing(mask: ModuleType, start
     ("size", "key", "at"), [(-1, b"", 0), (11, b"", 0), (2**62, b"", 0), (5, b"abc", 0), (5, b"abcd", 1)]
 )
 def test_a_store_settles_no_more_than_it_has_room_for(mask: ModuleType, size: int, key: bytes, at: int) -> None:
-    store = mask.Store(10, False, 10)
+    store = mask.PayloadBuffer(10, False, 10)
     with pytest.raises(ValueError, match="not there"):
-        store.settle(size, key, at)
+        store.unmask(size, key, at)
     assert store.filled == 0
 
 
 @each_branch
 def test_a_store_is_given_whole_or_not_at_all(mask: ModuleType) -> None:
-    store = mask.Store(5, True, 5)
+    store = mask.PayloadBuffer(5, True, 5)
     with pytest.raises(ValueError, match="not all"):
         store.whole()
     store.put(b"h\xc3\xa9lo", 0, 5)
-    store.settle(5, b"", 0)
+    store.unmask(5, b"", 0)
     with pytest.raises(ValueError, match="not all"):
         store.whole()
     assert store.part() == b"h\xc3\xa9lo"

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from compliance.fuzz.findings import require
-from flowserve.logs.access import FIELDS, CloseLine, HTTPLine, LineFormat, OpenLine, printable
+from flowserve.logs.access import FIELDS, CloseLine, HTTPLine, LineFormat, OpenLine, escape_for_log
 
 MAX_LEN = 400
 
@@ -21,7 +21,7 @@ def observe(data: bytes) -> Any:
     if not data:
         return None
     sent, text = data[1 : 1 + data[0]].decode("latin-1"), data[1 + data[0] :].decode("utf-8", "surrogateescape")
-    _check_text(printable(sent))
+    _check_text(escape_for_log(sent))
     lines = (
         HTTPLine(sent, "GET", sent, "1.1", 200, 0.25),
         OpenLine("127.0.0.1:1", sent, sent),

@@ -2,8 +2,8 @@
 
 - Bytes of a peer never raise.
 - The stream in pieces gives the messages, pongs, frames to send and end that it gives as a whole; so does a large
-  payload that is put into `room()`; and the parts of a message that `take_part()` gave, with what `take()` gives behind
-  them, are the message.
+  payload that is put into `get_buffer()`; and the parts of a message that `take_part()` gave, with what `take()` gives
+  behind them, are the message.
 - Decoded little at once, with the queue full most of the time, it gives the same.
 - No message, nor what is kept of an unfinished one, is longer than the limit; each is made of at most `max_frames`.
 - What this end sends are whole frames; with the protocol broken, the last one is a close frame.
@@ -72,15 +72,15 @@ def _check(setting: Setting, seen: Story) -> None:
 
 
 def _land(connection: Connection, data: bytes) -> None:
-    """Feed as a transport does that reads into `room()`: at most as many bytes as it has room for."""
-    while data and connection.storing():
-        with connection.room() as room:
+    """Feed as a transport does that reads into `get_buffer()`: at most as many bytes as it has room for."""
+    while data and connection.wants_buffer():
+        with connection.get_buffer() as room:
             size = min(len(room), len(data))
             room[:size] = data[:size]
-        connection.land(size)
+        connection.buffer_updated(size)
         data = data[size:]
         connection.feed(b"")
-    if data or not connection.storing():
+    if data or not connection.wants_buffer():
         connection.feed(data)
 
 

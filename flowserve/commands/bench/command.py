@@ -15,7 +15,7 @@ import click
 
 from flowserve.commands.bench.load import Load, Plan
 from flowserve.commands.bench.report import as_json, as_text
-from flowserve.commands.endpoint import INTERRUPTED, Target, option, reach_options, target_of, url_argument
+from flowserve.commands.endpoint import INTERRUPTED, Endpoint, option, reach_options, target_of, url_argument
 from flowserve.config.kinds import duration, number, optional, size
 from flowserve.errors import ConfigError
 from flowserve.runtime.event_loop import run_in_loop
@@ -75,7 +75,7 @@ def _duration(given: float | None, messages: int | None) -> float | None:
     return given
 
 
-async def _run(target: Target, plan: Plan) -> tuple[Load, int]:
+async def _run(target: Endpoint, plan: Plan) -> tuple[Load, int]:
     """Return what was done, with the exit status. Raises FlowserveError."""
     load, me, interrupted = Load(target, plan), asyncio.current_task(), False
 

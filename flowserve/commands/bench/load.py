@@ -10,7 +10,7 @@ from time import perf_counter_ns, process_time
 
 from flowserve.commands.bench.histogram import Histogram
 from flowserve.commands.bench.lane import Lane, Tally, message_maker
-from flowserve.commands.endpoint import Target
+from flowserve.commands.endpoint import Endpoint
 from flowserve.errors import FlowserveError
 
 _OPENING = 32
@@ -64,7 +64,7 @@ class Result:
 class Load:
     """`await open()`, `await run()`, `await close()`; `result` can be looked at meanwhile."""
 
-    def __init__(self, target: Target, plan: Plan) -> None:
+    def __init__(self, target: Endpoint, plan: Plan) -> None:
         self.result = Result()
         self._target = target
         self._plan = plan

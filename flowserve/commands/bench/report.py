@@ -6,7 +6,7 @@ from typing import Any
 
 from flowserve.commands.bench.histogram import PRECISION, Histogram
 from flowserve.commands.bench.load import Plan, Result
-from flowserve.commands.endpoint import Target
+from flowserve.commands.endpoint import Endpoint
 from flowserve.config.kinds import duration
 from flowserve.version import __version__
 
@@ -26,7 +26,7 @@ def figures(times: Histogram) -> dict[str, float | None]:
     return {"min": times.least, "mean": times.mean, **quantiles, "max": times.quantile(1.0)}
 
 
-def as_json(target: Target, plan: Plan, result: Result) -> dict[str, Any]:
+def as_json(target: Endpoint, plan: Plan, result: Result) -> dict[str, Any]:
     """Everything in SI units: seconds, bytes, messages."""
     tally, rate = result.tally, result.tally.echoed / result.seconds
     return {
@@ -59,7 +59,7 @@ def as_json(target: Target, plan: Plan, result: Result) -> dict[str, Any]:
     }
 
 
-def as_text(target: Target, plan: Plan, result: Result) -> str:
+def as_text(target: Endpoint, plan: Plan, result: Result) -> str:
     """A table, the histogram of latencies, and what is to be noted."""
     tally, rate = result.tally, result.tally.echoed / result.seconds
     kind = "binary" if plan.binary else "text"

@@ -9,7 +9,7 @@ import click
 
 from flowserve.commands.connect.conversation import Face, converse
 from flowserve.commands.connect.lines import Lines
-from flowserve.commands.endpoint import Target, option, reach_options, target_of, url_argument
+from flowserve.commands.endpoint import Endpoint, option, reach_options, target_of, url_argument
 from flowserve.config.config import OPTIONS
 from flowserve.config.kinds import duration, optional
 from flowserve.errors import FlowserveError
@@ -51,7 +51,7 @@ def _interactive() -> bool:
         return False
 
 
-def _prompt(target: Target) -> Face:
+def _prompt(target: Endpoint) -> Face:
     try:
         from flowserve.commands.connect.prompt import Prompt
     except ImportError as error:

@@ -7,7 +7,7 @@ import signal
 from dataclasses import dataclass
 from typing import Protocol
 
-from flowserve.commands.endpoint import INTERRUPTED, Target, one_line
+from flowserve.commands.endpoint import INTERRUPTED, Endpoint, one_line
 from flowserve.errors import ConnectionClosed, ConnectionClosedOK, FlowserveError, PayloadTooBig
 from flowserve.library.websocket import WebSocket
 from flowserve.runtime.signals import handling
@@ -36,7 +36,7 @@ class Face(Protocol):
         """It has come to an orderly end."""
 
 
-async def converse(target: Target, face: Face) -> int:
+async def converse(target: Endpoint, face: Face) -> int:
     """Open the WebSocket, talk, and close it. Return the exit status; raises FlowserveError.
 
     Ctrl-C closes it in order (1000), another one at once.

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from flowserve.commands.connect.conversation import Leave
-from flowserve.commands.endpoint import printable
+from flowserve.commands.endpoint import escape_for_terminal
 from flowserve.errors import ConnectionClosed, FlowserveError
 from flowserve.library.websocket import WebSocket
 
@@ -103,11 +103,11 @@ class Lines:
 
     def _line(self, message: str | bytes) -> bytes:
         if isinstance(message, str):
-            return (printable(message) if self._terminal else message).encode() + b"\n"
+            return (escape_for_terminal(message) if self._terminal else message).encode() + b"\n"
         if self._base64:
             return base64.b64encode(message) + b"\n"
         if self._terminal:
-            return printable(message.decode("utf-8", "backslashreplace")).encode() + b"\n"
+            return escape_for_terminal(message.decode("utf-8", "backslashreplace")).encode() + b"\n"
         return message + b"\n"
 
 

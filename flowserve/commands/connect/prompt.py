@@ -16,7 +16,7 @@ from prompt_toolkit.renderer import print_formatted_text
 from prompt_toolkit.styles import Style
 
 from flowserve.commands.connect.conversation import Leave
-from flowserve.commands.endpoint import one_line, printable
+from flowserve.commands.endpoint import escape_for_terminal, one_line
 from flowserve.errors import ConnectionClosed
 from flowserve.library.websocket import WebSocket
 from flowserve.websocket.constants import is_sendable
@@ -141,7 +141,7 @@ class Prompt:
 def _message(message: str | bytes) -> list[Piece]:
     if isinstance(message, str):
         more = f"... ({len(message):,} characters)" if len(message) > _LONGEST else ""
-        text = printable(message[:_LONGEST]).replace("\n", "\n  ")
+        text = escape_for_terminal(message[:_LONGEST]).replace("\n", "\n  ")
         return [("class:mark", "< "), ("class:in", text), ("class:note", more)]
     more = " ..." if len(message) > _BYTES else ""
     text = message[:_BYTES].hex(" ") + more
