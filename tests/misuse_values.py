@@ -15,7 +15,7 @@ from flowserve.asgi.application import Invocation
 from flowserve.asgi.context import Context
 from flowserve.asgi.http import HTTPCycle
 from flowserve.asgi.websocket import WebSocketCycle
-from flowserve.http.messages import Request
+from flowserve.http.messages import RequestHead
 from flowserve.http.request_parser import RequestParser
 from flowserve.http.response_encoder import ResponseEncoder
 from flowserve.library.properties import WebSocketProperties
@@ -139,7 +139,7 @@ class Objects:
             TransportStream: lambda: TransportStream(Held(), copy_context()),
             FrameDecoder: lambda: FrameDecoder(role, False),
             H1Connection: lambda: H1Connection(self.of(Context), None),
-            HTTPCycle: lambda: HTTPCycle(self.of(Request), self.begun(), self.of(Context)),
+            HTTPCycle: lambda: HTTPCycle(self.of(RequestHead), self.begun(), self.of(Context)),
             Invocation: lambda: Invocation(self.of(Context), self.of(HTTPCycle), {}),
             Keepalive: lambda: Keepalive(self.config, 1.0),
             MeteredConnection: lambda: MeteredConnection(role, *limits, None, self.metrics),
@@ -147,16 +147,16 @@ class Objects:
             FlushQueue: lambda: FlushQueue(loop),
             Output: lambda: Output(role, None),
             Receiver: lambda: Receiver(*self.session_of(self.of(Connection))),
-            Request: lambda: Request("GET", b"/path?query", "1.1", FIELDS.copy()),
+            RequestHead: lambda: RequestHead("GET", b"/path?query", "1.1", FIELDS.copy()),
             RequestParser: lambda: RequestParser(Anything(), 8192, 100),
-            ResponseEncoder: lambda: ResponseEncoder(self.of(Request)),
+            ResponseEncoder: lambda: ResponseEncoder(self.of(RequestHead)),
             Sender: lambda: Sender(*self.session_of(self.of(Connection))),
             Session: lambda: Session(*self.session_of(self.of(Connection))),
             PayloadBuffer: lambda: PayloadBuffer(1000, True, 10),
             Timers: lambda: Timers(loop),
-            Upgrade: lambda: Upgrade(self.of(Request)),
+            Upgrade: lambda: Upgrade(self.of(RequestHead)),
             WebSocket: lambda: WebSocket(self.of(Session), None),
-            WebSocketCycle: lambda: WebSocketCycle(self.of(Request), self.begun(), self.of(Context)),
+            WebSocketCycle: lambda: WebSocketCycle(self.of(RequestHead), self.begun(), self.of(Context)),
             SessionWriter: lambda: SessionWriter(self.of(Connection), self.of(TransportStream), self.flush_queue),
         }
         self.new = new

@@ -2,7 +2,7 @@ cimport cython
 
 from flowserve.asgi.scope cimport http_scope
 from flowserve.asgi.context cimport Context
-from flowserve.http.messages cimport Request, as_bytes
+from flowserve.http.messages cimport RequestHead, as_bytes
 from flowserve.transport.flush_queue cimport Flushable
 from flowserve.transport.waiters cimport joined, wake
 
@@ -20,7 +20,7 @@ cdef class HTTPCycle(Flushable):
     cdef unsigned long long _parts, _parts_at_look, _parts_seen
     cdef Context _context
     cdef object _stream, _variables
-    cdef Request _request
+    cdef RequestHead _request
     cdef double _quiet_since, _started_at
     cdef list _waiters
     cdef public double deadline

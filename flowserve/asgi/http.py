@@ -12,7 +12,7 @@ from typing import Any
 from flowserve.asgi.context import Context
 from flowserve.asgi.scope import http_scope
 from flowserve.errors import ASGIMisuse, ClientDisconnected
-from flowserve.http.messages import Request, as_bytes
+from flowserve.http.messages import RequestHead, as_bytes
 from flowserve.logs.loggers import access_http, logger
 from flowserve.transport.flush_queue import Flushable
 from flowserve.transport.interfaces import ResponseStream
@@ -134,7 +134,7 @@ class HTTPCycle(Flushable):
         "tick",
     )
 
-    def __init__(self, request: Request, stream: ResponseStream, context: Context) -> None:
+    def __init__(self, request: RequestHead, stream: ResponseStream, context: Context) -> None:
         self._request = request
         self._stream = stream
         self._context = context

@@ -7,7 +7,7 @@ from typing import Any
 
 from flowserve.asgi.context import DRAINING, Context
 from flowserve.asgi.key_sharing import key_sharing
-from flowserve.http.messages import Request
+from flowserve.http.messages import RequestHead
 from flowserve.transport.interfaces import Peer
 
 _ASGI = key_sharing({"version": "3.0", "spec_version": "2.5"}, settled=True)
@@ -35,7 +35,9 @@ _MOST_SEEN = 1024
 _seen: dict[tuple[bytes, bytes], tuple[bytes, bytes]] = {}
 
 
-def build_scope(keys: dict[str, Any], scheme: str, request: Request, peer: Peer, context: Context) -> dict[str, Any]:
+def build_scope(
+    keys: dict[str, Any], scheme: str, request: RequestHead, peer: Peer, context: Context
+) -> dict[str, Any]:
     """Return a copy of `keys`, which has the type, with what HTTP and WebSocket scopes have in common.
 
     `path` begins with `root_path`, as in WSGI SCRIPT_NAME + PATH_INFO; `raw_path` is what the client sent.
@@ -54,7 +56,7 @@ def build_scope(keys: dict[str, Any], scheme: str, request: Request, peer: Peer,
     return scope
 
 
-def http_scope(request: Request, peer: Peer, context: Context) -> dict[str, Any]:
+def http_scope(request: RequestHead, peer: Peer, context: Context) -> dict[str, Any]:
     """Return the scope of an HTTP request; over TLS with the extension 'tls'."""
     scope = build_scope(_HTTP, "https" if peer.secure else "http", request, peer, context)
     scope["asgi"] = _ASGI_HTTP.copy()
@@ -64,7 +66,7 @@ def http_scope(request: Request, peer: Peer, context: Context) -> dict[str, Any]
     return scope
 
 
-def websocket_scope(request: Request, subprotocols: list[str], peer: Peer, context: Context) -> dict[str, Any]:
+def websocket_scope(request: RequestHead, subprotocols: list[str], peer: Peer, context: Context) -> dict[str, Any]:
     """Return the scope of a WebSocket.
 
     Its extensions: 'websocket.http.response' (Denial Response), and with permessage-deflate on 'flowserve.compress': a

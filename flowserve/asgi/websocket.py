@@ -24,7 +24,7 @@ from flowserve.websocket.constants import State, is_sendable
 
 if TYPE_CHECKING:
     from flowserve.asgi.context import Context
-    from flowserve.http.messages import Request
+    from flowserve.http.messages import RequestHead
 
 TAKE_SESSION = "flowserve.take_session"
 """A key of websocket.accept: called with the Session, which the application then uses itself, and with the head that
@@ -134,10 +134,10 @@ class WebSocketCycle:
         "tick",
     )
 
-    def __init__(self, request: Request, stream: Any, context: Context) -> None:
+    def __init__(self, request: RequestHead, stream: Any, context: Context) -> None:
         """`stream` is a ResponseStream that also has `agree(subprotocol) -> str | None`, asked for one that the
         application names, `accept(subprotocol, headers) -> Session`, and then `switching`, the head that it sent."""
-        self._request: Request | None = request
+        self._request: RequestHead | None = request
         self._raw_target = request.target
         self._stream = stream
         self._client = stream.peer.client

@@ -10,7 +10,7 @@ from typing import cast
 from flowserve.client.http_exchange import Exchange
 from flowserve.client.uri import URI
 from flowserve.errors import HandshakeError
-from flowserve.http.client import Response, encode_request
+from flowserve.http.client import ResponseHead, encode_request
 from flowserve.library.context import LibraryContext
 from flowserve.library.messages import pack
 from flowserve.library.websocket import WebSocket
@@ -70,11 +70,11 @@ async def open_websocket(
     return ws
 
 
-def _shown(response: Response) -> bytes:
+def _shown(response: ResponseHead) -> bytes:
     return pack(b"HTTP/1.1 %d %b" % (response.status, response.reason), response.headers)
 
 
-def _codec(settings: DeflateSettings | None, response: Response) -> PerMessageDeflate | None:
+def _codec(settings: DeflateSettings | None, response: ResponseHead) -> PerMessageDeflate | None:
     answers = [value for name, value in response.headers if name == b"sec-websocket-extensions"]
     if settings is None:
         if answers:

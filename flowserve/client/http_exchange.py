@@ -9,7 +9,7 @@ from contextvars import copy_context
 
 from flowserve.config import Config
 from flowserve.errors import HandshakeError
-from flowserve.http.client import Response, ResponseParser
+from flowserve.http.client import ResponseHead, ResponseParser
 from flowserve.transport.stream import TransportStream
 
 _BODY_PATIENCE = 1.0
@@ -24,7 +24,7 @@ class Exchange(asyncio.Protocol):
         """`transport` is one whose reading is paused; this becomes its protocol."""
         self._parser = ResponseParser(method, config.h1_max_header_size, config.h1_max_header_count)
         self._loop = asyncio.get_running_loop()
-        self._response: asyncio.Future[Response] = self._loop.create_future()
+        self._response: asyncio.Future[ResponseHead] = self._loop.create_future()
         self._transport = transport
         self._timer: asyncio.TimerHandle | None = None
         self._successor: asyncio.Protocol | None = None
@@ -35,7 +35,7 @@ class Exchange(asyncio.Protocol):
         """What has come behind the response: it is no HTTP."""
         return self._parser.rest
 
-    async def run(self, request: bytes) -> Response:
+    async def run(self, request: bytes) -> ResponseHead:
         """Send `request` and return its response. Raises HandshakeError (status 0) if none comes that can be
         understood, OSError if the connection is lost."""
         if self._transport.is_closing():

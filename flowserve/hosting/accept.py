@@ -173,7 +173,7 @@ class accept:  # noqa: N801  (used like a function)
                 raise
             raise await self._terms.refused(handshake, error) from None
 
-    async def _answer(self, reception: _Reception, head: Head, handshake: Handshake) -> WebSocket:
+    async def _answer(self, reception: _Reception, head: RequestHead, handshake: Handshake) -> WebSocket:
         if self._request is None and not head.is_websocket():
             raise await self._terms.turn_away(handshake, head.method)
         key, offered = check_request(head.method, head.http_version, head.headers)
@@ -199,9 +199,9 @@ class _Reception(asyncio.Protocol):
     """The protocol of a transport until the client has its answer: `head` is done when the request has come. Reading is
     paused then, up to `hand_over()` or `refuse()`."""
 
-    def __init__(self, config: Config, head: Head | None) -> None:
+    def __init__(self, config: Config, head: RequestHead | None) -> None:
         """`head` is the request, if it has been read already."""
-        self.head: asyncio.Future[Head] = asyncio.get_running_loop().create_future()
+        self.head: asyncio.Future[RequestHead] = asyncio.get_running_loop().create_future()
         self.transport: asyncio.Transport
         # The streams' writer, which would close the transport when it is collected, and the protocol before, which is
         # told of the transport's end: whoever has the writer can still wait for that.
@@ -249,7 +249,7 @@ class _Reception(asyncio.Protocol):
             self.transport.abort()
             return
         method = "HEAD" if self._parser.in_head_request else "GET"
-        encoder = ResponseEncoder(self._request or Head(method, b"/", "1.1", []))
+        encoder = ResponseEncoder(self._request or RequestHead(method, b"/", "1.1", []))
         encoder.keep_alive = False
         status, fields, body = answer_of(error)
         encoder.start(status, fields)
@@ -313,7 +313,7 @@ class _Reception(asyncio.Protocol):
 
     # What the parser calls
 
-    def on_request(self, request: Head) -> None:
+    def on_request(self, request: RequestHead) -> None:
         self._request = request
 
     def on_body(self, data: bytes) -> None:
@@ -328,15 +328,15 @@ def _as_bytes(field: Field) -> tuple[bytes, bytes]:
     return name, value
 
 
-def _packed(head: Head) -> bytes:
+def _packed(head: RequestHead) -> bytes:
     return pack(b"%b %b HTTP/%b" % (head.method.encode(), head.target, head.http_version.encode()), head.headers)
 
 
-def _head_of(request: Request) -> Head:
+def _head_of(request: Request) -> RequestHead:
     """A request that somebody else has parsed, as our parser would have given it."""
     fields = [_as_bytes(field) for field in request.headers.raw_items()]
     headers = [(name.lower(), value.strip(b" \t")) for name, value in fields]
-    return Head("GET", b"/", "1.1", headers)  # nobody asks it for the target
+    return RequestHead("GET", b"/", "1.1", headers)  # nobody asks it for the target
 
 
 def _buffered(reader: asyncio.StreamReader) -> bytes:

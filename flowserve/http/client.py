@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import httptools
 
 from flowserve.errors import HandshakeError
-from flowserve.http.messages import Headers
+from flowserve.http.messages import RawHeaders
 from flowserve.http.response_encoder import checked_fields
 
 _LATER = re.compile(rb"HTTP/1\.[2-9] ")
@@ -19,11 +19,11 @@ WebSocket."""
 
 
 @dataclass(slots=True)
-class Response:
+class ResponseHead:
     """A response: names in `headers` are in lower case; `body` is empty where none is wanted, or cut if long."""
 
     status: int = 0
-    headers: Headers = field(default_factory=list)
+    headers: RawHeaders = field(default_factory=list)
     body: bytes = b""
     reason: bytes = b""
     http_version: str = ""
@@ -50,7 +50,7 @@ class ResponseParser:
 
     def __init__(self, method: str, max_head_size: int, max_header_count: int) -> None:
         """`method` is the request's. `max_head_size` is in bytes, from the status to the empty line."""
-        self.response = Response()
+        self.response = ResponseHead()
         self.rest = b""
         """What came behind a 101, or behind the 2xx that answers CONNECT: it is no HTTP."""
         self._method = method
@@ -99,7 +99,7 @@ class ResponseParser:
 
     def _read_head(self, head: bytes) -> bool:
         """Read a head, and what lies behind it; False for one that announces another (RFC 9110 section 15.2)."""
-        response = self.response = Response()
+        response = self.response = ResponseHead()
         self._headed = False
         parser = httptools.HttpResponseParser(self)
         if _LATER.match(head):  # which is to be taken for the last version that is known (RFC 9110 section 2.5)

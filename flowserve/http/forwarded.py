@@ -15,7 +15,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from flowserve.errors import RequestError
-from flowserve.http.messages import Headers
+from flowserve.http.messages import RawHeaders
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -112,7 +112,7 @@ class _Found(NamedTuple):
     secure: bool | None = None
 
 
-def seen_by_proxies(headers: Headers, trusted: Trusted) -> Seen:
+def seen_by_proxies(headers: RawHeaders, trusted: Trusted) -> Seen:
     """Return what the fields of a request say that a trusted proxy has sent; what can't be understood says nothing.
 
     A request may have X-Forwarded-* and Forwarded. One of them may be the client's own, where its proxy knows only the

@@ -1,6 +1,6 @@
 cpdef list tokens(bytes value)
 
-cdef class Request:
+cdef class RequestHead:
     cdef readonly str method, http_version, path
     cdef readonly bytes target, raw_path, query_string
     cdef readonly list headers

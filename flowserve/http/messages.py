@@ -9,14 +9,14 @@ from typing import Any
 
 from flowserve.errors import ASGIMisuse
 
-Headers = list[tuple[bytes, bytes]]
+RawHeaders = list[tuple[bytes, bytes]]
 """Fields in the order they came; names in lower case."""
 
 _LITERAL = re.compile("%(?![0-9A-Fa-f]{2})")
 """A percent sign that begins no encoded byte, and so stands for itself."""
 
 
-class Request:
+class RequestHead:
     """The head of a request.
 
     `target` is as it was received; `raw_path` and `query_string` are its parts, `path` is `raw_path` with its
@@ -39,7 +39,7 @@ class Request:
         "upgrade",
     )
 
-    def __init__(self, method: str, target: bytes, http_version: str, headers: Headers) -> None:
+    def __init__(self, method: str, target: bytes, http_version: str, headers: RawHeaders) -> None:
         self.method = method
         self.target = target
         self.http_version = http_version

@@ -1,7 +1,7 @@
 cimport cython
 
 from flowserve.http.chunked cimport ChunkedDecoder
-from flowserve.http.messages cimport Request
+from flowserve.http.messages cimport RequestHead
 
 cdef dict _NAMES
 cdef frozenset _FORWARDED, _FRAMING
@@ -9,7 +9,7 @@ cdef frozenset _FORWARDED, _FRAMING
 cdef class RequestParser:
     cdef object _handler, _parser, _error, _refusal
     cdef ChunkedDecoder _chunks
-    cdef Request _request
+    cdef RequestHead _request
     cdef bytes _first, _host, _method, _tail, _target
     cdef list _headers, _framing
     cdef Py_ssize_t _max_size, _max_count, _size
@@ -35,10 +35,10 @@ cdef class RequestParser:
     cpdef on_url(self, bytes url)
     @cython.locals(known=tuple)
     cpdef on_header(self, bytes name, bytes value)
-    @cython.locals(request=Request, name=bytes)
+    @cython.locals(request=RequestHead, name=bytes)
     cpdef on_headers_complete(self)
     cdef str _version(self)
     cdef bytes _origin_form(self, str method)
     cdef _length(self, bytes value)
     @cython.locals(hosts=int)
-    cdef _frame(self, Request request)
+    cdef _frame(self, RequestHead request)

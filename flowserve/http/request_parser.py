@@ -18,7 +18,7 @@ from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrad
 from flowserve.errors import RequestError
 from flowserve.http.chunked import ChunkedDecoder
 from flowserve.http.foreign_protocols import foreign_protocol
-from flowserve.http.messages import Headers, Request, tokens
+from flowserve.http.messages import RawHeaders, RequestHead, tokens
 
 _COMMON = """
 accept accept-charset accept-encoding accept-language authorization cache-control connection content-encoding
@@ -65,7 +65,7 @@ def _is_host(value: bytes) -> bool:
 class RequestHandler(Protocol):
     """What a parser tells of."""
 
-    def on_request(self, request: Request) -> None:
+    def on_request(self, request: RequestHead) -> None:
         """The head has come."""
 
     def on_body(self, data: bytes) -> None:
@@ -113,10 +113,10 @@ class RequestParser:
         self._reset()
 
     def _reset(self) -> None:
-        self._request: Request | None = None
+        self._request: RequestHead | None = None
         self._target = b""
-        self._headers: Headers = []
-        self._framing: Headers = []
+        self._headers: RawHeaders = []
+        self._framing: RawHeaders = []
         self._size = 0  # of the head so far
         self._first = b""  # of a head, at least until its first field has come
         self._method = b""  # that llhttp does not know
@@ -299,7 +299,7 @@ class RequestParser:
             self._refuse(501, "CONNECT is not supported")
         if b"#" in self._target:
             self._refuse(400, "Bad request: fragment in the request target")
-        request = Request(method, self._origin_form(method), version, self._headers)
+        request = RequestHead(method, self._origin_form(method), version, self._headers)
         request.keep_alive = self._parser.should_keep_alive()
         self._frame(request)
         self._first = b""
@@ -340,7 +340,7 @@ class RequestParser:
                 self._refuse(413, "The request body is too large")
         return int(value)
 
-    def _frame(self, request: Request) -> None:
+    def _frame(self, request: RequestHead) -> None:
         """Find out where the body ends (RFC 9112 section 6), and check the Host field (section 3.2)."""
         hosts = 0
         for name, value in self._framing:

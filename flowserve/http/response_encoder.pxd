@@ -1,11 +1,11 @@
 cimport cython
 
-from flowserve.http.messages cimport Request, as_bytes
+from flowserve.http.messages cimport RequestHead, as_bytes
 
 cdef dict _STATUS_LINES, _known
 
 cdef class ResponseEncoder:
-    cdef Request _request
+    cdef RequestHead _request
     cdef bint _chunked, _closes, _head_only
     cdef bytes _connection
     cdef int _status
@@ -17,7 +17,7 @@ cdef class ResponseEncoder:
 
     @cython.locals(lines=list, repeated=bint)
     cpdef start(self, status, headers)
-    @cython.locals(request=Request, lines=list, bodyless=bint)
+    @cython.locals(request=RequestHead, lines=list, bodyless=bint)
     cpdef bytes head(self, bytes defaults, length)
     cpdef bytes body(self, bytes data, bint more)
 

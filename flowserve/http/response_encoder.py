@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from flowserve.errors import ASGIMisuse, RequestError
-from flowserve.http.messages import Request, as_bytes, tokens
+from flowserve.http.messages import RequestHead, as_bytes, tokens
 
 _STATUS_LINES = {s.value: b"HTTP/1.1 %d %b\r\n" % (s.value, s.phrase.encode()) for s in http.HTTPStatus}
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -45,7 +45,7 @@ class ResponseEncoder:
         "started",
     )
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: RequestHead) -> None:
         self._request = request
         self.keep_alive = self._request.keep_alive  # by way of the attribute, whose type is known
         self.started = False

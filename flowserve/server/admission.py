@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol, cast
 from flowserve.asgi.context import Context
 from flowserve.errors import HandshakeError, RequestError
 from flowserve.http.forwarded import Trusted, address_of, seen_by_proxies
-from flowserve.http.messages import Headers, Request
+from flowserve.http.messages import RawHeaders, RequestHead
 from flowserve.logs.loggers import logger
 from flowserve.transport.interfaces import Peer
 from flowserve.transport.stream import TransportStream
@@ -139,7 +139,7 @@ class Admission:
 
     # Requests
 
-    def client_behind(self, proxy: Peer, headers: Headers) -> Peer:
+    def client_behind(self, proxy: Peer, headers: RawHeaders) -> Peer:
         """Return the peer of a request that came through a trusted proxy. Raises RequestError."""
         try:
             client, secure = seen_by_proxies(headers, self._trusted)
@@ -150,7 +150,7 @@ class Admission:
             client=proxy.client if client is None else client, secure=proxy.secure if secure is None else secure
         )
 
-    def check_host(self, request: Request, secure: bool) -> None:
+    def check_host(self, request: RequestHead, secure: bool) -> None:
         """Raise RequestError for a host that is not allowed, or none at all."""
         if self._hosts is None:
             return
@@ -161,7 +161,7 @@ class Admission:
         self._context.refused("host_not_allowed")
         raise RequestError(400, "This host is not served here")
 
-    def check_websocket(self, request: Request) -> None:
+    def check_websocket(self, request: RequestHead) -> None:
         """Raise HandshakeError for a WebSocket from a page that is not allowed, or one too many.
 
         A handshake without Origin passes: browsers always send it (RFC 6455 section 4.1), and they alone can be made

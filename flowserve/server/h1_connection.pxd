@@ -4,7 +4,7 @@ from flowserve.asgi.http cimport HTTPCycle
 from flowserve.asgi.context cimport Context
 from flowserve.transport.stream cimport TransportStream
 from flowserve.http.request_parser cimport RequestParser
-from flowserve.http.messages cimport Request
+from flowserve.http.messages cimport RequestHead
 from flowserve.http.response_encoder cimport ResponseEncoder
 from flowserve.server.upgrade cimport Upgrade
 
@@ -18,7 +18,7 @@ cdef class H1Connection:
     cdef TransportStream _stream
     cdef RequestParser _parser
     cdef ResponseEncoder _encoder
-    cdef Request _request
+    cdef RequestHead _request
     cdef Upgrade _upgrade
     cdef bytes _pending
     cdef readonly bytes switching
@@ -35,16 +35,16 @@ cdef class H1Connection:
     cpdef next_turn(self)
     cdef bint _is_free(self) except -1
     @cython.locals(context=Context, cycle=HTTPCycle)
-    cpdef on_request(self, Request request)
+    cpdef on_request(self, RequestHead request)
     @cython.locals(cycle=HTTPCycle)
     cpdef on_body(self, bytes data)
     @cython.locals(cycle=HTTPCycle)
     cpdef on_end(self)
     cdef HTTPCycle _http_cycle(self)
-    cdef bint _apply_forwarded(self, Request request, proxy) except -1
-    cdef bint _admit(self, Request request) except -1
-    cdef _open_websocket(self, Request request)
-    cdef _turn_away(self, Request request, error, headers=*)
+    cdef bint _apply_forwarded(self, RequestHead request, proxy) except -1
+    cdef bint _admit(self, RequestHead request) except -1
+    cdef _open_websocket(self, RequestHead request)
+    cdef _turn_away(self, RequestHead request, error, headers=*)
     cdef _reject(self, error, headers=*)
     cdef _respond_and_close(self, error, headers=*)
     cdef _close(self)

@@ -10,7 +10,7 @@ from flowserve.asgi.context import Context
 from flowserve.asgi.http import HTTPCycle
 from flowserve.asgi.websocket import WebSocketCycle
 from flowserve.errors import LATE_REQUEST, ForeignProtocol, HandshakeError, RequestError
-from flowserve.http.messages import Request
+from flowserve.http.messages import RequestHead
 from flowserve.http.request_parser import RequestParser
 from flowserve.http.response_encoder import ResponseEncoder, encode_error, status_line
 from flowserve.logs.loggers import access_http, logger
@@ -80,7 +80,7 @@ class H1Connection:
         self._deflate = deflate
         self._parser = RequestParser(self, config.h1_max_header_size, config.h1_max_header_count)
         self._cycle: HTTPCycle | WebSocketCycle | None = None
-        self._request: Request | None = None
+        self._request: RequestHead | None = None
         self._encoder: Any = None  # of the request in progress: a ResponseEncoder
         self._admission: Any = None  # the context's, if it has to be asked about every request
         self._proxy: Peer | None = None  # the peer, if it is to be believed what it says of its clients
@@ -207,7 +207,7 @@ class H1Connection:
         """Whether a request can be taken up: none is in progress, and the client reads its responses."""
         return self._cycle is None and not self._stream.write_paused
 
-    def on_request(self, request: Request) -> None:
+    def on_request(self, request: RequestHead) -> None:
         """A request's head has come."""
         context = self._context
         fresh = self._request is None
@@ -255,7 +255,7 @@ class H1Connection:
         """The cycle in progress, if it is one of HTTP."""
         return self._cycle if isinstance(self._cycle, HTTPCycle) else None
 
-    def _apply_forwarded(self, request: Request, proxy: Peer) -> bool:
+    def _apply_forwarded(self, request: RequestHead, proxy: Peer) -> bool:
         """Find out for whom a trusted proxy sends this. False: it is answered already."""
         if request.forwarded:
             try:
@@ -265,7 +265,7 @@ class H1Connection:
                 return False
         return True
 
-    def _admit(self, request: Request) -> bool:
+    def _admit(self, request: RequestHead) -> bool:
         """Ask the gate. False: the request is answered already."""
         admission = self._admission
         if request.path == admission.health_path and request.method in ("GET", "HEAD"):
@@ -282,7 +282,7 @@ class H1Connection:
             return False
         return True
 
-    def _open_websocket(self, request: Request) -> None:
+    def _open_websocket(self, request: RequestHead) -> None:
         admission = self._context.admission
         try:
             self._upgrade = Upgrade(request)
@@ -299,7 +299,9 @@ class H1Connection:
         self._cycle = cycle = WebSocketCycle(request, self, self._context)
         cycle.run(self._upgrade.subprotocols)
 
-    def _turn_away(self, request: Request, error: RequestError, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    def _turn_away(
+        self, request: RequestHead, error: RequestError, headers: Sequence[tuple[bytes, bytes]] = ()
+    ) -> None:
         """Reject a well-formed request, with a line in the access log."""
         context = self._context
         if context.metrics is not None:

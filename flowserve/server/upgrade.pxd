@@ -1,6 +1,6 @@
 from flowserve.asgi.context cimport Context
 from flowserve.transport.stream cimport TransportStream
-from flowserve.http.messages cimport Request
+from flowserve.http.messages cimport RequestHead
 from flowserve.http.response_encoder cimport encode_switching
 
 cdef int _SERVER

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from flowserve.asgi.context import Context
 from flowserve.errors import ASGIMisuse
-from flowserve.http.messages import Request
+from flowserve.http.messages import RequestHead
 from flowserve.http.response_encoder import encode_switching
 from flowserve.session.metered import MeteredConnection, MeteredSession
 from flowserve.session.session import Session
@@ -28,7 +28,7 @@ class Upgrade:
 
     __slots__ = ("_key", "_offers", "subprotocols")
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: RequestHead) -> None:
         """Raises HandshakeError for a request that RFC 6455 does not allow."""
         self._key, self.subprotocols = check_request(request.method, request.http_version, request.headers)
         self._offers = request.values(b"sec-websocket-extensions")

@@ -96,7 +96,7 @@ class Assembly(Output):
         return self._store is not None
 
     def get_buffer(self) -> memoryview:
-        """Return where the peer's next bytes may be read to while `wants_buffer()`: at most those that the payload lacks.
+        """Return where the peer's next bytes may be read to while `wants_buffer()`: at most what the payload lacks.
         Views that were returned before must not be used any more."""
         return self._store.get_buffer()  # type: ignore[union-attr]
 

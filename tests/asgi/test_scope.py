@@ -11,7 +11,7 @@ import pytest
 from flowserve import Config
 from flowserve.asgi.context import Context
 from flowserve.asgi.scope import http_scope, websocket_scope
-from flowserve.http.messages import Request
+from flowserve.http.messages import RequestHead
 from flowserve.transport.interfaces import Peer
 
 PEER = Peer(("192.0.2.1", 50000), ("192.0.2.2", 8000), False)
@@ -31,8 +31,8 @@ def context(loop: asyncio.AbstractEventLoop, **options: Any) -> Context:
     return Context(app, Config(app, **options), loop, None)
 
 
-def request(target: bytes = b"/a%20b?c=%20d", version: str = "1.1", method: str = "POST") -> Request:
-    return Request(method, target, version, [(b"host", b"a"), (b"x", b"1"), (b"x", b"2")])
+def request(target: bytes = b"/a%20b?c=%20d", version: str = "1.1", method: str = "POST") -> RequestHead:
+    return RequestHead(method, target, version, [(b"host", b"a"), (b"x", b"1"), (b"x", b"2")])
 
 
 def test_http(loop: asyncio.AbstractEventLoop) -> None:
@@ -139,7 +139,10 @@ def test_what_many_clients_send_alike_is_held_once(loop: asyncio.AbstractEventLo
     def headers() -> Any:
         fields = [(b"host", b"a" * 9), (b"cookie", b"b" * 9), (b"user-agent", b"c" * 300), (b"x", b"1" * 9)]
         return websocket_scope(
-            Request("GET", b"/", "1.1", [(name, bytes(bytearray(value))) for name, value in fields]), [], PEER, plain
+            RequestHead("GET", b"/", "1.1", [(name, bytes(bytearray(value))) for name, value in fields]),
+            [],
+            PEER,
+            plain,
         )["headers"]
 
     plain = context(loop)

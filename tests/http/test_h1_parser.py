@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowserve.errors import ForeignProtocol, RequestError
-from flowserve.http.messages import Request
+from flowserve.http.messages import RequestHead
 from flowserve.http.request_parser import RequestParser
 
 
@@ -19,11 +19,11 @@ class Told:
     """What a parser told: (request, body, whether it is complete) for each request."""
 
     def __init__(self) -> None:
-        self.requests: list[Request] = []
+        self.requests: list[RequestHead] = []
         self.bodies: list[bytes] = []
         self.ended = 0
 
-    def on_request(self, request: Request) -> None:
+    def on_request(self, request: RequestHead) -> None:
         assert self.ended == len(self.requests)
         self.requests.append(request)
         self.bodies.append(b"")
@@ -68,7 +68,7 @@ def feed(parser: RequestParser, chunks: Iterable[bytes]) -> None:
             chunk = parser.feed(chunk)
 
 
-def one(data: bytes) -> Request:
+def one(data: bytes) -> RequestHead:
     """The request that `data` is, in one chunk and byte by byte."""
     told, status = parse([data])
     assert status is None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from flowserve.http.messages import Headers, Request, tokens
+from flowserve.http.messages import RawHeaders, RequestHead, tokens
 from flowserve.http.request_parser import RequestParser
 
 
-def request(target: bytes = b"/", headers: Headers | None = None) -> Request:
-    return Request("GET", target, "1.1", headers or [])
+def request(target: bytes = b"/", headers: RawHeaders | None = None) -> RequestHead:
+    return RequestHead("GET", target, "1.1", headers or [])
 
 
 @pytest.mark.parametrize(
@@ -78,9 +78,9 @@ def test_has_token() -> None:
 class Kept:
     """Keeps the request that a parser tells of."""
 
-    request: Request
+    request: RequestHead
 
-    def on_request(self, request: Request) -> None:
+    def on_request(self, request: RequestHead) -> None:
         self.request = request
 
     def on_body(self, data: bytes) -> None: ...
@@ -88,7 +88,7 @@ class Kept:
     def on_end(self) -> None: ...
 
 
-def parsed(headers: Headers) -> Request:
+def parsed(headers: RawHeaders) -> RequestHead:
     kept = Kept()
     fields = b"".join(b"%b: %b\r\n" % field for field in headers)
     RequestParser(kept, 1000, 10).feed(b"GET / HTTP/1.1\r\nHost: a\r\n%b\r\n" % fields)
@@ -113,5 +113,5 @@ KEY = (b"sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ==")
         ([], False),
     ],
 )
-def test_is_websocket(headers: Headers, expected: bool) -> None:
+def test_is_websocket(headers: RawHeaders, expected: bool) -> None:
     assert parsed(headers).is_websocket() is expected

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowserve.errors import ASGIMisuse, RequestError
-from flowserve.http.messages import Request
+from flowserve.http.messages import RequestHead
 from flowserve.http.response_encoder import ResponseEncoder, encode_error, encode_switching, status_line
 
 Fields = list[tuple[bytes, bytes]]
 
 
 def encoder(method: str = "GET", version: str = "1.1", keep_alive: bool = True) -> ResponseEncoder:
-    request = Request(method, b"/", version, [])
+    request = RequestHead(method, b"/", version, [])
     request.keep_alive = keep_alive
     return ResponseEncoder(request)
 

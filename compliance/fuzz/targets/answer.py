@@ -12,7 +12,7 @@ from typing import Any
 from compliance.fuzz.findings import require
 from compliance.fuzz.targets.extensions import plain
 from flowserve.errors import HandshakeError
-from flowserve.http.client import Response, ResponseParser
+from flowserve.http.client import ResponseHead, ResponseParser
 from flowserve.library.messages import pack, unpack_response
 from flowserve.websocket import negotiation
 from flowserve.websocket.client_handshake import check_response
@@ -39,7 +39,7 @@ def observe(data: bytes) -> Any:
     return "accepted", response.http_version, subprotocol, None if agreed is None else plain(agreed), parser.rest
 
 
-def _check_head(response: Response) -> None:
+def _check_head(response: ResponseHead) -> None:
     shown = unpack_response(pack(b"HTTP/1.1 %d %b" % (response.status, response.reason), response.headers))
     require(shown.status_code == response.status, "the status that a user sees is another")
     fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in shown.headers.raw_items()]

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from compliance.fuzz.findings import require
 from flowserve.errors import ASGIMisuse
 from flowserve.http.client import ResponseParser
-from flowserve.http.messages import Request
+from flowserve.http.messages import RequestHead
 from flowserve.http.response_encoder import ResponseEncoder
 
 MAX_LEN = 1000
@@ -72,7 +72,7 @@ def _own(fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
 
 def encode(given: Given) -> tuple[bytes, bool]:
     """The bytes that are sent, and whether the connection can be used again."""
-    request = Request(given.method, b"/", given.version, [(b"host", b"a")])
+    request = RequestHead(given.method, b"/", given.version, [(b"host", b"a")])
     request.keep_alive = given.version == "1.1"
     encoder = ResponseEncoder(request)
     encoder.start(given.status, given.fields)

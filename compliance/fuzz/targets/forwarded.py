@@ -16,7 +16,7 @@ from typing import Any
 from compliance.fuzz.findings import Broken, require
 from flowserve.errors import RequestError
 from flowserve.http.forwarded import Trusted, seen_by_proxies
-from flowserve.http.messages import Headers
+from flowserve.http.messages import RawHeaders
 
 _TRUSTED = Trusted(["127.0.0.1", "10.0.0.0/8", "::1", "fd00::/8", "unix"])
 _NAMES = (b"x-forwarded-for", b"x-forwarded-proto", b"forwarded")
@@ -35,8 +35,8 @@ def observe(data: bytes) -> Any:
     return seen
 
 
-def _fields(data: bytes) -> Headers:
-    found: Headers = []
+def _fields(data: bytes) -> RawHeaders:
+    found: RawHeaders = []
     for line in data.replace(b"\r", b"").replace(b"\0", b"").split(b"\n"):
         name, colon, value = line.partition(b":")
         if colon and name.lower() in _NAMES:
@@ -44,7 +44,7 @@ def _fields(data: bytes) -> Headers:
     return found
 
 
-def _seen(fields: Headers) -> Any:
+def _seen(fields: RawHeaders) -> Any:
     try:
         client, secure = seen_by_proxies(fields, _TRUSTED)
     except RequestError as error:
@@ -57,7 +57,7 @@ def _seen(fields: Headers) -> Any:
     return client, secure
 
 
-def _proxy_leads(before: Headers, name: bytes, written: bytes) -> None:
+def _proxy_leads(before: RawHeaders, name: bytes, written: bytes) -> None:
     """The proxy appends to the last field, or sends one more: the client can't keep it from being heard."""
     joined = [*before[:-1], (name, b", ".join([before[-1][1], written]))] if before else [(name, written)]
     for fields in (joined, [*before, (name, written)]):

@@ -17,7 +17,7 @@ from typing import Any
 from compliance.fuzz.findings import require
 from compliance.fuzz.pieces import same_in_pieces
 from flowserve.errors import RequestError
-from flowserve.http.messages import Request
+from flowserve.http.messages import RequestHead
 from flowserve.http.request_parser import RequestParser
 
 MAX_LEN = 4096
@@ -53,7 +53,7 @@ class Recorder:
     def __init__(self) -> None:
         self.requests: list[dict[str, Any]] = []
 
-    def on_request(self, request: Request) -> None:
+    def on_request(self, request: RequestHead) -> None:
         check(request)
         self.requests.append(described(request))
 
@@ -86,7 +86,7 @@ def requests(pieces: Sequence[bytes]) -> dict[str, Any]:
     return {"requests": recorder.requests, "end": end, "started": None if end else parser.started}
 
 
-def described(request: Request) -> dict[str, Any]:
+def described(request: RequestHead) -> dict[str, Any]:
     return {
         "method": request.method,
         "target": request.target,
@@ -101,7 +101,7 @@ def described(request: Request) -> dict[str, Any]:
     }
 
 
-def check(request: Request) -> None:
+def check(request: RequestHead) -> None:
     """What must hold for a request that is given to an application."""
     require(_METHOD.fullmatch(request.method) is not None, "a method that is none")
     require(_TARGET.fullmatch(request.target) is not None, "a target with blanks or control characters")

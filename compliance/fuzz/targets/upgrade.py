@@ -12,7 +12,7 @@ from typing import Any
 
 from compliance.fuzz.findings import require
 from flowserve.errors import HandshakeError, RequestError
-from flowserve.http.messages import Request
+from flowserve.http.messages import RequestHead
 from flowserve.http.request_parser import RequestParser
 from flowserve.http.response_encoder import checked_fields
 from flowserve.library.messages import pack, unpack_request
@@ -26,9 +26,9 @@ _MAX_HEAD, _MAX_FIELDS = 4096, 32
 
 class _Head:
     def __init__(self) -> None:
-        self.request: Request | None = None
+        self.request: RequestHead | None = None
 
-    def on_request(self, request: Request) -> None:
+    def on_request(self, request: RequestHead) -> None:
         self.request = request
 
     def on_body(self, data: bytes) -> None:
@@ -58,7 +58,7 @@ def observe(data: bytes) -> Any:
     return _accepted(request, key, subprotocols)
 
 
-def _accepted(request: Request, key: bytes, subprotocols: list[str]) -> Any:
+def _accepted(request: RequestHead, key: bytes, subprotocols: list[str]) -> Any:
     require(request.is_websocket(), "a handshake that the server would take for another request")
     require(not request.has_body, "a handshake with a body")
     require(all(map(is_token, subprotocols)), "a subprotocol that is no token", subprotocols)
@@ -71,7 +71,7 @@ def _accepted(request: Request, key: bytes, subprotocols: list[str]) -> Any:
     return "accepted", subprotocols, agreed[1] if agreed is not None else None, fields
 
 
-def _check_heads(request: Request) -> None:
+def _check_heads(request: RequestHead) -> None:
     """A head that is kept as bytes, and unpacked for the user."""
     packed = pack(b"%b %b HTTP/1.1" % (request.method.encode(), request.target), request.headers)
     shown = unpack_request(packed)
