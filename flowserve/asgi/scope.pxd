@@ -10,6 +10,6 @@ cdef Py_ssize_t _LONGEST_ALIKE, _MOST_SEEN
 @cython.locals(scope=dict)
 cpdef dict build_scope(dict keys, str scheme, RequestHead request, peer, Context context)
 cpdef dict http_scope(RequestHead request, peer, Context context)
-@cython.locals(scope=dict, extensions=dict, headers=list, field=tuple, value=bytes)
+@cython.locals(scope=dict, extensions=dict)
 cpdef dict websocket_scope(RequestHead request, list subprotocols, peer, Context context)
 cdef tuple _shared(tuple field)

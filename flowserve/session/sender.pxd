@@ -25,7 +25,6 @@ cdef class Sender(Receiver):
     cpdef bint send_compressed(self, bint text, bytes payload, long long size) except -1
     @cython.locals(limit=SlowConsumerLimit)
     cpdef bint overflows(self) except -1
-    @cython.locals(connection=Connection)
     cpdef transmit(self, message, compress=*)
     cpdef ping(self, bytes payload)
     cpdef bint send_frame(self, bytes frame, bint text, long long size) except -1

@@ -16,7 +16,6 @@ cdef class Session(Sender):
 
     @cython.locals(connection=Connection)
     cpdef bint ready(self) except -1
-    @cython.locals(connection=Connection)
     cpdef take_part(self)
 
     @cython.locals(connection=Connection)

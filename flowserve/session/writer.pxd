@@ -13,8 +13,8 @@ cdef class SessionWriter(Flushable):
     cdef FlushQueue _flush_queue
     cdef bint _lost
 
-    @cython.locals(connection=Connection, pieces=list, size=Py_ssize_t)
     cpdef begin(self, bytes head)
+    @cython.locals(connection=Connection, pieces=list, size=Py_ssize_t)
     cpdef flush(self)
     @cython.locals(connection=Connection, pieces=list)
     cdef _pour(self)

@@ -9,6 +9,6 @@ cdef class FlushQueue:
     cdef object _loop, _variables
     cdef list _all
 
-    cpdef add(self, Flushable outgoing)
-    @cython.locals(outgoing=Flushable, listed=list)
+    cpdef add(self, Flushable flushable)
+    @cython.locals(flushable=Flushable, listed=list)
     cpdef flush(self)

@@ -31,7 +31,7 @@ cdef class Assembly(Output):
     cpdef take_part(self)
     cdef _deliver(self, message, Py_ssize_t size)
     cdef _abandon(self)
-    @cython.locals(decoder=FrameDecoder, payload=bytes, text=str)
+    @cython.locals(decoder=FrameDecoder, text=str)
     cdef _whole(self)
     @cython.locals(decoder=FrameDecoder, done=bint, before=Py_ssize_t, payload=bytes)
     cdef _piece(self)
