@@ -37,8 +37,7 @@ from flowserve.hosting.serve import WebSocketServer, serve, start_server, unix_s
 from flowserve.http.headers import Headers  # noqa: E402
 from flowserve.library.broadcast import broadcast  # noqa: E402
 from flowserve.library.messages import Request, Response  # noqa: E402
-from flowserve.library.reader_writer import Reader, Writer  # noqa: E402
-from flowserve.library.websocket import WebSocket  # noqa: E402
+from flowserve.library.websocket import Reader, WebSocket, Writer  # noqa: E402
 from flowserve.server.server import Server  # noqa: E402
 from flowserve.supervisor import run  # noqa: E402
 from flowserve.version import __version__  # noqa: E402

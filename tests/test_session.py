@@ -864,7 +864,12 @@ def test_abort(make: Make) -> None:
 def test_a_lost_connection(loop: ClockLoop, make: Make) -> None:
     session, wire = make()
     told: list[Session] = []
-    session.on_lost = told.append
+
+    class Owner:
+        def _on_lost(self, exc: Exception | None) -> None:
+            told.append(session)
+
+    session.monitor = Owner()  # type: ignore[assignment]
     assert session in session.context.live
     waiting = [start(loop, receive(session)) for _ in range(2)]
     session.connection_lost(None)
@@ -872,7 +877,7 @@ def test_a_lost_connection(loop: ClockLoop, make: Make) -> None:
     assert [task.result() for task in waiting] == [None, None]
     assert (session.close_code, session.close_reason) == (1006, "")
     assert told == [session]
-    assert session.on_lost is None
+    assert session.monitor is None
     assert session not in session.context.live
     assert wire.asked == ["lost"]
     loop.walk(60)

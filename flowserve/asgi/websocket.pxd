@@ -45,7 +45,7 @@ cdef class WebSocketCycle:
     cpdef bint is_unheard(self) except -1
     @cython.locals(session=Session)
     cpdef bint has_ended(self) except -1
-    cpdef _log_close(self, Session session)
+    cpdef _log_close(self)
     cdef _wait(self)
     cdef _wake(self)
     cdef str _name(self)

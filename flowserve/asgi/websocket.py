@@ -262,7 +262,7 @@ class WebSocketCycle:
                 raise ASGIMisuse(f"'subprotocol' must be str, not {type(subprotocol).__name__}")
             subprotocol = stream.agree(str.__str__(subprotocol))
         session = stream.accept(subprotocol, _fields(message.get("headers") or ()))
-        session.on_lost = self._lost
+        session.monitor = self
         self._stream = self._request = None  # the session has taken over
         self._context.timers.cancel(self)
         self._state = _ACCEPTED
@@ -365,14 +365,25 @@ class WebSocketCycle:
                 logger.error("The application returned without accepting or denying the WebSocket")
             self._refuse(500, "Internal Server Error")
 
-    def _lost(self, session: Session) -> None:
-        """The connection is gone."""
+    # As the Monitor of its session
+
+    def _on_data(self) -> None:
+        pass
+
+    def _on_ping(self, payload: bytes) -> None:
+        pass
+
+    def _on_pong(self, payload: bytes) -> None:
+        pass
+
+    def _on_lost(self, exc: Exception | None) -> None:
         self._context.websockets -= 1
         if self._context.config.access_log:
-            self._in_context(self._log_close, session)
+            self._in_context(self._log_close)
         self._variables = self._context.variables
 
-    def _log_close(self, session: Session) -> None:
+    def _log_close(self) -> None:
+        session = cast("Session", self._session)
         connection = session.connection
         access_websocket_close(
             self._name(),

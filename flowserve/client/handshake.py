@@ -14,12 +14,10 @@ from flowserve.http.client import ResponseHead, encode_request
 from flowserve.library.context import LibraryContext
 from flowserve.library.messages import pack
 from flowserve.library.websocket import WebSocket
-from flowserve.session.opening import deflate_settings
-from flowserve.session.session import Session
+from flowserve.session.opening import deflate_settings, open_session
 from flowserve.transport.stream import TransportStream
 from flowserve.websocket import negotiation
 from flowserve.websocket.client_handshake import check_response, new_key, request_fields
-from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role
 from flowserve.websocket.deflate import DeflateSettings, PerMessageDeflate
 
@@ -58,12 +56,10 @@ async def open_websocket(
         codec = _codec(settings, response)
     except HandshakeError as error:
         raise HandshakeError(response.status, error.detail, response.headers, response.body) from None
-    config = home.config
-    connection = Connection(Role.CLIENT, config.ws_max_size, config.ws_max_frames_per_message, codec)
-    session = Session(connection, TransportStream(transport, home.variables), home)
+    session = open_session(Role.CLIENT, codec, TransportStream(transport, home.variables), home)
     ws = WebSocket(session, subprotocol, request, _shown(response))
     if exchange.lost:
-        connection.feed(exchange.rest)  # which may be all that the server had to say
+        session.connection.feed(exchange.rest)  # which may be all that the server had to say
         session.connection_lost(None)
     else:
         exchange.hand_over(cast(asyncio.Protocol, session), home.variables)

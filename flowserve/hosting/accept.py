@@ -27,19 +27,18 @@ from flowserve.hosting.policy import (
 from flowserve.http.headers import Headers
 from flowserve.http.messages import RequestHead
 from flowserve.http.request_parser import RequestParser
-from flowserve.http.response_encoder import ResponseEncoder, encode_switching
+from flowserve.http.response_encoder import ResponseEncoder
 from flowserve.library.context import LibraryContext, read_options
 from flowserve.library.messages import Request, pack
 from flowserve.library.timeout import Deadline
 from flowserve.library.websocket import WebSocket
 from flowserve.library.websockets_arguments import WebSocketsArguments
+from flowserve.server.upgrade import Upgrade
+from flowserve.session.monitor import Monitor
 from flowserve.session.opening import deflate_settings
 from flowserve.session.session import Session
 from flowserve.transport.stream import TransportStream, extra_info
-from flowserve.websocket import negotiation
-from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role
-from flowserve.websocket.server_handshake import check_request, response_fields
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Field = tuple[str, str] | tuple[bytes, bytes]
@@ -176,20 +175,17 @@ class accept:  # noqa: N801  (used like a function)
     async def _answer(self, reception: _Reception, head: RequestHead, handshake: Handshake) -> WebSocket:
         if self._request is None and not head.is_websocket():
             raise await self._terms.turn_away(handshake, head.method)
-        key, offered = check_request(head.method, head.http_version, head.headers)
-        subprotocol = await self._terms.agree(handshake, offered)
+        upgrade = Upgrade(head)
+        subprotocol = await self._terms.agree(handshake, upgrade.subprotocols)
         extra = await self._terms.accepted(handshake, subprotocol, self._extra)
         if reception.lost:
             raise HandshakeError(0, "the client left before it was answered")
         home = LibraryContext(self._config, asyncio.get_running_loop())
-        config = home.config
-        offers = head.values(b"sec-websocket-extensions")
-        codec, extensions = negotiation.agree(deflate_settings(config, Role.SERVER), offers)
-        answer = encode_switching(response_fields(key, subprotocol, extensions, extra), extra, _date())
+        deflate = deflate_settings(home.config, Role.SERVER)
         stream = TransportStream(reception.transport, home.variables)
-        stream.write(answer)
-        connection = Connection(Role.SERVER, config.ws_max_size, config.ws_max_frames_per_message, codec)
-        session = Session(connection, stream, home)
+        answer, session = upgrade.answer(subprotocol, extra, deflate, stream, home, _date())
+        session.begin(answer)
+        session.monitor = reception.monitor()
         ws = handshake.hand_over(self._extras.put_on(WebSocket(session, subprotocol, handshake._request, answer)))
         reception.hand_over(session, home.variables)
         return ws
@@ -227,12 +223,14 @@ class _Reception(asyncio.Protocol):
         if ended and not self.eof_received():
             transport.close()
 
+    def monitor(self) -> Monitor | None:
+        """Return what tells the protocol before of the transport's end, if there was one, instead of this one."""
+        replaced, self.replaced = self.replaced, None
+        return None if replaced is None else _Forward(*replaced)
+
     def hand_over(self, session: Session, variables: Variables) -> None:
         """Make `session` the transport's protocol, and give it what came behind the request. It is called with
         `variables` from now on."""
-        replaced, self.replaced = self.replaced, None
-        if replaced is not None:
-            session.on_lost = lambda _: replaced[1].connection_lost(None)
         self.transport.set_protocol(cast(asyncio.Protocol, session))
         if not self.transport.is_closing():
             variables.copy().run(self.transport.resume_reading)
@@ -321,6 +319,17 @@ class _Reception(asyncio.Protocol):
 
     def on_end(self) -> None:
         """The request is complete."""
+
+
+class _Forward(Monitor):
+    """A Monitor that tells the protocol which a session has replaced of the end of its transport."""
+
+    def __init__(self, writer: asyncio.StreamWriter, protocol: asyncio.BaseProtocol) -> None:
+        self._writer = writer  # which closes the transport when it is collected
+        self._protocol = protocol
+
+    def _on_lost(self, exc: Exception | None) -> None:
+        self._protocol.connection_lost(None)
 
 
 def _as_bytes(field: Field) -> tuple[bytes, bytes]:

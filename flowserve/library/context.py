@@ -44,6 +44,8 @@ class LibraryContext:
 
     __slots__ = ("config", "flush_queue", "live", "loop", "timers", "timeslice", "variables")
 
+    metrics = None
+
     def __init__(self, config: Config, loop: asyncio.AbstractEventLoop) -> None:
         self.config = config
         self.loop = loop

@@ -4,38 +4,88 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from flowserve.library.data import Data, encoded
 from flowserve.websocket.constants import CloseCode
 
 if TYPE_CHECKING:
-    from flowserve.library.websocket import WebSocket
+    from flowserve.errors import ConnectionClosed
     from flowserve.session.session import Session
 
 Fragments = Iterable[Data] | AsyncIterable[Data]
 
 
-class Pieces(AsyncIterator[str | bytes]):
-    """What `WebSocket.receive_fragments()` gives: the next message, piece by piece as it arrives.
+class FragmentedReceive:
+    """Which task receives the next message of a session in fragments. Other receivers wait until it has left.
 
-    The message belongs to the task that takes its pieces, until that has left it: by dropping this or closing it, by
-    ending, by being cancelled while it waits for a piece, or by receiving something else.
+    A task leaves by taking the last piece, by closing or dropping its Pieces, or by ending.
     """
 
-    __slots__ = ("__weakref__", "_begun", "_name", "_task", "_ws", "waiting")
+    __slots__ = ("_name", "_session")
 
-    def __init__(self, ws: WebSocket) -> None:
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._name: weakref.ref[Pieces] | None = None  # None while no message is received in fragments
+
+    @property
+    def pieces(self) -> Pieces | None:
+        """The iterator that the message belongs to."""
+        return None if self._name is None else self._name()
+
+    def is_held(self) -> bool:
+        """Return whether the message belongs to another task than the current one. If it belongs to none any more, or
+        to the current one, which receives something else now, the rest of the message is free."""
+        if self._name is None:
+            return False
+        pieces = self._name()
+        if pieces is not None and pieces.held():
+            return True
+        self.leave()
+        return False
+
+    def enter(self, pieces: Pieces) -> weakref.ref[Pieces]:
+        """Give the next message to `pieces`. Returns the name to leave by."""
+        self._name = weakref.ref(pieces, self.leave)
+        return self._name
+
+    def holds(self, name: weakref.ref[Pieces]) -> bool:
+        """Return whether the message still belongs to the one that has entered by this name."""
+        return self._name is name
+
+    def leave(self, name: weakref.ref[Pieces] | None = None) -> None:
+        """Let anybody receive, unless the message belongs to another than `name` by now."""
+        if name is None or name is self._name:
+            self._name = None
+            self._session.resume_reading()
+            self._session.wake()
+
+
+class Pieces(AsyncIterator[str | bytes]):
+    """What `WebSocket.receive_fragments()` returns: an iterator over the pieces of the next message, as they arrive.
+
+    The message belongs to the task that iterates, until that task closes or drops the iterator, ends, is cancelled
+    while it waits for a piece, or receives something else.
+    """
+
+    __slots__ = ("__weakref__", "_begun", "_ending", "_name", "_receive", "_session", "_task", "waiting")
+
+    def __init__(
+        self, session: Session, receive: FragmentedReceive, ending: Callable[[], Awaitable[ConnectionClosed]]
+    ) -> None:
+        """`ending()` gives the exception for a connection that ends before the message does."""
         self.waiting = False
-        """Whether the next piece will be taken as soon as it comes."""
-        self._ws = ws
-        self._name: weakref.ref[Pieces] | None = None  # by which the WebSocket knows this
-        self._begun = False
+        """Whether a task waits for the next piece."""
+        self._session = session
+        self._receive = receive
+        self._ending = ending
+        self._name: weakref.ref[Pieces] | None = None  # None before the first piece is asked for
+        self._begun = False  # at least one piece was given
         self._task: asyncio.Task[object] | None = None
 
     def held(self) -> bool:
-        """Whether the message belongs to a task that is not the current one."""
+        """Return whether the message belongs to a task other than the current one."""
         task = self._task
         return task is not None and not task.done() and task is not asyncio.current_task()
 
@@ -43,32 +93,32 @@ class Pieces(AsyncIterator[str | bytes]):
         return self
 
     async def __anext__(self) -> str | bytes:
-        ws = self._ws
+        session, receive = self._session, self._receive
         if self._name is None:
-            while ws._part is not None and ws._is_anothers():
-                await ws.session.wait()
-            self._name = ws._part = weakref.ref(self, ws._leave_part)
-        elif ws._part is not self._name:  # it has come to its end, or somebody else has received the rest
+            while receive.is_held():
+                await session.wait()
+            self._name = receive.enter(self)
+        elif not receive.holds(self._name):  # the message is complete, or its rest was received by other means
             raise StopAsyncIteration
         self._task = asyncio.current_task()
-        await self._wait(ws.session)
-        if ws.session.waiting:
-            piece = ws.session.take()
-            ws._leave_part()
+        await self._wait(session)
+        if session.waiting:
+            piece = session.take()
+            receive.leave()
             if self._begun and not piece:
                 raise StopAsyncIteration
         else:
-            piece = ws.session.take_part()
+            piece = session.take_part()
             if not piece:
-                ws._leave_part()
-                raise await ws._ending()
+                receive.leave()
+                raise await self._ending()
         self._begun = True
         return piece
 
     async def aclose(self) -> None:
-        """Leave the rest of the message to what is received next."""
+        """Leave the rest of the message to the next receiver."""
         if self._name is not None:
-            self._ws._leave_part(self._name)
+            self._receive.leave(self._name)
 
     async def _wait(self, session: Session) -> None:
         """Wait until there is a piece, or the end."""
@@ -78,7 +128,7 @@ class Pieces(AsyncIterator[str | bytes]):
                 await session.wait()
         except BaseException:
             self._task = None
-            session.wake()  # others may be waiting for this one to leave
+            session.wake()  # other receivers may be waiting for this one
             raise
         finally:
             self.waiting = False

@@ -5,22 +5,20 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Coroutine
+from typing import TYPE_CHECKING, Any
 
 from flowserve.errors import ClientDisconnected, ConnectionClosed, ConnectionClosedOK
 from flowserve.library.close_errors import check_close, closed_error
 from flowserve.library.data import Data, control_payload, message_payload, plain_str
-from flowserve.library.fragments import Fragments, Pieces, each, send_fragments
+from flowserve.library.fragments import FragmentedReceive, Fragments, Pieces, each, send_fragments
 from flowserve.library.pings import Pings, RoundTrip
 from flowserve.library.properties import WebSocketProperties, session_of
-from flowserve.library.reader_writer import Reader, Writer
 from flowserve.session.session import Session
+from flowserve.transport.waiters import joined, wake
 from flowserve.websocket.constants import State
 
 if TYPE_CHECKING:
-    import weakref
-
     from flowserve.library.messages import Request, Response
 
 _OPEN, _CLOSED = int(State.OPEN), int(State.CLOSED)
@@ -42,7 +40,7 @@ class WebSocket(WebSocketProperties):
     It takes attributes of yours: `ws.user = ...`.
     """
 
-    __slots__ = ("_lock", "_lost_by", "_part", "_pings", "_told", "_waiters")
+    __slots__ = ("_fragmented", "_lock", "_lost_by", "_monitor", "_pings", "_told", "_waiters")
 
     def __init__(
         self,
@@ -55,10 +53,11 @@ class WebSocket(WebSocketProperties):
         super().__init__(session, subprotocol, request, response)
         self._told = False  # the user knows that it has ended
         self._lost_by: Exception | None = None
-        self._part: weakref.ref[Pieces] | None = None  # who is receiving a message in fragments
+        self._fragmented: FragmentedReceive | None = None  # since receive_fragments() was called first
         self._lock: asyncio.Lock | None = None  # held while a message is being sent in fragments
         self._pings: Pings | None = None  # None while no pong is waited for
         self._waiters: list[asyncio.Future[None]] | None = None  # for the transport's end
+        self._monitor = session.monitor  # the one before, which is still told of the end
         session.monitor = self
 
     # Receiving
@@ -69,7 +68,7 @@ class WebSocket(WebSocketProperties):
         Raises ConnectionClosedOK or ConnectionClosedError when none will come.
         """
         session = session_of(self)
-        while (self._part is not None and self._is_anothers()) or not session.ready():
+        while (self._fragmented is not None and self._fragmented.is_held()) or not session.ready():
             await session.wait()
         if not session.waiting and (error := await self._end_or_message()) is not None:
             raise error
@@ -85,7 +84,7 @@ class WebSocket(WebSocketProperties):
 
     async def __anext__(self) -> str | bytes:
         session = session_of(self)
-        while (self._part is not None and self._is_anothers()) or not session.ready():
+        while (self._fragmented is not None and self._fragmented.is_held()) or not session.ready():
             await session.wait()
         if session.waiting or (error := await self._end_or_message()) is None:
             return session.take()
@@ -100,27 +99,12 @@ class WebSocket(WebSocketProperties):
         Raises as `receive()` does, also when the end comes before the message's. Left early, the rest of the message is
         what is received next.
         """
-        session_of(self)
-        return Pieces(self)
+        session = session_of(self)
+        if self._fragmented is None:
+            self._fragmented = FragmentedReceive(session)
+        return Pieces(session, self._fragmented, self._ending)
 
     recv_streaming = receive_fragments
-
-    def _is_anothers(self) -> bool:
-        """Whether the next message is being received in fragments, by another task. Asked when `part` is set."""
-        session_of(self)
-        pieces = None if self._part is None else self._part()
-        if pieces is not None and pieces.held():
-            return True
-        self._leave_part()
-        return False
-
-    def _leave_part(self, name: weakref.ref[Pieces] | None = None) -> None:
-        """Whoever was receiving a message in fragments has it whole, or has left: anybody may receive now."""
-        session = session_of(self)
-        if name is None or name is self._part:
-            self._part = None
-            session.resume_reading()
-            session.wake()
 
     # Sending
 
@@ -226,14 +210,8 @@ class WebSocket(WebSocketProperties):
         session = session_of(self)
         while not session.lost:
             waiter: asyncio.Future[None] = session.context.loop.create_future()
-            if self._waiters is None:
-                self._waiters = []
-            self._waiters.append(waiter)
-            try:
-                await waiter
-            finally:
-                if self._waiters is not None:
-                    self._waiters.remove(waiter)
+            self._waiters = joined(self._waiters, waiter)
+            await waiter
 
     def abort(self) -> None:
         """End it now, without a closing handshake: the peer sees 1006."""
@@ -263,30 +241,27 @@ class WebSocket(WebSocketProperties):
             await session.wait()
         return None if session.waiting else await self._ending()
 
-    # As the monitor of its session
+    # As the Monitor of its session
 
-    def fed(self) -> None:
-        """Bytes have come, but no message."""
+    def _on_data(self) -> None:
         session = session_of(self)
         connection = session.connection
         if connection.state != _OPEN:
-            session.wake()  # somebody may wait for the peer's close frame
+            session.wake()  # for those who wait for the peer's close frame
         elif connection.part_size:
-            pieces = None if self._part is None else self._part()
+            pieces = None if self._fragmented is None else self._fragmented.pieces
             if not (session.awaited if pieces is None else pieces.waiting):
                 if connection.part_size > (_SPARE_MARK if pieces is None else _PART_MARK):
                     session.pause_reading()
             elif pieces is not None:
                 session.wake()
 
-    def pinged(self, payload: bytes) -> None:
-        """The keepalive has sent a ping."""
+    def _on_ping(self, payload: bytes) -> None:
         session_of(self)
         self._pings = self._pings or Pings()
         self._pings.add_keepalive(payload)
 
-    def ponged(self, payload: bytes) -> None:
-        """A pong has come."""
+    def _on_pong(self, payload: bytes) -> None:
         session = session_of(self)
         seconds = None if self._pings is None else self._pings.answer(payload)
         if seconds is not None:
@@ -294,15 +269,87 @@ class WebSocket(WebSocketProperties):
         if not self._pings:
             self._pings = None
 
-    def lost(self, exc: Exception | None) -> None:
-        """The connection is gone."""
+    def _on_lost(self, exc: Exception | None) -> None:
         session = session_of(self)
         self._lost_by = exc
-        session.stream.close()  # for Python 3.10, whose TLS transports complain when nobody has
+        session.stream.close()  # for Python 3.10, whose TLS transports warn of one that nobody has closed
         pings, self._pings = self._pings, None
         if pings is not None:
             pings.end()
         waiters, self._waiters = self._waiters, None
-        for waiter in waiters or ():
-            if not waiter.done():
-                waiter.set_result(None)
+        wake(waiters)
+        monitor, self._monitor = self._monitor, None
+        if monitor is not None:
+            monitor._on_lost(exc)
+
+
+class _End:
+    __slots__ = ("_ws",)
+
+    def __init__(self, ws: WebSocket) -> None:
+        self._ws = ws
+
+    @property
+    def websocket(self) -> WebSocket:
+        """The whole of it."""
+        return self._ws
+
+    @property
+    def closed(self) -> bool:
+        """As the WebSocket's, as are all names here."""
+        return self._ws.closed
+
+    @property
+    def close_code(self) -> int | None:
+        return self._ws.close_code
+
+    @property
+    def close_reason(self) -> str | None:
+        return self._ws.close_reason
+
+    def wait_closed(self) -> Coroutine[Any, Any, None]:
+        return self._ws.wait_closed()
+
+
+class Reader(_End):
+    """The end that receives; `async for message in reader`, as from the WebSocket itself."""
+
+    __slots__ = ()
+
+    def receive(self, decode: bool | None = None) -> Coroutine[Any, Any, str | bytes]:
+        return self._ws.receive(decode)
+
+    recv = receive
+
+    def receive_fragments(self) -> Pieces:
+        return self._ws.receive_fragments()
+
+    recv_streaming = receive_fragments
+
+    def __aiter__(self) -> AsyncIterator[str | bytes]:
+        return self._ws.__aiter__()
+
+
+class Writer(_End):
+    """The end that sends, and closes both."""
+
+    __slots__ = ()
+
+    def send(
+        self, message: Data | Fragments, *, text: bool | None = None, compress: bool | None = None
+    ) -> Coroutine[Any, Any, None]:
+        return self._ws.send(message, text=text, compress=compress)
+
+    def send_fragmented(
+        self, fragments: Fragments, *, text: bool | None = None, compress: bool | None = None
+    ) -> Coroutine[Any, Any, None]:
+        return self._ws.send_fragmented(fragments, text=text, compress=compress)
+
+    def ping(self, data: Data | None = None) -> Coroutine[Any, Any, RoundTrip]:
+        return self._ws.ping(data)
+
+    def pong(self, data: Data = b"") -> Coroutine[Any, Any, None]:
+        return self._ws.pong(data)
+
+    def close(self, code: int = 1000, reason: str = "") -> Coroutine[Any, Any, None]:
+        return self._ws.close(code, reason)

@@ -450,7 +450,9 @@ class H1Connection:
         """Complete the opening handshake; what the client sent behind it is in the session. `subprotocol` is one that
         it offers. Raises ASGIMisuse."""
         upgrade: Upgrade = self._upgrade
-        self.switching, session = upgrade.answer(subprotocol, headers, self._deflate, self._stream, self._context)
+        context = self._context
+        defaults = context.default_headers()
+        self.switching, session = upgrade.answer(subprotocol, headers, self._deflate, self._stream, context, defaults)
         self._cycle = None
         self._forget()
         transport: Any = self._stream.transport  # to which a session is a protocol, though it has no such base

@@ -3,12 +3,10 @@ from flowserve.transport.stream cimport TransportStream
 from flowserve.http.messages cimport RequestHead
 from flowserve.http.response_encoder cimport encode_switching
 
-cdef int _SERVER
-
 cdef class Upgrade:
     cdef bytes _key
     cdef list _offers
     cdef readonly list subprotocols
 
     cpdef agree(self, str subprotocol, Context context, peer)
-    cpdef tuple answer(self, subprotocol, headers, deflate, TransportStream stream, Context context)
+    cpdef tuple answer(self, subprotocol, headers, deflate, TransportStream stream, context, bytes default_headers)

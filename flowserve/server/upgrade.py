@@ -1,6 +1,6 @@
 # cython: language_level=3, annotation_typing=False, binding=False
-"""The opening handshake of a WebSocket, from the server's side: what the client asks for, and the session that comes of
-it (RFC 6455 section 4.2)."""
+"""The opening handshake from the server's side: what the client asks for, the answer, and the session (RFC 6455 section
+4.2)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ from flowserve.asgi.context import Context
 from flowserve.errors import ASGIMisuse
 from flowserve.http.messages import RequestHead
 from flowserve.http.response_encoder import encode_switching
-from flowserve.session.metered import MeteredConnection, MeteredSession
+from flowserve.session.host import SessionContext
+from flowserve.session.opening import open_session
 from flowserve.session.session import Session
 from flowserve.transport.interfaces import Peer
 from flowserve.transport.stream import TransportStream
 from flowserve.websocket import negotiation
-from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role
 from flowserve.websocket.deflate import DeflateSettings
 from flowserve.websocket.server_handshake import check_request, is_token, response_fields
-
-_SERVER = int(Role.SERVER)
 
 
 class Upgrade:
@@ -54,19 +52,16 @@ class Upgrade:
         headers: Sequence[tuple[bytes, bytes]],
         deflate: DeflateSettings | None,
         stream: TransportStream,
-        context: Context,
+        context: SessionContext,
+        default_headers: bytes,
     ) -> tuple[bytes, Session]:
-        """Return the head of the 101, and the session over `stream`.
+        """Return the head of the 101, which is not sent yet, and the session over `stream`.
 
-        `subprotocol` is one that the client offers, `headers` are the application's, `deflate` is what
-        permessage-deflate is to be like. Raises ASGIMisuse.
+        `subprotocol` is one that the client offers, or None; `headers` are the application's; `deflate` says what
+        permessage-deflate may be like, None to do without it; `default_headers` are header lines that every response
+        gets. Raises ASGIMisuse.
         """
-        config = context.config
         codec, extensions = negotiation.agree(deflate, self._offers)
         own = response_fields(self._key, subprotocol, extensions, headers)
-        head = encode_switching(own, headers, context.default_headers())
-        limits = config.ws_max_size, config.ws_max_frames_per_message
-        if context.metrics is None:
-            return head, Session(Connection(_SERVER, *limits, codec), stream, context)
-        connection = MeteredConnection(_SERVER, *limits, codec, context.metrics)
-        return head, MeteredSession(connection, stream, context)
+        head = encode_switching(own, headers, default_headers)
+        return head, open_session(Role.SERVER, codec, stream, context)

@@ -13,7 +13,7 @@ from flowserve.websocket.connection import Connection
 
 if TYPE_CHECKING:
     from flowserve.metrics import Metrics
-    from flowserve.session.host import MeteredSessionContext
+    from flowserve.session.host import SessionContext
     from flowserve.transport.interfaces import Stream
     from flowserve.websocket.assembly import LateText
     from flowserve.websocket.deflate import PerMessageDeflate
@@ -72,9 +72,10 @@ class MeteredSession(Session):
 
     __slots__ = ("_counts", "_pinged_at")
 
-    def __init__(self, connection: Connection, stream: Stream, context: MeteredSessionContext) -> None:
+    def __init__(self, connection: Connection, stream: Stream, context: SessionContext) -> None:
         """As Session, in a context that has metrics."""
         super().__init__(connection, stream, context)
+        assert context.metrics is not None
         self._counts = context.metrics
         self._counts.websockets += 1
         self._pinged_at = 0.0  # by a clock that is finer than some event loops'; 0 when no ping is unanswered

@@ -1,11 +1,34 @@
-"""What the configuration says of permessage-deflate, for either role."""
+"""The one place where sessions are made, for either role and every owner, and what the options say of
+permessage-deflate."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from flowserve.config import Config
+from flowserve.session.metered import MeteredConnection, MeteredSession
+from flowserve.session.session import Session
+from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role
-from flowserve.websocket.deflate import DeflateSettings
+from flowserve.websocket.deflate import DeflateSettings, PerMessageDeflate
 from flowserve.websocket.deflate_backends import backend
+
+if TYPE_CHECKING:
+    from flowserve.session.host import SessionContext
+    from flowserve.transport.interfaces import Stream
+
+
+def open_session(role: Role, deflate: PerMessageDeflate | None, stream: Stream, context: SessionContext) -> Session:
+    """Return the session of a WebSocket whose opening handshake is agreed on; its timers start now.
+
+    `role` is this end's. `deflate` is the codec of permessage-deflate, None without it. The session counts where the
+    context has metrics.
+    """
+    config, metrics = context.config, context.metrics
+    limits = config.ws_max_size, config.ws_max_frames_per_message
+    if metrics is None:
+        return Session(Connection(role, *limits, deflate), stream, context)
+    return MeteredSession(MeteredConnection(role, *limits, deflate, metrics), stream, context)
 
 
 def deflate_settings(config: Config, role: Role) -> DeflateSettings | None:

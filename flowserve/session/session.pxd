@@ -7,7 +7,7 @@ cdef int _OPEN
 cdef dict _ENDS
 
 cdef class Session(Sender):
-    cdef public object on_lost, monitor
+    cdef public object monitor
     cdef public double latency, deadline
     cdef public long long tick
     cdef bint _eof

@@ -8,7 +8,6 @@ leave it leaves to its Stream.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -40,7 +39,7 @@ class Session(Sender):
 
     Sending is described in Sender.
 
-    `on_lost(session)` is called once, when the transport is gone. `monitor`, if set, is told more.
+    `monitor`, if set, is told of pings, pongs and the end.
     """
 
     __slots__ = (
@@ -50,14 +49,12 @@ class Session(Sender):
         "deadline",
         "latency",
         "monitor",
-        "on_lost",
         "tick",
     )
 
     def __init__(self, connection: Connection, stream: Stream, context: SessionContext) -> None:
         """`connection` is the wire state, past the opening handshake; the session starts its timers now."""
         super().__init__(connection, stream, context)
-        self.on_lost: Callable[[Session], None] | None = None
         self.monitor: Monitor | None = None
         self.latency = 0.0  # seconds, of the last ping
         self.deadline = 0.0
@@ -193,7 +190,7 @@ class Session(Sender):
                 self.pause_reading()
             self.wake()
         elif self.monitor is not None:
-            self.monitor.fed()
+            self.monitor._on_data()
         if connection.pong_received is not None:
             self._ponged()
         if connection.ended and state == _OPEN:
@@ -233,10 +230,7 @@ class Session(Sender):
         self.wake()
         monitor, self.monitor = self.monitor, None
         if monitor is not None:
-            monitor.lost(exc)
-        on_lost, self.on_lost = self.on_lost, None
-        if on_lost is not None:
-            on_lost(self)
+            monitor._on_lost(exc)
 
     def pause_writing(self) -> None:
         """The transport is over its high-water mark."""
@@ -286,7 +280,7 @@ class Session(Sender):
         self._keepalive.pinged(now, self)
         payload = self._pings.to_bytes(4, "big")
         if self.monitor is not None:
-            self.monitor.pinged(payload)
+            self.monitor._on_ping(payload)
         self.connection.ping(payload)
         self.flush()
 
@@ -297,6 +291,6 @@ class Session(Sender):
             self.latency = self._loop.time() - self._ping_sent
         if self.monitor is not None:
             for payload in connection.other_pongs or ():
-                self.monitor.ponged(payload)
-            self.monitor.ponged(connection.pong_received)  # type: ignore[arg-type]
+                self.monitor._on_pong(payload)
+            self.monitor._on_pong(connection.pong_received)  # type: ignore[arg-type]
         connection.pong_received = connection.other_pongs = None

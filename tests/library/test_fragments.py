@@ -184,7 +184,7 @@ async def test_other_receivers_wait_for_their_own_message():
     async with open_ends("client") as (ws, peer):
         await peer.send_frame(TEXT, b"a", fin=False)
         gathering = task(gather(ws))
-        await until(lambda: ws._part is not None)
+        await until(lambda: ws._fragmented is not None and ws._fragmented.pieces is not None)
         receiving, fragments = task(ws.receive()), task(gather(ws))
         await asyncio.sleep(0)
         await peer.send_frame(CONTINUATION, b"b")

@@ -8,7 +8,7 @@ import pytest
 from ends import open_ends
 from helpers import CONTINUATION, PING, PONG, TEXT, Frame, within
 
-from flowserve.library.reader_writer import Reader, Writer
+from flowserve.library.websocket import Reader, Writer
 
 
 @pytest.mark.parametrize("role", ["client", "server"])
