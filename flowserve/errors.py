@@ -34,6 +34,9 @@ class RequestError(FlowserveError):
     `status` is the response's status code, `detail` a short text for the response's body.
     """
 
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    """Fields of the response, as a HandshakeError can have some."""
+
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(f"{status}: {detail}")
         self.status = status

@@ -21,7 +21,9 @@ from flowserve.http.response_encoder import ResponseEncoder
 from flowserve.library.properties import WebSocketProperties
 from flowserve.library.websocket import WebSocket
 from flowserve.metrics import Metrics
+from flowserve.server.admission import Admission
 from flowserve.server.h1_connection import H1Connection
+from flowserve.server.h1_response_stream import H1ResponseStream
 from flowserve.server.upgrade import Upgrade
 from flowserve.session.keepalive import Keepalive
 from flowserve.session.metered import MeteredConnection, MeteredSession
@@ -138,7 +140,9 @@ class Objects:
             Context: lambda: Context(app, self.config, loop, self.flush_queue),
             TransportStream: lambda: TransportStream(Held(), copy_context()),
             FrameDecoder: lambda: FrameDecoder(role, False),
-            H1Connection: lambda: H1Connection(self.of(Context), None),
+            Admission: lambda: Admission(self.of(Context)),
+            H1Connection: lambda: H1Connection(self.of(Context), self.of(Admission), None),
+            H1ResponseStream: lambda: H1ResponseStream(self.of(Context), self.of(RequestParser)),
             HTTPCycle: lambda: HTTPCycle(self.of(RequestHead), self.begun(), self.of(Context)),
             Invocation: lambda: Invocation(self.of(Context), self.of(HTTPCycle), {}),
             Keepalive: lambda: Keepalive(self.config, 1.0),

@@ -20,6 +20,7 @@ from typing import Any
 from flowserve import Config
 from flowserve.asgi.context import Context
 from flowserve.errors import FlowserveError
+from flowserve.server.admission import Admission
 from flowserve.server.h1_connection import H1Connection
 from flowserve.session.session import Session
 from flowserve.transport.flush_queue import FlushQueue
@@ -70,7 +71,7 @@ class Scenarios:
 
     async def serve(self, *data: bytes) -> None:
         """A connection that gets `data`, a turn of the event loop between, and is gone."""
-        connection = H1Connection(self.context, None)
+        connection = H1Connection(self.context, Admission(self.context), None)
         transport = Held(connection, 0)
         connection.connection_made(transport)
         for piece in data:

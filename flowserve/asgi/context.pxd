@@ -6,7 +6,7 @@ cdef class Context:
     cdef readonly object app, config, loop, flush_queue, draining, variables
     cdef readonly Timers timers
     cdef readonly object timeslice
-    cdef public object admission, metrics, on_enough, root_path
+    cdef public object metrics, on_enough, root_path
     cdef public dict refusals, state
     cdef readonly set live
     cdef readonly bint access_log

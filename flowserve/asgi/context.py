@@ -61,9 +61,8 @@ class Context:
     `active` counts the requests in progress and the open WebSockets, `served` those that ever began; `tasks` has the
     application's task for each. `variables` are the server's context variables, of which each call of the application
     gets a copy; callbacks of connections run in copies too, as what they do may belong to no application or to another
-    one. `draining` is what `draining()` finds. `metrics` is None while nothing is measured. `admission` is the
-    `server.admission.Admission`, None when nothing is guarded; `refusals` counts what was refused, by the reason, and
-    `websockets` those that are open or being opened.
+    one. `draining` is what `draining()` finds. `metrics` is None while nothing is
+    measured. `refusals` counts what was refused, by the reason, and `websockets` those that are open or being opened.
     """
 
     __slots__ = (
@@ -74,7 +73,6 @@ class Context:
         "_told",
         "access_log",
         "active",
-        "admission",
         "app",
         "config",
         "cutting",
@@ -125,7 +123,6 @@ class Context:
         self.enough = 0  # of them: then on_enough() is called; 0 for never
         self.on_enough: Callable[[], None] | None = None
         self.metrics: Any = None
-        self.admission: Any = None
         self.refusals: dict[str, int] = {}
         self.websockets = 0
         self.shutting_down = False

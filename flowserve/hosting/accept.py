@@ -33,6 +33,7 @@ from flowserve.library.messages import Request, pack
 from flowserve.library.timeout import Deadline
 from flowserve.library.websocket import WebSocket
 from flowserve.library.websockets_arguments import WebSocketsArguments
+from flowserve.server.h1_response_stream import LINGER
 from flowserve.server.upgrade import Upgrade
 from flowserve.session.monitor import Monitor
 from flowserve.session.opening import deflate_settings
@@ -42,10 +43,6 @@ from flowserve.websocket.constants import Role
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Field = tuple[str, str] | tuple[bytes, bytes]
-
-_LINGER = 2.0
-"""Seconds in which a client may still send after it was refused: closing at once would reset the connection, and the
-answer with it (RFC 9112 section 9.6)."""
 
 
 class accept:  # noqa: N801  (used like a function)
@@ -258,7 +255,7 @@ class _Reception(asyncio.Protocol):
             return
         stream.end_writing()
         self.transport.resume_reading()  # to throw it away
-        self._linger = asyncio.get_running_loop().call_later(_LINGER, self.transport.abort)
+        self._linger = asyncio.get_running_loop().call_later(LINGER, self.transport.abort)
 
     def time_out(self) -> None:
         """Answer, as the server does, that it took too long; a client that has sent nothing sees its connection

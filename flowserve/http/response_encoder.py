@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import http
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from flowserve.errors import ASGIMisuse, RequestError
+from flowserve.errors import ASGIMisuse, HandshakeError, RequestError
 from flowserve.http.messages import RequestHead, as_bytes, tokens
 
 _STATUS_LINES = {s.value: b"HTTP/1.1 %d %b\r\n" % (s.value, s.phrase.encode()) for s in http.HTTPStatus}
@@ -144,12 +144,11 @@ def status_line(status: int) -> bytes:
     return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
 
 
-def encode_error(
-    error: RequestError, defaults: bytes, headers: Sequence[tuple[bytes, bytes]] = (), head_only: bool = False
-) -> bytes:
-    """Return the whole response for `error`: plain text, and the connection closes after it."""
+def encode_error(error: RequestError | HandshakeError, defaults: bytes, head_only: bool = False) -> bytes:
+    """Return the whole response for `error`, as plain text; the connection is to be closed behind it. `defaults` are
+    header lines that every response gets, `head_only` leaves the body out (HEAD)."""
     body = error.detail.encode()
-    extra = b"".join(b"%b: %b\r\n" % field for field in headers)
+    extra = b"".join(b"%b: %b\r\n" % field for field in error.headers)
     return b"%b%b%bcontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b" % (
         status_line(error.status),
         defaults,

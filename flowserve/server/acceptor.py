@@ -14,6 +14,7 @@ from flowserve.asgi.context import Context
 from flowserve.errors import ConfigError
 from flowserve.logs.loggers import logger
 from flowserve.runtime.event_loop import accepts_per_iteration
+from flowserve.server.admission import Admission
 from flowserve.server.descriptors import spare
 from flowserve.server.h1_connection import H1Connection
 from flowserve.server.listen import url_of
@@ -48,10 +49,12 @@ class Acceptor:
         self._loop = context.loop
         self._where = where
         self._options: dict[str, Any] = {}
-        self._factory: Callable[[], Any] = partial(H1Connection, context, deflate_settings(config, Role.SERVER))
+        self.admission = Admission(context)
+        deflate = deflate_settings(config, Role.SERVER)
+        self._factory: Callable[[], Any] = partial(H1Connection, context, self.admission, deflate)
         tls = certificates.context if certificates is not None else None
         if config.proxy_protocol:
-            self._factory = partial(ProxiedConnection, context, self._factory, tls)
+            self._factory = partial(ProxiedConnection, context, self.admission, self._factory, tls)
         elif tls is not None:
             self._options = {"ssl": tls, **tls_timeouts(config)}
         self._sockets: list[socket.socket] = []

@@ -1,6 +1,9 @@
-"""What is decided before the application is called: who is trusted, who may come in, and what is answered here.
+# cython: language_level=3, annotation_typing=False, binding=False
+"""What is decided before the application is called: which proxies are trusted, and which connections, requests and
+WebSockets are served.
 
-A context has one `Admission`; a connection asks it when it begins, and for a request only where that is needed.
+A context has one `Admission`. A connection asks it when it begins (`receive()`), for each request (`admit()`), and for
+each WebSocket (`upgrade()`). Each refusal is counted by its reason, see `Context.refused()`.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from flowserve.errors import HandshakeError, RequestError
 from flowserve.http.forwarded import Trusted, address_of, seen_by_proxies
 from flowserve.http.messages import RawHeaders, RequestHead
 from flowserve.logs.loggers import logger
+from flowserve.server.upgrade import Upgrade
 from flowserve.transport.interfaces import Peer
 from flowserve.transport.stream import TransportStream
 
@@ -27,29 +31,29 @@ _HOST = re.compile(rf"({_NAME})(?::([0-9]{{0,5}}))?")
 _ORIGIN = re.compile(rf"([a-z][a-z0-9+.-]*)://({_NAME})(?::([0-9]{{1,5}}))?")
 
 
-class Guarded(Protocol):
-    """A connection that has come to the gate."""
+class Admitted(Protocol):
+    """A connection that asks to be served."""
 
     def begin(self, stream: TransportStream, peer: Peer, trusted: bool) -> None:
-        """Serve it."""
+        """Serve what comes over `stream`. A `trusted` peer is a proxy whose header fields are believed."""
 
     def abort(self) -> None:
         """End it now."""
 
 
 class Admission:
-    """The checks that the configuration asks for. Each refusal is counted by its reason: `Context.refused`."""
+    """The checks that the configuration asks for."""
 
     __slots__ = (
         "_connections",
         "_context",
         "_hosts",
+        "_looks_at_peers",
         "_most_connections",
         "_most_websockets",
         "_origins",
         "_trusted",
         "_warned",
-        "asks",
         "health_path",
         "reads_headers",
     )
@@ -67,13 +71,15 @@ class Admission:
         self._warned = False
         self.reads_headers = config.proxy_headers
         self.health_path = config.health_path
-        self.asks = self._hosts is not None or self.health_path is not None
-        """Whether every request is to be asked about."""
+        self._looks_at_peers = bool(proxies) or self._most_connections is not None
 
     # Connections
 
-    def receive(self, connection: Guarded, transport: asyncio.BaseTransport, peer: Peer) -> None:
-        """Let a connection begin, or end it at once."""
+    def receive(self, connection: Admitted, transport: asyncio.BaseTransport, peer: Peer) -> None:
+        """Let a connection begin, or end it at once where too many of its address are open."""
+        if not self._looks_at_peers:
+            connection.begin(self.stream(transport, None), peer, False)
+            return
         trusted = self.trusts(peer)
         key = self.key_of(peer, trusted)
         if self.enter(key, peer):
@@ -122,7 +128,7 @@ class Admission:
                 self._connections[key] = count
 
     def stream(self, transport: asyncio.BaseTransport, key: bytes | None) -> TransportStream:
-        """Return the flow for a connection that has entered; it leaves when the transport is lost."""
+        """Return the stream of a connection that has entered under `key`; it leaves when the transport is lost."""
         carrier = cast(asyncio.Transport, transport)
         variables = self._context.variables
         return TransportStream(carrier, variables) if key is None else _CountedStream(carrier, variables, self, key)
@@ -139,7 +145,46 @@ class Admission:
 
     # Requests
 
-    def client_behind(self, proxy: Peer, headers: RawHeaders) -> Peer:
+    def is_health_check(self, request: RequestHead) -> bool:
+        """Return whether a request is for --health-path."""
+        return self.health_path is not None and request.path == self.health_path and request.method in ("GET", "HEAD")
+
+    def admit(self, request: RequestHead, peer: Peer, proxied: bool) -> Peer:
+        """Return the client of a request that is to be served; with `proxied`, as a trusted proxy tells it.
+
+        Raises RequestError for a request that is not to be served.
+        """
+        if proxied and request.forwarded:
+            peer = self._client_behind(peer, request.headers)
+        if self._hosts is not None:
+            self._check_host(request, peer.secure)
+        if self._context.is_full():
+            self._context.refused("concurrency_limit")
+            raise RequestError(503, "The server is at its limit of concurrent connections")
+        return peer
+
+    def upgrade(self, request: RequestHead) -> Upgrade:
+        """Return the opening handshake of a request for a WebSocket. Raises HandshakeError for a broken one, for one
+        from a page that is not allowed, and for one too many.
+
+        A handshake without Origin passes: browsers always send it (RFC 6455 section 4.1), and they alone can be made
+        to open a WebSocket in somebody else's name.
+        """
+        try:
+            upgrade = Upgrade(request)
+        except HandshakeError:
+            self._context.refused("bad_handshake")
+            raise
+        origins = request.values(b"origin") if self._origins is not None else []
+        if origins and not (len(origins) == 1 and self._holds_origin(origins[0])):
+            self._context.refused("origin_not_allowed")
+            raise HandshakeError(403, "WebSockets from this origin are not allowed")
+        if self._most_websockets is not None and self._context.websockets >= self._most_websockets:
+            self._context.refused("websocket_limit")
+            raise HandshakeError(503, "Too many WebSockets are open", [(b"retry-after", _RETRY_AFTER)])
+        return upgrade
+
+    def _client_behind(self, proxy: Peer, headers: RawHeaders) -> Peer:
         """Return the peer of a request that came through a trusted proxy. Raises RequestError."""
         try:
             client, secure = seen_by_proxies(headers, self._trusted)
@@ -150,52 +195,21 @@ class Admission:
             client=proxy.client if client is None else client, secure=proxy.secure if secure is None else secure
         )
 
-    def check_host(self, request: RequestHead, secure: bool) -> None:
+    def _check_host(self, request: RequestHead, secure: bool) -> None:
         """Raise RequestError for a host that is not allowed, or none at all."""
-        if self._hosts is None:
-            return
+        hosts = cast(_Places, self._hosts)
         for value in request.values(b"host"):  # there is at most one
-            place = _split_host(value.decode("latin-1").lower(), 443 if secure else 80)
-            if self._hosts.hold(place):
+            if hosts.hold(_split_host(value.decode("latin-1").lower(), 443 if secure else 80)):
                 return
         self._context.refused("host_not_allowed")
         raise RequestError(400, "This host is not served here")
-
-    def check_websocket(self, request: RequestHead) -> None:
-        """Raise HandshakeError for a WebSocket from a page that is not allowed, or one too many.
-
-        A handshake without Origin passes: browsers always send it (RFC 6455 section 4.1), and they alone can be made
-        to open a WebSocket in somebody else's name.
-        """
-        origins = request.values(b"origin")
-        if self._origins is not None and origins and not (len(origins) == 1 and self._holds_origin(origins[0])):
-            self._context.refused("origin_not_allowed")
-            raise HandshakeError(403, "WebSockets from this origin are not allowed")
-        if self._most_websockets is not None and self._context.websockets >= self._most_websockets:
-            self._context.refused("websocket_limit")
-            raise HandshakeError(503, "Too many WebSockets are open", [(b"retry-after", _RETRY_AFTER)])
 
     def _holds_origin(self, value: bytes) -> bool:
         return self._origins is None or self._origins.hold(_split_origin(value.decode("latin-1").lower()))
 
 
-def admission_of(context: Context) -> Admission | None:
-    """Return the gate that the configuration asks for, None if it asks for none."""
-    config = context.config
-    wanted = (
-        config.proxy_headers and config.forwarded_allow_ips,
-        config.proxy_protocol,
-        config.allowed_hosts,
-        config.ws_allowed_origins,
-        config.ws_max_connections,
-        config.limit_connections_per_address,
-        config.health_path,
-    )
-    return Admission(context) if any(wanted) else None
-
-
 class _CountedStream(TransportStream):
-    """The flow of a connection that is counted."""
+    """The stream of a connection that is counted."""
 
     __slots__ = ("_admission", "_key")
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from flowserve.asgi.context import Context
@@ -12,8 +12,10 @@ from flowserve.asgi.websocket import WebSocketCycle
 from flowserve.errors import LATE_REQUEST, ForeignProtocol, HandshakeError, RequestError
 from flowserve.http.messages import RequestHead
 from flowserve.http.request_parser import RequestParser
-from flowserve.http.response_encoder import ResponseEncoder, encode_error, status_line
+from flowserve.http.response_encoder import ResponseEncoder
 from flowserve.logs.loggers import access_http, logger
+from flowserve.server.admission import Admission
+from flowserve.server.h1_response_stream import PENDING_MARK, H1ResponseStream
 from flowserve.server.peers import peer_of
 from flowserve.server.tls import PLAIN_HTTP, handshake_failure
 from flowserve.server.upgrade import Upgrade
@@ -22,15 +24,6 @@ from flowserve.transport.interfaces import Peer
 from flowserve.transport.stream import TransportStream
 from flowserve.websocket.deflate import DeflateSettings
 
-_PENDING_MARK = 65536
-"""Bytes kept unparsed while a request is in progress; above it reading stops."""
-_WRITE_MARK = 65536
-"""Bytes written without letting others run."""
-_WRITE_COST = 1024
-"""Bytes that take about as long as a write takes in any case."""
-_LINGER = 2.0
-"""Seconds in which a client may still send after its last response: closing at once would reset the connection, and the
-response with it (RFC 9112 section 9.6)."""
 LAST_CALL = 0.5
 """Seconds that a connection gets at shutdown, if it was busy that shortly before: a request may be on its way, and
 would be lost."""
@@ -41,7 +34,7 @@ _STALL = 30.0
 """Seconds in which a client must take something of a response that waits for it."""
 
 
-class H1Connection:
+class H1Connection(H1ResponseStream):
     """The protocol of a transport until it closes or becomes a WebSocket; a `stream.ResponseStream` for its requests.
 
     One request is in progress at a time (`_cycle`); what comes behind it is kept unparsed in `_pending`, and so is what
@@ -51,60 +44,31 @@ class H1Connection:
     __slots__ = (
         "_admission",
         "_body_bytes",
-        "_closing",
-        "_context",
         "_cycle",
-        "_deferred",
         "_deflate",
-        "_encoder",
         "_eof",
-        "_held",
-        "_parser",
-        "_pending",
         "_proxy",
-        "_receiving",
-        "_request",
-        "_stream",
-        "_unyielded",
         "_upgrade",
-        "deadline",
-        "peer",
         "switching",
-        "tick",
     )
 
-    def __init__(self, context: Context, deflate: DeflateSettings | None) -> None:
+    def __init__(self, context: Context, admission: Admission, deflate: DeflateSettings | None) -> None:
         """`deflate` is what permessage-deflate is to be like, None to do without it."""
         config = context.config
-        self._context = context
+        super().__init__(context, RequestParser(self, config.h1_max_header_size, config.h1_max_header_count))
+        self._admission = admission
         self._deflate = deflate
-        self._parser = RequestParser(self, config.h1_max_header_size, config.h1_max_header_count)
         self._cycle: HTTPCycle | WebSocketCycle | None = None
-        self._request: RequestHead | None = None
-        self._encoder: Any = None  # of the request in progress: a ResponseEncoder
-        self._admission: Any = None  # the context's, if it has to be asked about every request
         self._proxy: Peer | None = None  # the peer, if it is to be believed what it says of its clients
         self._upgrade: Any = None  # of a request for a WebSocket: an Upgrade
-        self._pending = b""
-        self._deferred = False
-        self._held = False  # the body, as the application has enough of it
-        self._receiving = False  # the request, or what is left of one whose response is complete
-        self._closing = False  # what comes in from now on is thrown away
         self._eof = False  # the client has stopped writing
-        self._unyielded = 0
         self._body_bytes = 0  # since --timeout-body was last looked at
         self.switching = b""  # the head of the 101, once it is sent
-        self.deadline = 0.0
-        self.tick = 0
 
     # As the protocol of the transport
 
     def connection_made(self, transport: Any) -> None:
-        admission = self._context.admission
-        if admission is None:
-            self.begin(TransportStream(transport, self._context.variables), peer_of(transport), False)
-        else:
-            admission.receive(self, transport, peer_of(transport))
+        self._admission.receive(self, transport, peer_of(transport))
 
     def begin(self, stream: TransportStream, peer: Peer, trusted: bool) -> None:
         """Serve what comes over `stream`, the transport's. A `trusted` peer is a proxy whose header fields are true."""
@@ -113,8 +77,6 @@ class H1Connection:
         self.peer = peer
         if trusted:
             self._proxy = peer
-        if context.admission is not None and context.admission.asks:
-            self._admission = context.admission
         context.live.add(self)
         if context.metrics is not None:
             context.metrics.connections += 1
@@ -138,7 +100,7 @@ class H1Connection:
             self._parse(data)
         else:
             self._pending += data
-            if len(self._pending) > _PENDING_MARK:
+            if len(self._pending) > PENDING_MARK:
                 self._stream.pause_reading()
 
     def eof_received(self) -> bool:
@@ -220,19 +182,26 @@ class H1Connection:
                 context.refused("shutting_down")
                 self._reject(RequestError(503, "The server is shutting down"))
                 return
-        if self._proxy is not None and not self._apply_forwarded(request, self._proxy):
+        admission = self._admission
+        if admission.is_health_check(request):
+            self._answer_health_check(request)
             return
-        if self._admission is not None and not self._admit(request):
+        upgrade = None
+        try:
+            self.peer = admission.admit(request, self.peer, self._proxy is not None)
+            if request.is_websocket():
+                upgrade = admission.upgrade(request)
+        except (RequestError, HandshakeError) as error:
+            self._turn_away(request, error)
             return
-        if context.is_full():
-            context.refused("concurrency_limit")
-            self._turn_away(request, RequestError(503, "The server is at its limit of concurrent connections"))
-        elif request.is_websocket():
-            self._open_websocket(request)
+        if upgrade is not None:
+            self._upgrade = upgrade
+            websocket = self._cycle = WebSocketCycle(request, self, context)
+            websocket.run(upgrade.subprotocols)
         else:
             if request.has_body:
                 self._await_body()
-            self._cycle = cycle = HTTPCycle(request, self, context)
+            cycle = self._cycle = HTTPCycle(request, self, context)
             cycle.run()
 
     def on_body(self, data: bytes) -> None:
@@ -255,53 +224,14 @@ class H1Connection:
         """The cycle in progress, if it is one of HTTP."""
         return self._cycle if isinstance(self._cycle, HTTPCycle) else None
 
-    def _apply_forwarded(self, request: RequestHead, proxy: Peer) -> bool:
-        """Find out for whom a trusted proxy sends this. False: it is answered already."""
-        if request.forwarded:
-            try:
-                self.peer = self._context.admission.client_behind(proxy, request.headers)
-            except RequestError as error:
-                self._turn_away(request, error)
-                return False
-        return True
+    def _answer_health_check(self, request: RequestHead) -> None:
+        draining = self._context.draining.is_set()
+        self.start_response(503 if draining else 200, _HEALTH)
+        self.send_body(b"draining" if draining else b"ok", False)
+        self._receiving = request.has_body
+        self.finished()
 
-    def _admit(self, request: RequestHead) -> bool:
-        """Ask the gate. False: the request is answered already."""
-        admission = self._admission
-        if request.path == admission.health_path and request.method in ("GET", "HEAD"):
-            draining = self._context.draining.is_set()
-            self.start_response(503 if draining else 200, _HEALTH)
-            self.send_body(b"draining" if draining else b"ok", False)
-            self._receiving = request.has_body
-            self.finished()
-            return False
-        try:
-            admission.check_host(request, self.peer.secure)
-        except RequestError as error:
-            self._turn_away(request, error)
-            return False
-        return True
-
-    def _open_websocket(self, request: RequestHead) -> None:
-        admission = self._context.admission
-        try:
-            self._upgrade = Upgrade(request)
-        except HandshakeError as error:
-            self._context.refused("bad_handshake")
-            self._turn_away(request, RequestError(error.status, error.detail), error.headers)
-            return
-        if admission is not None:
-            try:
-                admission.check_websocket(request)
-            except HandshakeError as error:
-                self._turn_away(request, RequestError(error.status, error.detail), error.headers)
-                return
-        self._cycle = cycle = WebSocketCycle(request, self, self._context)
-        cycle.run(self._upgrade.subprotocols)
-
-    def _turn_away(
-        self, request: RequestHead, error: RequestError, headers: Sequence[tuple[bytes, bytes]] = ()
-    ) -> None:
+    def _turn_away(self, request: RequestHead, error: RequestError | HandshakeError) -> None:
         """Reject a well-formed request, with a line in the access log."""
         context = self._context
         if context.metrics is not None:
@@ -309,9 +239,9 @@ class H1Connection:
         if context.access_log:
             target = context.target_for_log(request.target)
             access_http(str(self.peer), request.method, target, request.http_version, error.status, 0.0)
-        self._reject(error, headers)
+        self._reject(error)
 
-    def _reject(self, error: RequestError, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    def _reject(self, error: RequestError | HandshakeError) -> None:
         """Answer a request that goes no further; whoever was told of it is told that the client has left."""
         cycle, self._cycle = self._cycle, None
         if cycle is not None:
@@ -320,60 +250,9 @@ class H1Connection:
         if self._encoder is not None and self._encoder.started:
             self._stream.abort()
         else:
-            self._respond_and_close(error, headers)
-
-    def _respond_and_close(self, error: RequestError, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
-        # Without an encoder no response is owed: what can't be understood may follow a HEAD that has its answer.
-        head_only = self._parser.in_head_request
-        if self._encoder is not None and self._request is not None:
-            head_only = self._request.method == "HEAD"
-        self._stream.write(encode_error(error, self._context.default_headers(), headers, head_only))
-        self._receiving = True  # whatever the client still sends is not looked at
-        self._close()
-
-    def _close(self) -> None:
-        """Close when all is sent, so that it also arrives."""
-        self._closing = True
-        self._stream.progressed()  # so that the deadline is told of what is taken from now on
-        self._set_deadline(_LINGER)
-        if self._receiving or self._pending:
-            self._pending = b""
-            self._stream.resume_reading()
-            self._stream.end_writing()
-        else:
-            self._stream.close()
+            self._respond_and_close(error)
 
     # As the stream of a request
-
-    def send_continue(self) -> None:
-        """Send 100 Continue."""
-        if not self._closing:
-            self._stream.write(status_line(100) + b"\r\n")
-
-    def start_response(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Take status and header fields, which leave with the first part of the body. Raises ASGIMisuse."""
-        self._encoder.start(status, headers)
-
-    def send_head(self) -> None:
-        """Send status and header fields, as the body keeps being waited for."""
-        self._write(self._encoder.head(self._context.default_headers(), None))
-
-    def send_body(self, body: bytes, more: bool) -> bool:
-        """Send a part of the body. Returns whether to await `drain()`. Raises ASGIMisuse."""
-        encoder = self._encoder
-        if encoder.started:
-            return self._write(encoder.body(body, more))
-        head = encoder.head(self._context.default_headers(), None if more else len(body))
-        return self._write(head + encoder.body(body, more))
-
-    def _write(self, data: bytes) -> bool:
-        if data and not self._closing:
-            self._stream.write(data)
-        self._unyielded += len(data) + _WRITE_COST
-        if self._unyielded < _WRITE_MARK and not self._stream.write_paused:
-            return False
-        self._unyielded = 0
-        return True
 
     def send_error(self, status: int, detail: str) -> None:
         """Send a whole plain-text response, and close."""
@@ -410,36 +289,6 @@ class H1Connection:
         data, self._pending = self._pending, b""
         if data:
             self._context.variables.copy().run(self._parse, data)  # here may run the application that has just finished
-
-    def drain(self) -> Awaitable[None]:
-        """Wait until writing is welcome; when it is, only let others have their turn."""
-        timeout = self._context.config.timeout_response
-        if self._stream.write_paused and timeout is not None:
-            self._stream.progressed()  # what is waited for begins now
-            self._set_deadline(timeout)
-        return self._stream.drain()
-
-    def pause_reading(self) -> None:
-        """Stop the body from coming in."""
-        self._held = True
-        self._stream.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Let it come again."""
-        self._held = False
-        self._read_on()
-
-    def _read_on(self) -> None:
-        if not (self._held or self._deferred) and len(self._pending) <= _PENDING_MARK:
-            self._stream.resume_reading()
-
-    def is_reset(self) -> bool:
-        """Whether the client has reset the connection: nobody is told of it once the client has stopped writing."""
-        return self._stream.is_reset()
-
-    def progressed(self) -> bool:
-        """Whether some, but not yet all, of what was written has left since this was last asked."""
-        return self._stream.progressed()
 
     def agree(self, subprotocol: str) -> str | None:
         """Return what to answer where the application chooses `subprotocol`; see Upgrade."""
@@ -508,15 +357,6 @@ class H1Connection:
                 logger.info("%s sends the body of its request too slowly: it ends (--timeout-body)", self.peer)
                 self._reject(RequestError(408, "The request body took too long"))
 
-    def _still_takes(self) -> bool:
-        """Whether a slow client still takes its response, or may stand still as long as it likes."""
-        endless = self._context.config.timeout_response is None
-        return self._stream.progressed() or (endless and self._stream.buffered() > 0)
-
-    def _cut_response(self) -> None:
-        self._context.refused("slow_response")
-        logger.info("%s takes nothing of its response: it is cut (--timeout-response)", self.peer)
-
     @property
     def opening(self) -> bool:
         """Whether a WebSocket's opening handshake waits for the application."""
@@ -539,17 +379,6 @@ class H1Connection:
                 self._set_deadline(LAST_CALL)
             else:
                 self._close()
-
-    def abort(self) -> None:
-        """Close now: the client sees that a response in progress is not whole."""
-        self._stream.abort()
-
-    def _set_deadline(self, seconds: float) -> None:
-        deadline = self._context.loop.time() + seconds
-        if self.tick and deadline >= self.deadline:
-            self.deadline = deadline  # all that Timers would do, on each request's way
-        else:
-            self._context.timers.set(self, deadline)
 
     def _forget(self) -> None:
         self._parser.close()

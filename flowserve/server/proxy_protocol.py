@@ -184,11 +184,16 @@ class ProxiedConnection(asyncio.BufferedProtocol):
         "tick",
     )
 
-    def __init__(self, context: Context, make: Callable[[], H1Connection], tls: ssl.SSLContext | None = None) -> None:
-        """`make` gives the connection that serves the client; `tls` is for a client that has to speak TLS. The context
-        has a gate."""
+    def __init__(
+        self,
+        context: Context,
+        admission: Admission,
+        make: Callable[[], H1Connection],
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """`make` gives the connection that serves the client; `tls` is for a client that has to speak TLS."""
         self._context = context
-        self._admission: Admission = context.admission
+        self._admission = admission
         self._make = make
         self._tls = tls
         self._data = b""

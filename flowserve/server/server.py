@@ -30,7 +30,6 @@ from flowserve.runtime.sd_notify import READY, STOPPING, notify
 from flowserve.runtime.signals import handling
 from flowserve.server import metrics_endpoint
 from flowserve.server.acceptor import Acceptor
-from flowserve.server.admission import admission_of
 from flowserve.server.listen import Listeners, url_of
 from flowserve.server.quiesce import drop_new_connections
 from flowserve.server.recycling import Recycling, memory
@@ -186,7 +185,6 @@ class Server:
         self.sockets = self._listeners.slot(0) if self._listeners is not None else list(sockets or ())
         try:
             self.context = Context(app, config, loop, FlushQueue(loop))
-            self.context.admission = admission_of(self.context)
             self._wear = Recycling(self.context, self._on_worn)
             await self._measure(self.context)
             await self._start_lifespan(self.context)

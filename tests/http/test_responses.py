@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowserve.errors import ASGIMisuse, RequestError
+from flowserve.errors import ASGIMisuse, HandshakeError, RequestError
 from flowserve.http.messages import RequestHead
 from flowserve.http.response_encoder import ResponseEncoder, encode_error, encode_switching, status_line
 
@@ -377,11 +377,12 @@ def test_another_parser_reads_it(parts: list[bytes], declared: bool, keep_alive:
 
 
 def test_an_error() -> None:
-    error = RequestError(431, "too läng")
-    assert encode_error(error, b"server: s\r\n", [(b"x", b"y")]) == (
+    error = HandshakeError(431, "too läng", [(b"x", b"y")])
+    assert encode_error(error, b"server: s\r\n") == (
         b"HTTP/1.1 431 Request Header Fields Too Large\r\nserver: s\r\nx: y\r\n"
         b"content-type: text/plain; charset=utf-8\r\ncontent-length: 9\r\nconnection: close\r\n\r\ntoo l\xc3\xa4ng"
     )
+    error = RequestError(431, "too läng")
     assert encode_error(error, b"", head_only=True).endswith(b"content-length: 9\r\nconnection: close\r\n\r\n")
 
 

@@ -12,12 +12,17 @@ from helpers import UPGRADE, Client, Pump, echo, hello, until, within
 
 from flowserve.config import Config
 from flowserve.errors import ConfigError
+from flowserve.server.admission import Admission
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n"
 
 
 def refusals(server) -> dict[str, int]:
     return server.server.context.refusals
+
+
+def admission_of(server) -> Admission:
+    return server.server._acceptor.admission
 
 
 async def ended(client: Client) -> None:
@@ -348,7 +353,7 @@ async def test_connections_of_an_address(serve, come_from, logs):
     for client in clients:
         await client.aclose()
     await until(lambda: not server.server.context.live)
-    assert server.server.context.admission._connections == {}
+    assert admission_of(server)._connections == {}
 
 
 async def test_trusted_proxies_may_have_more(serve, connect):
@@ -391,12 +396,12 @@ async def test_clients_of_a_proxy_header_that_end_early(serve, connect, tmp_path
     for _ in range(3):
         client = await connect(server)
         await client.raw(b"PROXY TCP4 203.0.113.7 192.0.2.1 1 2\r\n" + b"\x16\x03\x01")
-        await until(lambda: len(server.server.context.admission._connections) == 1)
+        await until(lambda: len(admission_of(server)._connections) == 1)
         refused = await connect(server)
         await refused.raw(b"PROXY TCP4 203.0.113.7 192.0.2.1 1 2\r\n")
         await ended(refused)
         client.reset()
-        await until(lambda: not server.server.context.admission._connections)
+        await until(lambda: not admission_of(server)._connections)
     assert refusals(server) == {"address_limit": 3}
 
 
@@ -517,12 +522,6 @@ def test_options_that_may_be_together():
     Config("a:b", limit_connections_per_address=5, forwarded_allow_ips="*", proxy_protocol=True)
     assert Config("a:b", health_path="/").health_path == "/"
     assert Config("a:b", health_path="/health/").health_path == "/health/"
-
-
-async def test_nothing_is_asked_when_nothing_is_guarded(serve, connect):
-    server = await serve(hello, proxy_headers=False)
-    assert server.server.context.admission is None
-    assert (await (await connect(server)).get()).body == b"hello"
 
 
 async def test_from_the_command_line(command):

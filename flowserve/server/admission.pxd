@@ -1,0 +1,15 @@
+from flowserve.asgi.context cimport Context
+from flowserve.http.messages cimport RequestHead
+from flowserve.server.upgrade cimport Upgrade
+
+cdef class Admission:
+    cdef Context _context
+    cdef readonly dict _connections
+    cdef object _hosts, _origins, _trusted, _most_connections, _most_websockets
+    cdef bint _looks_at_peers, _warned
+    cdef readonly bint reads_headers
+    cdef readonly object health_path
+
+    cpdef bint is_health_check(self, RequestHead request) except -1
+    cpdef admit(self, RequestHead request, peer, bint proxied)
+    cpdef Upgrade upgrade(self, RequestHead request)
