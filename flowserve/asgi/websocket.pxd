@@ -2,17 +2,13 @@ cimport cython
 
 from flowserve.asgi.scope cimport websocket_scope
 from flowserve.asgi.context cimport Context
+from flowserve.asgi.websocket_messages cimport check_close, header_fields, send_payload
 from flowserve.http.messages cimport as_bytes
 from flowserve.session.session cimport Session
 from flowserve.transport.waiters cimport joined, wake
 
 cdef int _OPEN, _CONNECTING, _ACCEPTED, _DENYING, _DONE
 cdef dict _TEXT, _BYTES
-
-cdef object _NOTHING, DONE
-
-cdef class Done:
-    pass
 
 cpdef WebSocketCycle own(it)
 
@@ -50,7 +46,3 @@ cdef class WebSocketCycle:
     cdef _wake(self)
     cdef str _name(self)
     cdef str _target(self)
-
-cdef list _fields(headers)
-cdef _payload(dict message)
-cdef _check_close(code, reason)

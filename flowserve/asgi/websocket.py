@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import Context as Variables
 from threading import get_ident
@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 from asgiref.sync import markcoroutinefunction
 
+from flowserve.asgi.completed import COMPLETED
 from flowserve.asgi.scope import websocket_scope
+from flowserve.asgi.websocket_messages import check_close, header_fields, send_payload
 from flowserve.errors import LATE_ANSWER, ASGIMisuse, ClientDisconnected
 from flowserve.http.messages import as_bytes
 from flowserve.logs.loggers import access_http, access_websocket_close, access_websocket_open, logger
 from flowserve.session.session import Session
 from flowserve.transport.interfaces import Peer
 from flowserve.transport.waiters import joined, wake
-from flowserve.websocket.constants import State, is_sendable
+from flowserve.websocket.constants import State
 
 if TYPE_CHECKING:
     from flowserve.asgi.context import Context
@@ -36,34 +38,8 @@ _ACCEPTED = 1
 _DENYING = 2  # its own HTTP response is on the way
 _DONE = 3  # denied, refused or given up: no WebSocket came of it
 _WHY_REFUSED = {499: "client_left", 500: "application_error", 503: "shutting_down", 504: "application_timeout"}
-
-
 _TEXT: dict[str, Any] = {"type": "websocket.receive", "text": ""}
 _BYTES: dict[str, Any] = {"type": "websocket.receive", "bytes": b""}
-
-
-class Done:
-    """A coroutine that has nothing left to do, as often as it is awaited: one for all saves a tenth of a message."""
-
-    __slots__ = ()
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        return _NOTHING
-
-    def send(self, value: None) -> None:
-        """For asyncio.create_task(), which wants all that a coroutine has."""
-        raise StopIteration
-
-    def throw(self, *error: Any) -> None:
-        """Likewise; `error` as for a coroutine."""
-        raise next((each for each in error if isinstance(each, BaseException)), error[0])
-
-    def close(self) -> None:
-        """Likewise."""
-
-
-_NOTHING = cast("Generator[Any, Any, None]", iter(()))
-DONE = Done()
 
 
 def own(it: Any) -> WebSocketCycle:
@@ -105,7 +81,7 @@ class _Given:
         except Exception as error:
             cycle._told = cycle._told or isinstance(error, ClientDisconnected)
             return _failed(error)
-        return DONE if drain is None else drain
+        return COMPLETED if drain is None else drain
 
 
 class WebSocketCycle:
@@ -216,7 +192,7 @@ class WebSocketCycle:
         session = self._session
         if session is not None:
             if kind == "websocket.send":
-                payload = _payload(message if type(message) is dict else dict(message))
+                payload = send_payload(message if type(message) is dict else dict(message))
                 if session.connection.deflate is not None:
                     return session.transmit(payload, message.get("compress"))
                 return session.drain() if session.send(payload) else None
@@ -232,7 +208,7 @@ class WebSocketCycle:
         code, reason = message.get("code"), message.get("reason") or ""
         if code is None:
             code = 1000
-        _check_close(code, reason)
+        check_close(code, reason)
         session.close(code, str.__str__(reason))
 
     def _handshake(self, kind: str, message: dict[str, Any]) -> bool:
@@ -261,7 +237,7 @@ class WebSocketCycle:
             if not isinstance(subprotocol, str):
                 raise ASGIMisuse(f"'subprotocol' must be str, not {type(subprotocol).__name__}")
             subprotocol = stream.agree(str.__str__(subprotocol))
-        session = stream.accept(subprotocol, _fields(message.get("headers") or ()))
+        session = stream.accept(subprotocol, header_fields(message.get("headers") or ()))
         session.monitor = self
         self._stream = self._request = None  # the session has taken over
         self._context.timers.cancel(self)
@@ -411,38 +387,3 @@ with suppress(AttributeError):  # compiled functions can't be marked in Python 3
 
 async def _failed(error: Exception) -> None:
     raise error
-
-
-def _fields(headers: Any) -> list[tuple[bytes, bytes]]:
-    """What a websocket.accept has for headers, its types normalised."""
-    try:
-        return [(as_bytes(name, "a header's name"), as_bytes(value, "a header's value")) for name, value in headers]
-    except (TypeError, ValueError):
-        raise ASGIMisuse("headers must be pairs of bytes: (name, value)") from None
-
-
-def _payload(message: dict[str, Any]) -> str | bytes:
-    """What a websocket.send carries, its type normalised."""
-    text = message.get("text")
-    if type(text) is str and len(message) == 2:  # the usual one: beside its type there is nothing else
-        return text
-    data = message.get("bytes")
-    if (text is None) == (data is None):
-        raise ASGIMisuse("'websocket.send' takes exactly one of 'text' and 'bytes'")
-    if text is None:
-        return as_bytes(data, "'bytes'")
-    if not isinstance(text, str):
-        raise ASGIMisuse(f"'text' must be str, not {type(text).__name__}")
-    return text if type(text) is str else str.__str__(text)
-
-
-def _check_close(code: Any, reason: Any) -> None:
-    """A close frame's code and reason (RFC 6455 section 7.4); the reason is cut to fit later."""
-    if not isinstance(code, int) or not is_sendable(code):
-        raise ASGIMisuse(f"{code!r} is not a code that a close frame may carry (RFC 6455 section 7.4)")
-    if not isinstance(reason, str):
-        raise ASGIMisuse(f"'reason' must be str, not {type(reason).__name__}")
-    try:
-        reason.encode("utf-8")
-    except UnicodeEncodeError:
-        raise ASGIMisuse("'reason' has a lone surrogate, which UTF-8 can't carry") from None

@@ -1,0 +1,4 @@
+cdef object _NOTHING
+
+cdef class Completed:
+    pass
