@@ -16,35 +16,25 @@ from typing import Any
 from asgiref.typing import ASGI3Application
 
 from flowserve.asgi.context import Context
-from flowserve.asgi.lifespan import Lifespan
 from flowserve.asgi.loader import load
 from flowserve.config import Config
 from flowserve.errors import ConfigError
 from flowserve.logs.loggers import logger
 from flowserve.logs.trace import trace
-from flowserve.metrics import WORKER_MEMORY, Metrics
+from flowserve.metrics import WORKER_MEMORY
 from flowserve.runtime.event_loop import first_of, uncancelled
 from flowserve.runtime.exit import guard
 from flowserve.runtime.memory import tune_memory
 from flowserve.runtime.sd_notify import READY, STOPPING, notify
 from flowserve.runtime.signals import handling
-from flowserve.server import metrics_endpoint
-from flowserve.server.acceptor import Acceptor
-from flowserve.server.listen import Listeners, url_of
-from flowserve.server.quiesce import drop_new_connections
-from flowserve.server.recycling import Recycling, memory
+from flowserve.server.listen import url_of
+from flowserve.server.recycling import memory
+from flowserve.server.running import Running
 from flowserve.server.shutdown import Shutdown, longest
 from flowserve.server.snapshot import snapshot
 from flowserve.server.tls import Certificates
-from flowserve.transport.flush_queue import FlushQueue
 
-_SETTLE = 0.05
-"""Seconds for connections whose TCP handshake is under way."""
-_TURNS = 3
-"""Turns of the event loop in which it accepts what waits at its sockets."""
 _HANGUP = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
-_STARTING = 1.0
-"""Seconds after which it is said that the application's startup is waited for."""
 _HASTE = 4.0
 """Seconds for the end, from a second signal on."""
 
@@ -73,14 +63,7 @@ class Server:
         self.serves_metrics = True
         self.announces = True
         self.owns_process = False
-        self.sockets: list[socket.socket] = []
-        self.context: Context | None = None
-        self._listeners: Listeners | None = None
-        self._certificates: Certificates | None = None
-        self._acceptor: Acceptor | None = None
-        self._page: metrics_endpoint.MetricsServer | None = None
-        self._lifespan: Lifespan | None = None
-        self._wear: Recycling | None = None
+        self._running: Running | None = None  # from its startup on; it stays when that is over
         self._loop: asyncio.AbstractEventLoop | None = None
         self._should_exit = False
         self._exit = asyncio.Event()
@@ -91,6 +74,16 @@ class Server:
         self._is_cut = False
         self._leave_by: float | None = None
         self._signal: int | None = None  # that ends it
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """The sockets that it listens on; empty before and after."""
+        return [] if self._running is None else self._running.sockets
+
+    @property
+    def context(self) -> Context | None:
+        """What its connections share; None before its startup."""
+        return None if self._running is None else self._running.context
 
     @property
     def should_exit(self) -> bool:
@@ -177,43 +170,16 @@ class Server:
 
     async def _start(self, app: ASGI3Application, sockets: Sequence[socket.socket] | None) -> None:
         config = self.config
-        loop = self._loop = asyncio.get_running_loop()
-        self._certificates = Certificates(config) if config.ssl else None
+        self._loop = asyncio.get_running_loop()
         if config.log_level == "trace":
             app = trace(app, config.log_query)
-        self._listeners = Listeners(config) if sockets is None else None
-        self.sockets = self._listeners.slot(0) if self._listeners is not None else list(sockets or ())
-        try:
-            self.context = Context(app, config, loop, FlushQueue(loop))
-            self._wear = Recycling(self.context, self._on_worn)
-            await self._measure(self.context)
-            await self._start_lifespan(self.context)
-            self._acceptor = Acceptor(self.context, self._certificates, self._where())
-            await self._acceptor.start(self.sockets)
-            if self._certificates is not None:
-                self._certificates.watch(loop)
-            self._wear.start()
-        except BaseException:
-            self._close_sockets()
-            if self._lifespan is not None:
-                await self._lifespan.close()
-            await self._stop_measuring()
-            if self._wear is not None:
-                self._wear.stop()
-            raise
+        running = self._running = Running(app, config, sockets, self._on_worn, self._where())
+        await running.start(self._collect if self.serves_metrics else None)
         self.started = self._served = True
         if self.owns_process:
             tune_memory()
         for sock in self.sockets:
             logger.log(self._notice, "Listening on %s", url_of(sock, config))
-
-    async def _start_lifespan(self, context: Context) -> None:
-        self._lifespan = Lifespan(context)
-        late = context.loop.call_later(_STARTING, logger.info, "Waiting for the application's startup%s", self._where())
-        try:
-            await self._lifespan.startup()
-        finally:
-            late.cancel()
 
     async def shutdown(self) -> None:
         """Stop accepting, drain, let requests in progress complete, run the lifespan shutdown.
@@ -223,24 +189,21 @@ class Server:
         from then on; what is left is cut. The lifespan's shutdown then gets a few seconds more, as many as the requests
         had but five at most. `cut()` ends the waiting.
         """
-        assert self._loop is not None
-        if not self.started:
+        running = self._running
+        if running is None or not self.started:
             return
         self.started = False
-        context = self.context
-        assert context is not None
-        assert self._lifespan is not None
-        assert self._wear is not None
-        self._wear.stop()
+        context = running.context
+        running.recycling.stop()
         context.shutting_down = context.late_websockets = True  # connections that are kept alive end from now on
         self._ending = Shutdown(context, self._where(), self._hint())
         self._leave_by = time.monotonic() + self.config.timeout_drain + self.config.timeout_graceful_shutdown
         self._expect_end()
         await self.stop_accepting()
         self._should_exit = True
-        await self._ending.run(self._lifespan)
+        await self._ending.run(running.lifespan)
         context.timers.close()
-        await self._stop_measuring()
+        await running.stop_measuring()
         logger.log(self._notice, "Stopped")
 
     def cut(self) -> None:
@@ -294,60 +257,36 @@ class Server:
         Raises ConfigError, and keeps the old ones, when the new ones don't work. Without TLS there is nothing to do,
         and the log says so.
         """
-        if self._certificates is None:
+        certificates = self._certificates
+        if certificates is None:
             logger.info("There are no certificates to reload: TLS is off")
         else:
-            self._certificates.reload()
+            certificates.reload()
             logger.info("New connections get the certificate that was loaded now")
 
     def snapshot(self) -> dict[str, Any]:
         """Return what --metrics has counted in this worker so far, as `metrics.Snapshot`; empty without it."""
-        if self.context is None or self.context.metrics is None:
+        context = self.context
+        if context is None or context.metrics is None:
             return {}
-        found: dict[str, Any] = snapshot(self.context)
+        found: dict[str, Any] = snapshot(context)
         with suppress(ConfigError):  # where the system does not tell
             found[WORKER_MEMORY] = {"": memory()}
         return found
 
-    async def _measure(self, context: Context) -> None:
-        if self.config.metrics is not None:
-            context.metrics = Metrics(context.loop)
-            if self.serves_metrics:
-                self._page = await metrics_endpoint.listen(self.config, self._collect)
-
     async def _collect(self) -> list[tuple[str, dict[str, Any]]]:
         return [("1", self.snapshot())]
-
-    async def _stop_measuring(self) -> None:
-        if self.context is not None and self.context.metrics is not None:
-            self.context.metrics.close()
-        if self._page is not None:
-            self._page.close()
-            await self._page.wait_closed()
 
     async def stop_accepting(self) -> None:
         """Close the listening sockets, but lose no connection that is there already. A part of `shutdown()`, which may
         also be done before."""
-        if self._listeners is not None:
-            drop_new_connections(self._listeners.bound)
-            if self._should_exit:  # a program that calls shutdown() itself need not wait for clients from far away
-                await asyncio.sleep(_SETTLE)
-        for _ in range(_TURNS):
-            await asyncio.sleep(0)
-        if self._acceptor is not None:
-            await self._acceptor.stop()
-        self._close_sockets()
-        self.sockets = []
+        if self._running is not None:
+            # A program that calls shutdown() itself need not wait for clients from far away.
+            await self._running.stop_accepting(wait=self._should_exit)
 
-    def _close_sockets(self) -> None:
-        if self._acceptor is not None:
-            self._acceptor.close()
-        if self._certificates is not None:
-            self._certificates.close()
-        if self._listeners is not None:
-            self._listeners.close()
-        for sock in self.sockets:
-            sock.close()
+    @property
+    def _certificates(self) -> Certificates | None:
+        return None if self._running is None else self._running.certificates
 
     # Signals
 
@@ -374,7 +313,8 @@ class Server:
         logger.info("%s%s", signal.Signals(sig).name, " again: stopping at once" if again else ": shutting down")
 
     def _on_hangup(self, _number: signal.Signals) -> None:
-        if self._certificates is None:
+        certificates = self._certificates
+        if certificates is None:
             logger.info("SIGHUP: nothing to do; it reloads certificates, and TLS is off")
         else:
-            self._certificates.renew()
+            certificates.renew()

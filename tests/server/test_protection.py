@@ -22,7 +22,7 @@ def refusals(server) -> dict[str, int]:
 
 
 def admission_of(server) -> Admission:
-    return server.server._acceptor.admission
+    return server.server._running.acceptor.admission
 
 
 async def ended(client: Client) -> None:

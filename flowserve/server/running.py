@@ -1,0 +1,116 @@
+"""What a server consists of from its startup on: sockets, acceptor, lifespan, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+
+from asgiref.typing import ASGI3Application
+
+from flowserve.asgi.context import Context
+from flowserve.asgi.lifespan import Lifespan
+from flowserve.config import Config
+from flowserve.logs.loggers import logger
+from flowserve.metrics import Metrics
+from flowserve.server import metrics_endpoint
+from flowserve.server.acceptor import Acceptor
+from flowserve.server.listen import Listeners
+from flowserve.server.quiesce import drop_new_connections
+from flowserve.server.recycling import Recycling
+from flowserve.server.tls import Certificates
+from flowserve.transport.flush_queue import FlushQueue
+
+_SETTLE = 0.05
+"""Seconds for connections whose TCP handshake is under way."""
+_ITERATIONS = 3
+"""Iterations of the event loop in which it accepts what waits at its sockets."""
+_STARTING = 1.0
+"""Seconds after which it is said that the application's startup is waited for."""
+
+
+class Running:
+    """The parts of one server. `sockets` are those that it listens on, `certificates` None without TLS."""
+
+    def __init__(
+        self,
+        app: ASGI3Application,
+        config: Config,
+        sockets: Sequence[socket.socket] | None,
+        worn: Callable[[str], None],
+        where: str,
+    ) -> None:
+        """Make them, in the running event loop. `sockets` are bound already; None to bind those of the configuration.
+        `worn` is called as `Recycling` says, `where` ends lines of the log. Raises ConfigError."""
+        self._config = config
+        self._where = where
+        loop = asyncio.get_running_loop()
+        self.certificates = Certificates(config) if config.ssl else None
+        self.context = Context(app, config, loop, FlushQueue(loop))
+        self.lifespan = Lifespan(self.context)
+        self.recycling = Recycling(self.context, worn)
+        self.acceptor = Acceptor(self.context, self.certificates, where)
+        self._metrics_server: metrics_endpoint.MetricsServer | None = None
+        self._listeners = Listeners(config) if sockets is None else None
+        self.sockets = self._listeners.slot(0) if self._listeners is not None else list(sockets or ())
+
+    async def start(self, collect: metrics_endpoint.Collect | None) -> None:
+        """Measure, run the lifespan's startup, and accept. With --metrics, `collect` gives what the page shows; None
+        where another process serves that. Raises as `Server.startup()` does, and then nothing is left."""
+        try:
+            await self._measure(collect)
+            await self._start_lifespan()
+            await self.acceptor.start(self.sockets)
+            if self.certificates is not None:
+                self.certificates.watch(self.context.loop)
+            self.recycling.start()
+        except BaseException:
+            self._close_sockets()
+            await self.lifespan.close()
+            await self.stop_measuring()
+            self.recycling.stop()
+            raise
+
+    async def _measure(self, collect: metrics_endpoint.Collect | None) -> None:
+        if self._config.metrics is not None:
+            self.context.metrics = Metrics(self.context.loop)
+            if collect is not None:
+                self._metrics_server = await metrics_endpoint.listen(self._config, collect)
+
+    async def _start_lifespan(self) -> None:
+        text = "Waiting for the application's startup%s"
+        late = self.context.loop.call_later(_STARTING, logger.info, text, self._where)
+        try:
+            await self.lifespan.startup()
+        finally:
+            late.cancel()
+
+    async def stop_measuring(self) -> None:
+        """Stop counting, and serving metrics."""
+        if self.context.metrics is not None:
+            self.context.metrics.close()
+        if self._metrics_server is not None:
+            self._metrics_server.close()
+            await self._metrics_server.wait_closed()
+
+    async def stop_accepting(self, wait: bool) -> None:
+        """Close the listening sockets, but lose no connection that is there already; with `wait`, nor one whose TCP
+        handshake is under way."""
+        if self._listeners is not None:
+            drop_new_connections(self._listeners.bound)
+            if wait:
+                await asyncio.sleep(_SETTLE)
+        for _ in range(_ITERATIONS):
+            await asyncio.sleep(0)
+        await self.acceptor.stop()
+        self._close_sockets()
+
+    def _close_sockets(self) -> None:
+        self.acceptor.close()
+        if self.certificates is not None:
+            self.certificates.close()
+        if self._listeners is not None:
+            self._listeners.close()
+        for sock in self.sockets:
+            sock.close()
+        self.sockets = []
