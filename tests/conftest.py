@@ -17,9 +17,9 @@ from typing import Any
 import hypothesis
 import pytest
 
-pytest.register_assert_rewrite("helpers")
+pytest.register_assert_rewrite("support")
 
-from helpers import LONGEST_TEST, Client, Running, Stage, within  # noqa: E402  (so that its assertions explain themselves)
+from support.helpers import LONGEST_TEST, Client, Running, Stage, within  # noqa: E402  (so that its assertions explain themselves)
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -184,6 +184,14 @@ async def open_ws(stage: Stage, connect: Any) -> Callable[..., Awaitable[Client]
     return open_client
 
 
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that the machine may have is none of these tests' business."""
+    for name in ("http", "https", "ws", "wss", "socks", "all", "no"):
+        monkeypatch.delenv(f"{name}_proxy", raising=False)
+        monkeypatch.delenv(f"{name}_proxy".upper(), raising=False)
+
+
 class Command:
     """`flowserve` as its users start it, in a process of its own, on a socket that it inherits."""
 
@@ -223,7 +231,7 @@ class Command:
 
 @pytest.fixture
 async def command(connect: Any) -> AsyncIterator[Callable[..., Awaitable[Command]]]:
-    """`running = await command("helpers:echo", "--loop", "uvloop")`; it accepts connections at once."""
+    """`running = await command("support.helpers:echo", "--loop", "uvloop")`; it accepts connections at once."""
     running: list[Command] = []
 
     async def launch(app: str, *options: str) -> Command:

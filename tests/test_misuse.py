@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from misuse import JOURNAL_SIZE
+from support.misuse import JOURNAL_SIZE
 
 from flowserve.compiled import hot_modules, is_compiled
 
-PROGRAM = Path(__file__).with_name("misuse.py")
+TESTS = Path(__file__).parent
 STILL = 30.0
 """Seconds that one step may take: many times the longest, which is memory to be filled."""
 PARTS = 6
@@ -28,7 +28,8 @@ def take_steps(journal: Path, first: int, modules: Iterable[str]) -> tuple[int |
     that it has taken and what it has said."""
     journal.write_bytes(bytes(JOURNAL_SIZE))
     process = subprocess.Popen(
-        [sys.executable, str(PROGRAM), str(journal), str(first), *modules],
+        [sys.executable, "-m", "support.misuse", str(journal), str(first), *modules],
+        cwd=TESTS,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -33,7 +33,7 @@ from flowserve.websocket.payload import Store, apply_mask, text_bytes
 
 sys.path.append(str(Path(__file__).parents[2] / "tests"))
 
-from misuse_values import Held
+from support.misuse_values import Held
 
 WARM_UP = 300
 TURNS = 1024

@@ -54,15 +54,15 @@ class Outcome:
 STEPS = (
     Step("misuse", ("tests/test_misuse.py",)),
     Step("wire", ("tests/websocket", "tests/http")),
-    Step("session", ("tests/test_session.py", "tests/test_flow.py", "tests/test_outbox.py", "tests/test_timers.py")),
+    Step("session", ("tests/session", "tests/transport")),
     Step(
         "server, the way of a message", ("tests/server/test_websocket.py", "tests/server/test_http.py"), loop="uvloop"
     ),
     Step("leaks", command=("compliance/sanitize/leaks.py",)),
-    Step("server on asyncio", ("tests/server", "tests/asgi"), quick=False),
-    Step("server on uvloop", ("tests/server", "tests/asgi"), loop="uvloop", quick=False),
-    Step("library on asyncio", ("tests/library",), quick=False),
-    Step("library on uvloop", ("tests/library",), loop="uvloop", quick=False),
+    Step("server on asyncio", ("tests/server", "tests/asgi", "tests/wsgi"), quick=False),
+    Step("server on uvloop", ("tests/server", "tests/asgi", "tests/wsgi"), loop="uvloop", quick=False),
+    Step("library on asyncio", ("tests/library", "tests/client", "tests/hosting"), quick=False),
+    Step("library on uvloop", ("tests/library", "tests/client", "tests/hosting"), loop="uvloop", quick=False),
 )
 
 

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from helpers import until, within
 from starlette.applications import Starlette
+from support.helpers import until, within
 
 from flowserve import Config
 from flowserve.asgi.context import Context

@@ -9,8 +9,8 @@ import signal
 import sys
 import sysconfig
 
-from conftest import DEPLOY
-from helpers import Client
+from support.helpers import Client
+from support.programs import DEPLOY
 
 ROOT = DEPLOY.parents[1]
 SCRIPTS = sysconfig.get_path("scripts")

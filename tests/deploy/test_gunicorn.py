@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from conftest import DEPLOY, HERE, Program
-from helpers import Client, until, within
+from support.helpers import Client, until, within
+from support.programs import DEPLOY, HERE, Program
 
 pytest.importorskip("gunicorn")
 

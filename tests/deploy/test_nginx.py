@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import DEPLOY, PATIENCE, Program, listening
-from helpers import Client, Response, within
+from support.helpers import Client, Response, within
+from support.programs import DEPLOY, PATIENCE, Program, listening
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import DEPLOY, HERE, PATIENCE, listening
-from helpers import Client, within
+from support.helpers import Client, within
+from support.programs import DEPLOY, HERE, PATIENCE, listening
 
 from flowserve import Config
 from flowserve.server.shutdown import longest

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from helpers import within
+from support.helpers import within
 
 ROOT = Path(__file__).parents[2]
 

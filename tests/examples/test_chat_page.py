@@ -11,7 +11,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from devtools import Browser, Page
+from support.devtools import Browser, Page
 
 
 @pytest.fixture

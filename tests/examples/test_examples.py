@@ -8,7 +8,7 @@ import re
 
 import httpx
 import pytest
-from helpers import within
+from support.helpers import within
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 

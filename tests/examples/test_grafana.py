@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from helpers import echo
-from scraping import place_in, scrape
+from support.helpers import echo
+from support.scraping import place_in, scrape
 
 from flowserve.metrics import FAMILIES
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 import trustme
 import websockets
-from helpers import within
-from terminal import Terminal
+from support.helpers import within
+from support.terminal import Terminal
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection
 

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from ends import face_server, open_ends
-from helpers import BINARY, TEXT, Client, Frame, until, within
+from support.ends import face_server, open_ends
+from support.helpers import BINARY, TEXT, Client, Frame, until, within
 
 from flowserve import metrics
 from flowserve.library.broadcast import broadcast

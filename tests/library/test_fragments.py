@@ -6,8 +6,8 @@ import asyncio
 import zlib
 
 import pytest
-from ends import open_ends
-from helpers import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, close_payload, frame, until, within
+from support.ends import open_ends
+from support.helpers import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, close_payload, frame, until, within
 
 from flowserve.errors import Close, ConnectionClosedError, ConnectionClosedOK, PayloadTooBig
 

@@ -15,7 +15,7 @@ import subprocess
 import urllib.request
 
 import pytest
-from helpers import echo, hello, within
+from support.helpers import echo, hello, within
 
 
 def need(condition: object, what: str) -> None:

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from ends import accept_key
-from helpers import PATIENCE, TEXT, UPGRADE, Running, frame, within
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
+from support.ends import accept_key
+from support.helpers import PATIENCE, TEXT, UPGRADE, Running, frame, within
 
 from flowserve import connect as library_connect
 from flowserve import serve as library_serve

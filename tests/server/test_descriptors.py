@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import UPGRADE, within
+from support.helpers import UPGRADE, within
 
 from flowserve.server import descriptors
 
@@ -84,7 +84,7 @@ class Crowd:
 )
 async def test_newcomers_wait_until_others_have_ended(options: tuple[str, ...], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "flowserve", "--app-dir", str(Path(__file__).parent.parent), "--port", "0"]
-    command += ["--no-access-log", *options, "helpers:hello"]
+    command += ["--no-access-log", *options, "support.helpers:hello"]
     request = GET
     if options == ("library",):
         command, request = [sys.executable, "-c", LIBRARY], UPGRADE

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from draining import Traffic, launched
-from helpers import PATIENCE, UPGRADE, Client, echo, until, within
+from support.draining import Traffic, launched
+from support.helpers import PATIENCE, UPGRADE, Client, echo, until, within
 
 import flowserve
 from flowserve import Config
@@ -461,7 +461,7 @@ async def test_without_a_drain_handshakes_get_a_moment(serve, stage, connect):
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 async def test_sigterm_under_load(loop):
     options = ["--timeout-drain", "2", "--ws-shutdown-code", "1001", "--ws-shutdown-reason", "come again"]
-    async with launched("draining:app", "--loop", loop, *options) as running:
+    async with launched("support.draining:app", "--loop", loop, *options) as running:
         clients = [await Client.connect(running.address) for _ in range(150)]
         for client in clients:
             await client.upgrade()
@@ -497,7 +497,7 @@ async def test_sigterm_under_load(loop):
 @posix
 async def test_a_second_signal_cuts_the_drain_short():
     options = ["--timeout-drain", "10m", "--timeout-graceful-shutdown", "10m"]
-    async with launched("draining:app", *options) as running:
+    async with launched("support.draining:app", *options) as running:
         client = await Client.connect(running.address)
         await client.upgrade()
         running.process.send_signal(signal.SIGTERM)
@@ -512,7 +512,7 @@ async def test_a_second_signal_cuts_the_drain_short():
 
 @posix
 async def test_starlette_says_goodbye():
-    async with launched("draining:farewell", "--timeout-drain", "300ms") as running:
+    async with launched("support.draining:farewell", "--timeout-drain", "300ms") as running:
         client = await Client.connect(running.address)
         await client.upgrade()
         await client.send_text("hello")

@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from helpers import TEXT, UPGRADE, Client, echo, frame, hello, until, within
+from support.helpers import TEXT, UPGRADE, Client, echo, frame, hello, until, within
 
 import flowserve
 from flowserve import Config, Server
@@ -266,7 +266,7 @@ async def test_run():
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         sock.listen()
-        arguments = (str(Path(__file__).parent.parent), "helpers:hello", str(sock.fileno()))
+        arguments = (str(Path(__file__).parent.parent), "support.helpers:hello", str(sock.fileno()))
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", RUN, *arguments, stdout=subprocess.PIPE, pass_fds=[sock.fileno()]
         )

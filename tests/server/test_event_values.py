@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from helpers import UPGRADE
+from support.helpers import UPGRADE
 
 
 class Str(str):

@@ -9,7 +9,7 @@ import time
 from email.utils import parsedate_to_datetime
 
 import pytest
-from helpers import Act, hello, until, within
+from support.helpers import Act, hello, until, within
 
 GET = b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n"
 CHUNKED_POST = b"POST / HTTP/1.1\r\nHost: example.com\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from helpers import Pump, hello, until, within
+from support.helpers import Pump, hello, until, within
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 CHUNK = b"x" * 65536

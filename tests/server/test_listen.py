@@ -14,7 +14,7 @@ import sys
 import textwrap
 
 import pytest
-from helpers import Client, echo, hello, within
+from support.helpers import Client, echo, hello, within
 
 from flowserve import Config
 from flowserve.errors import ConfigError

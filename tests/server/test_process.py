@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Client, within
+from support.helpers import Client, within
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 each_loop = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])

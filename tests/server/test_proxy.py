@@ -15,9 +15,9 @@ from types import SimpleNamespace
 
 import pytest
 import trustme
-from helpers import TEXT, UPGRADE, Client, frame, hello, until, within
 from hypothesis import given
 from hypothesis import strategies as st
+from support.helpers import TEXT, UPGRADE, Client, frame, hello, until, within
 
 from flowserve.server.proxy_protocol import Header, missing, parse
 
@@ -707,7 +707,7 @@ async def test_shutdown_in_the_tls_handshake(proxied, stage, connect, files):
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 async def test_from_the_command_line(command, loop):
-    running = await command("helpers:hello", "--proxy-protocol", "--loop", loop)
+    running = await command("support.helpers:hello", "--proxy-protocol", "--loop", loop)
     reader, writer = await within(asyncio.open_connection(*running.address))
     writer.write(V1 + GET)
     assert (await within(reader.readline())).startswith(b"HTTP/1.1 200 ")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from helpers import TEXT, frame, within
+from support.helpers import TEXT, frame, within
 
 REQUEST = b"GET /plain HTTP/1.1\r\nHost: a\r\n\r\n"
 UPLOAD = b"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhello"
@@ -32,7 +32,7 @@ async def leave(client, how):
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 async def test_clients_that_vanish_leave_no_noise(command, connect, loop):
-    server = await command("helpers:echo", "--loop", loop, "--ws-close-timeout", "1s", "--lifespan", "off")
+    server = await command("support.helpers:echo", "--loop", loop, "--ws-close-timeout", "1s", "--lifespan", "off")
     await server.logged("Listening")
     for how in LEAVES:
         for data in NOTHING_TO_SAY:

@@ -8,8 +8,8 @@ import signal
 import sys
 
 import pytest
-from draining import Traffic, launched
-from helpers import Client, echo, hello, until, within
+from support.draining import Traffic, launched
+from support.helpers import Client, echo, hello, until, within
 
 import flowserve
 from flowserve import Config, ConfigError, Server
@@ -127,7 +127,7 @@ async def test_the_server_ends_by_itself(connect, stage):
 async def test_the_command_ends_soon_after_the_limit(loop):
     """Neither a request nor a WebSocket is lost, and not many more than the limit are served."""
     options = ["--limit-max-requests", "300", "--timeout-drain", "500ms"]
-    async with launched("draining:app", "--loop", loop, *options) as running:
+    async with launched("support.draining:app", "--loop", loop, *options) as running:
         clients = [await Client.connect(running.address) for _ in range(20)]
         for client in clients:
             await client.upgrade()
@@ -152,7 +152,7 @@ async def test_the_command_ends_soon_after_the_limit(loop):
 @posix
 async def test_one_signal_does_not_cut_a_recycling_short():
     options = ["--limit-max-requests", "1", "--timeout-drain", "1s"]
-    async with launched("draining:app", *options) as running:
+    async with launched("support.draining:app", *options) as running:
         client = await Client.connect(running.address)
         await client.upgrade()
         await running.logged("1 requests")
@@ -178,7 +178,7 @@ async def test_lifetime(serve, connect):
 
 @posix
 async def test_lifetime_of_the_command():
-    async with launched("draining:app", "--workers-max-lifetime", "300ms") as running:
+    async with launched("support.draining:app", "--workers-max-lifetime", "300ms") as running:
         status, out = await running.wait()
     assert (status, out) == (0, "shutdown\n")
     assert "0.3s of life" in running.log
@@ -197,7 +197,7 @@ def test_memory_is_what_is_taken_now():
 
 @posix
 async def test_memory_of_the_command():
-    async with launched("draining:hoarder", "--workers-max-rss", "100MiB", "--timeout-drain", "1m") as running:
+    async with launched("support.draining:hoarder", "--workers-max-rss", "100MiB", "--timeout-drain", "1m") as running:
         client = await Client.connect(running.address)
         assert (await client.get()).status == 200
         await client.aclose()
@@ -218,7 +218,7 @@ def test_options_are_checked():
 @posix
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 async def test_sighup_without_tls(loop):
-    async with launched("draining:app", "--loop", loop) as running:
+    async with launched("support.draining:app", "--loop", loop) as running:
         client = await Client.connect(running.address)
         await client.upgrade()
         running.process.send_signal(signal.SIGHUP)

@@ -12,7 +12,7 @@ import time
 
 import anyio
 import pytest
-from helpers import PING, TEXT, UPGRADE, Client, echo, frame, hello, until, within
+from support.helpers import PING, TEXT, UPGRADE, Client, echo, frame, hello, until, within
 
 from flowserve import Config, Server
 from flowserve.asgi.context import Context
@@ -459,7 +459,7 @@ async def to(running) -> Client:
 @each_loop
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
 async def test_command_signal(command, number, loop):
-    running = await command("helpers:slow", "--loop", loop)
+    running = await command("support.helpers:slow", "--loop", loop)
     client = await to(running)
     await client.upgrade()
     running.signal(getattr(signal, number))
@@ -479,7 +479,7 @@ async def test_command_signal(command, number, loop):
 @posix
 @each_loop
 async def test_command_completes_requests(command, loop):
-    running = await command("helpers:slow", "--loop", loop)
+    running = await command("support.helpers:slow", "--loop", loop)
     client = await to(running)
     await client.raw(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n")
     await client.head()
@@ -498,7 +498,7 @@ async def test_command_completes_requests(command, loop):
 @posix
 @each_loop
 async def test_command_second_signal_cuts_short(command, loop):
-    running = await command("helpers:slow", "--loop", loop, "--timeout-graceful-shutdown", "60")
+    running = await command("support.helpers:slow", "--loop", loop, "--timeout-graceful-shutdown", "60")
     client = await to(running)
     await client.raw(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n")
     await client.head()
@@ -514,7 +514,7 @@ async def test_command_second_signal_cuts_short(command, loop):
 
 @posix
 async def test_command_is_bounded(command):
-    running = await command("helpers:slow", "--timeout-graceful-shutdown", "300ms")
+    running = await command("support.helpers:slow", "--timeout-graceful-shutdown", "300ms")
     client = await to(running)
     await client.raw(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n")
     await client.head()
@@ -530,7 +530,7 @@ async def test_command_is_bounded(command):
 @each_loop
 async def test_command_serves(command, loop):
     """The command over each loop, with what the in-process tests can't show: its own process and access log."""
-    running = await command("helpers:echo", "--loop", loop)
+    running = await command("support.helpers:echo", "--loop", loop)
     client = await to(running)
     assert (await client.get("/path")).status == 200
     await client.raw(UPGRADE.replace(b"GET / ", b"GET /ws ") + frame(TEXT, b"hello") + frame(PING, b"p"))

@@ -12,7 +12,7 @@ import sys
 
 import pytest
 import trustme
-from helpers import CLOSE, TEXT, UPGRADE, Frame, Pump, close_payload, frame, until, within
+from support.helpers import CLOSE, TEXT, UPGRADE, Frame, Pump, close_payload, frame, until, within
 from websockets.asyncio.client import connect as foreign_connect
 
 from flowserve.session.session import Session

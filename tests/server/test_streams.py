@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from helpers import until, within
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
+from support.helpers import until, within
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 pytestmark = pytest.mark.both_loops

@@ -10,7 +10,7 @@ import random
 from itertools import pairwise
 
 import pytest
-from helpers import hello, until, within
+from support.helpers import hello, until, within
 
 from flowserve.session import time_slice
 

@@ -18,7 +18,7 @@ import pytest
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from helpers import (
+from support.helpers import (
     BINARY,
     CLOSE,
     PING,
@@ -602,7 +602,7 @@ async def test_wrong_files_are_told(serve, files, wrong, says):
 
 
 async def test_wrong_files_on_the_command_line(command, files):
-    running = await command("helpers:hello", "--ssl-certfile", files.certificate, "--ssl-keyfile", files.locked)
+    running = await command("support.helpers:hello", "--ssl-certfile", files.certificate, "--ssl-keyfile", files.locked)
     status, _, errors = await running.wait()
     assert status == 1
     assert errors.startswith("flowserve: error: --ssl-keyfile-password: ")
@@ -774,7 +774,7 @@ async def test_links_to_other_files_are_changes(serve, connect, files, renewable
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 async def test_sighup(command, files, renewable, loop):
     options = [f"--{name.replace('_', '-')}={path}" for name, path in renewable.options.items()]
-    running = await command("helpers:echo", "--loop", loop, *options)
+    running = await command("support.helpers:echo", "--loop", loop, *options)
     await running.logged("Listening on https://")
     clients = []
 

@@ -8,7 +8,7 @@ from collections import OrderedDict
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
-from helpers import (
+from support.helpers import (
     BINARY,
     CLOSE,
     CONTINUATION,

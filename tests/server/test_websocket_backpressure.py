@@ -7,7 +7,20 @@ import struct
 import time
 
 import pytest
-from helpers import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, UPGRADE, Frame, Pump, close_payload, frame, within
+from support.helpers import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    UPGRADE,
+    Frame,
+    Pump,
+    close_payload,
+    frame,
+    within,
+)
 
 NO_MASK = b"\0\0\0\0"  # costs nobody any time
 CHUNK = b"x" * 65536

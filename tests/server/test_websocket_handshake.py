@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 import pytest
-from helpers import BINARY, CLOSE, TEXT, UPGRADE, echo, frame, hello, until, within
+from support.helpers import BINARY, CLOSE, TEXT, UPGRADE, echo, frame, hello, until, within
 
 KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 VERSION = b"Sec-WebSocket-Version: 13\r\n"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Client, Response, within
+from support.helpers import Client, Response, within
 
 LONG = 20.0
 """Seconds; what takes a second on a machine that has nothing else to do comes within."""

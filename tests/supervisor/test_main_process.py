@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import Client, within
+from support.helpers import Client, within
 
 from flowserve.errors import ConfigError
 from flowserve.supervisor.pidfile import pid_file

@@ -11,8 +11,8 @@ import time
 from typing import Any
 
 import pytest
-from helpers import Client, within
-from scraping import Figures, scrape
+from support.helpers import Client, within
+from support.scraping import Figures, scrape
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="one process only")
 

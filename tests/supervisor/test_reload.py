@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import until, within
+from support.helpers import until, within
 
 from flowserve import Config
 from flowserve.errors import ConfigError

@@ -10,7 +10,7 @@ import time
 
 import pytest
 import trustme
-from helpers import CLOSE, TEXT, Client, until, within
+from support.helpers import CLOSE, TEXT, Client, until, within
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="one process only")
 

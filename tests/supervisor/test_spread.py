@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 
 import pytest
-from helpers import within
+from support.helpers import within
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux spreads by SO_REUSEPORT")
 

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 
 import pytest
-from helpers import until, within
+from support.helpers import until, within
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="one process only")
 

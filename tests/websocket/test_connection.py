@@ -9,9 +9,9 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
-from helpers import MASK, close_payload, frame, masked
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support.helpers import MASK, close_payload, frame, masked
 
 from flowserve.websocket.budget import Budget
 from flowserve.websocket.connection import Connection

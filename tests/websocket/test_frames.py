@@ -8,9 +8,9 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
-from helpers import frame, masked
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.helpers import frame, masked
 
 from flowserve.errors import ProtocolError
 from flowserve.websocket.constants import Opcode, Role
