@@ -51,13 +51,15 @@ class Outcome:
         return not self.failed and not self.findings
 
 
+MESSAGES = (
+    "tests/server/test_websocket.py",
+    *(f"tests/server/test_http{part}.py" for part in ("", "_connections", "_bodies", "_disconnect", "_limits")),
+)
 STEPS = (
     Step("misuse", ("tests/test_misuse.py",)),
     Step("wire", ("tests/websocket", "tests/http")),
     Step("session", ("tests/session", "tests/transport")),
-    Step(
-        "server, the way of a message", ("tests/server/test_websocket.py", "tests/server/test_http.py"), loop="uvloop"
-    ),
+    Step("server, the way of a message", MESSAGES, loop="uvloop"),
     Step("leaks", command=("compliance/sanitize/leaks.py",)),
     Step("server on asyncio", ("tests/server", "tests/asgi", "tests/wsgi"), quick=False),
     Step("server on uvloop", ("tests/server", "tests/asgi", "tests/wsgi"), loop="uvloop", quick=False),
