@@ -53,7 +53,10 @@ class Outcome:
 
 MESSAGES = (
     "tests/server/test_websocket.py",
-    *(f"tests/server/test_http{part}.py" for part in ("", "_connections", "_bodies", "_disconnect", "_limits")),
+    *(
+        f"tests/server/test_http{part}.py"
+        for part in ("", "_connections", "_bodies", "_disconnect", "_limits", "_application_errors")
+    ),
 )
 STEPS = (
     Step("misuse", ("tests/test_misuse.py",)),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
+from support.helpers import Client, Stage
+
 GET = b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n"
 CHUNKED_POST = b"POST / HTTP/1.1\r\nHost: example.com\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -20,3 +22,12 @@ def responder(
             await send({"type": "http.response.body", "body": body, "more_body": number < len(bodies)})
 
     return app
+
+
+async def scope_of(stage: Stage, client: Client, request: bytes) -> Any:
+    """The scope that a request leads to."""
+    await client.raw(request)
+    act = await stage.next()
+    await act.answer()
+    assert (await client.response()).status == 200
+    return act.scope
