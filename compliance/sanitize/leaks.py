@@ -29,7 +29,7 @@ from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role
 from flowserve.websocket.deflate import DeflateParameters, DeflateSettings, PerMessageDeflate
 from flowserve.websocket.frames import FrameDecoder, encode_frame
-from flowserve.websocket.payload import Store, apply_mask, text_bytes
+from flowserve.websocket.payload import PayloadBuffer, apply_mask, text_bytes
 
 sys.path.append(str(Path(__file__).parents[2] / "tests"))
 
@@ -115,12 +115,12 @@ class Scenarios:
     async def large(self) -> None:
         """Payloads that are put together where they stay, whole, in part and given up."""
         for text in (False, True):
-            store = Store(LARGE, text, 100)
+            store = PayloadBuffer(LARGE, text, 100)
             store.put(b"x" * 100, 0, 100)
-            store.settle(100, b"abcd", 0)
+            store.unmask(100, b"abcd", 0)
             store.get_buffer()[:10] = b"y" * 10
-            store.settle(10, b"", 0)
-            store.part()
+            store.unmask(10, b"", 0)
+            store.contents()
         bytes(text_bytes("ascii" * 10_000))
 
     async def sessions(self) -> None:
@@ -142,7 +142,7 @@ class Scenarios:
         actions: tuple[Callable[[], Any], ...] = (
             *(
                 lambda: apply_mask(b"x", 0, 9, b"abcd"),
-                lambda: Store(10, True, 10).whole(),
+                lambda: PayloadBuffer(10, True, 10).message(),
                 lambda: decoder.buffer_updated(7),
             ),
             *(lambda: encode_frame(999, b"x"), lambda: Connection(1, 1, 1).take(), lambda: decoder.feed(b"\xff\xff")),

@@ -85,7 +85,7 @@ class _Parcel:
         codec: Any = connection.deflate
         if codec is not None and session.busy:
             self._deliver_late(ws)
-        elif codec is None or not (codec.worthwhile(self._data) if self._compress is None else self._compress):
+        elif codec is None or not (codec.should_compress(self._data) if self._compress is None else self._compress):
             if connection.is_client:
                 session.send(self._message, False)
             else:

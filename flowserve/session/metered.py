@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from flowserve.metrics import Metrics
     from flowserve.session.host import SessionContext
     from flowserve.transport.interfaces import Stream
-    from flowserve.websocket.assembly import LateText
+    from flowserve.websocket.assembly import UndecodedText
     from flowserve.websocket.deflate import PerMessageDeflate
 
 _TEXT = 1  # the opcode
@@ -38,7 +38,7 @@ class MeteredConnection(Connection):
         self._binary_in = counts.binary_in
         self._binary_out = counts.binary_out
 
-    def _deliver(self, message: str | bytes | LateText, size: int) -> None:
+    def _deliver(self, message: str | bytes | UndecodedText, size: int) -> None:
         _count(self._binary_in if isinstance(message, bytes) else self._text_in, size)
         Connection._deliver(self, message, size)
 

@@ -27,7 +27,7 @@ class Receiver(SessionWriter):
         self.context = context
         self._loop = context.loop
         connection.max_waiting = context.config.ws_max_queue
-        connection.share(context.timeslice)
+        connection.set_budget(context.timeslice)
         self._reading = True
         self._queued = False  # in context.timeslice
         self._waiter: asyncio.Future[None] | None = None  # in wait(): nearly always one at most

@@ -207,4 +207,4 @@ class Sender(Receiver):
     def _expire(self) -> None:
         """The peer is too slow: disown what the stream has not been given, so that a close frame gets through."""
         self._limit.expired = True  # type: ignore[union-attr]
-        self.connection.disown_output()
+        self.connection.discard_output()

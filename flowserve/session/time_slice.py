@@ -49,7 +49,7 @@ class TimeSlice(Budget):
         if not self._end:
             self._end = now + _SECONDS
             self.refill()
-        return now >= self._end or self.left <= 0
+        return now >= self._end or self.remaining <= 0
 
     def defer(self, item: Deferrable) -> None:
         """Have `item.next_turn()` called in another turn, behind those that wait already."""
@@ -65,7 +65,7 @@ class TimeSlice(Budget):
     def _next_turn(self) -> None:
         self._scheduled = False
         self._end = 0.0
-        self.left = self._size
+        self.remaining = self._size
         for _ in range(len(self._waiting)):  # those that are added meanwhile have had their turn
             item = self._waiting.popleft()
             try:

@@ -1,11 +1,11 @@
-cdef Py_ssize_t _LEAST, _MOST_OWED, _READ_MARK
+cdef Py_ssize_t _MIN_ALLOWANCE, _MAX_OVERDRAFT, _CHECK_MARK
 
 cdef class Budget:
-    cdef Py_ssize_t _begun, _read, _size
-    cdef public Py_ssize_t allowance, left
+    cdef Py_ssize_t _granted, _unchecked, _size
+    cdef public Py_ssize_t allowance, remaining
 
     cpdef begin(self)
     cpdef end(self)
-    cpdef read(self, Py_ssize_t size)
+    cpdef count_read(self, Py_ssize_t size)
     cpdef bint used_up(self) except -1
     cpdef refill(self)

@@ -1,17 +1,17 @@
 cimport cython
 
-from flowserve.websocket.assembly cimport Assembly, LateText
+from flowserve.websocket.assembly cimport Assembly, UndecodedText
 from flowserve.websocket.budget cimport Budget
 from flowserve.websocket.frames cimport FrameDecoder, encode_frame
 
 cdef int _CLOSE, _PING, _PONG, _OPEN, _CLOSING, _CLOSED
 cdef int _NO_STATUS, _ABNORMAL, _TOO_BIG
-cdef Py_ssize_t _INBOX_MARK, _LATE_COST, _FULL_MARK, _LARGE_MARK, _FRAME_COST, _MESSAGE_COST
+cdef Py_ssize_t _INBOX_MARK, _LATE_MESSAGE_COST, _FULL_MARK, _LARGE_MARK, _FRAME_COST, _MESSAGE_COST
 
 cdef class Connection(Assembly):
-    cdef bytes _answer
+    cdef bytes _close_reply
     cdef list _inbox
-    cdef Py_ssize_t _taken
+    cdef Py_ssize_t _inbox_start
     cdef readonly bint held
     cdef public Py_ssize_t max_waiting
     cdef public bytes pong_received
@@ -30,13 +30,13 @@ cdef class Connection(Assembly):
     @cython.locals(inbox=list, at=Py_ssize_t)
     cpdef take(self)
     @cython.locals(decoder=FrameDecoder, budget=Budget)
-    cdef _run(self)
+    cdef _process_frames(self)
     @cython.locals(payload=bytes)
-    cdef _control(self)
+    cdef _handle_control_frame(self)
     cdef _read_close(self, bytes payload)
     cdef _fail(self, int code, str reason)
-    cdef _run_out(self)
-    cdef _end(self, int code, str reason, bytes answer)
+    cdef _fail_for_memory(self)
+    cdef _record_end(self, int code, str reason, bytes answer)
     cdef _deliver(self, message, Py_ssize_t size)
 
     cpdef close(self, int code, str reason=*)

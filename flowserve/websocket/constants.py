@@ -1,4 +1,4 @@
-"""The numbers of RFC 6455. Not compiled, so that they stay visible names."""
+"""The constants of RFC 6455. This module is not compiled, so that Python code can import them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """Appended to the key in the opening handshake (RFC 6455 section 1.3)."""
 
 MAX_CONTROL_PAYLOAD: Final = 125
-"""Bytes in a control frame's payload at most (RFC 6455 section 5.5)."""
+"""Bytes that the payload of a control frame may have (RFC 6455 section 5.5)."""
 
 
 class Opcode(IntEnum):
@@ -31,7 +31,7 @@ class Role(IntEnum):
 
 
 class State(IntEnum):
-    """Of the closing handshake, seen from this end (RFC 6455 section 7.1)."""
+    """State of the closing handshake, seen from this end (RFC 6455 section 7.1)."""
 
     OPEN = 0
     CLOSING = 1
@@ -39,7 +39,7 @@ class State(IntEnum):
 
 
 class CloseCode(IntEnum):
-    """Status codes (RFC 6455 section 7.4.1, and the IANA registry that it founded)."""
+    """Status codes (RFC 6455 section 7.4.1, and the IANA WebSocket Close Code Number Registry)."""
 
     NORMAL = 1000
     GOING_AWAY = 1001
@@ -57,12 +57,12 @@ class CloseCode(IntEnum):
     BAD_GATEWAY = 1014
     TLS_HANDSHAKE = 1015
 
-    # What the websockets library calls them.
+    # Their names in the websockets library.
     NORMAL_CLOSURE = NORMAL
     NO_STATUS_RCVD = NO_STATUS
     ABNORMAL_CLOSURE = ABNORMAL
 
 
 def is_sendable(code: int) -> bool:
-    """Whether `code` may stand in a close frame (RFC 6455 sections 7.4.1 and 7.4.2): 1005, 1006 and 1015 may not."""
+    """Whether a close frame may carry `code` (RFC 6455 sections 7.4.1 and 7.4.2): 1005, 1006 and 1015 are reserved."""
     return (1000 <= code <= 1014 and code not in (1004, 1005, 1006)) or 3000 <= code <= 4999

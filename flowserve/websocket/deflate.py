@@ -1,8 +1,8 @@
-"""permessage-deflate (RFC 7692): the codec of one connection, as `negotiation` had both ends agree.
+"""permessage-deflate (RFC 7692): the codec of one connection, with the parameters that `negotiation` agreed on.
 
-In the shared context nothing is kept between messages: both ends agree on no context takeover, an idle connection owns
-no zlib state, and one compressor serves a whole worker. With takeover each end keeps its window: a better ratio, and
-more memory.
+With the shared context nothing is kept between messages: both ends agree on no context takeover, an idle connection
+owns no zlib state, and one compressor serves all connections of a worker. With context takeover each end keeps its
+window, which costs memory for a better ratio.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from flowserve.websocket.constants import Role
 from flowserve.websocket.deflate_backends import Backend, Compressor, Data, Decompressor, backend
 
 MIN_BITS = 9
-"""Of what zlib can do: it refuses a window of 8 bits for raw deflate."""
+"""Smallest window that zlib supports: it refuses one of 8 bits for raw deflate."""
 
 _SERVER = int(Role.SERVER)
 
 
 @dataclass(frozen=True, slots=True)
 class DeflateSettings:
-    """What the user configured; whoever makes one has checked it.
+    """The configuration of permessage-deflate at this end. Values are not checked here.
 
-    `send_window_bits` (9 to 15) bounds this end's window, `receive_window_bits` (8 to 15) the peer's, if it allows.
-    `level` is 1 (fast) to 9 (small), `mem_level` 1 to 9, `threshold` the bytes from which a message is compressed.
+    `send_window_bits` (9 to 15) bounds this end's window, `receive_window_bits` (8 to 15) the peer's, if the peer
+    allows it. `level` is 1 (fastest) to 9 (smallest), `mem_level` 1 to 9. Messages of at least `threshold` bytes are
+    compressed.
     """
 
     context: Literal["shared", "takeover"] = "shared"
@@ -41,7 +42,7 @@ class DeflateSettings:
 
 @dataclass(frozen=True, slots=True)
 class DeflateParameters:
-    """What both ends agreed on (RFC 7692 section 7.1)."""
+    """The parameters that both ends agreed on (RFC 7692 section 7.1)."""
 
     server_no_context_takeover: bool
     client_no_context_takeover: bool
@@ -49,26 +50,26 @@ class DeflateParameters:
     client_max_window_bits: int
 
 
-_TAIL = b"\x00\x00\xff\xff"  # of the empty block that ends a message, which does not travel (RFC 7692 section 7.2.1)
-_FINAL = b"\x01\x00\x00\xff\xff"  # an empty final block: zlib says `eof` behind it only if the message was whole
+_TAIL = b"\x00\x00\xff\xff"  # end of the last block of a message, which is not sent (RFC 7692 section 7.2.1)
+_FINAL = b"\x01\x00\x00\xff\xff"  # an empty final block: zlib reaches `eof` after it only if the message was complete
 _EMPTY = b"\x00"  # an empty message (RFC 7692 section 7.2.3.6)
 _SLICE = 65536
-"""Bytes that are read at once, at the most: bounds what zlib copies when it leaves some of them unread."""
+"""Compressed bytes per call at most: this bounds what zlib copies when it leaves input unread."""
 INFLATE_MARK = 262144
-"""Bytes that are inflated at once, at the most."""
-_EMPTY_FINAL = b"\x03\x00"  # a final block that holds nothing, with the bits up to the next byte
-_MAX_SKIPPED = 128  # bytes of such blocks at once: they take as long as other steps
-_MAX_BLOCKS = 4  # final blocks at once
-_MAX_RESTARTS = 1024  # final blocks in one message; each costs a new decompressor, so that two bytes could cost much
+"""Inflated bytes per call at most."""
+_EMPTY_FINAL = b"\x03\x00"  # an empty final block, padded to a byte boundary
+_MAX_SKIPPED = 128  # bytes of such blocks that one call skips, in about the time of any other call
+_MAX_BLOCKS = 4  # final blocks per call
+_MAX_RESTARTS = 1024  # final blocks per message: each needs a new decompressor, so that two bytes are expensive
 
 
 class Deflater:
-    """A compressor of messages. Without takeover it keeps nothing between them, and threads may share it."""
+    """Compresses messages. Without context takeover it keeps nothing between them, and threads may share it."""
 
-    __slots__ = ("_idle", "_new", "_reusable", "_stream", "takeover")
+    __slots__ = ("_idle_streams", "_new", "_reusable", "_stream", "takeover")
 
     def __init__(self, level: int, window_bits: int, mem_level: int, takeover: bool, library: Backend) -> None:
-        """`window_bits` is 8 to 15; for 8, which zlib can't do, nothing is looked up in the window."""
+        """`window_bits` is 8 to 15. zlib does not support 8, so data is then only Huffman coded, without matches."""
         self.takeover = takeover
         self._new: Callable[[], Compressor]
         if window_bits < MIN_BITS:
@@ -80,12 +81,12 @@ class Deflater:
             self._reusable = library.reusable
             self._new = functools.partial(library.compressor, level, window_bits, mem_level)
         self._stream: Compressor | None = None
-        self._idle: list[Compressor] = []
+        self._idle_streams: list[Compressor] = []
 
     def compress(self, data: Data) -> bytes:
-        """Return a message's payload for frames with RSV1 on the first (RFC 7692 section 7.2.1).
+        """Return the payload of a message whose first frame has RSV1 set (RFC 7692 section 7.2.1).
 
-        With takeover, messages must be sent in the order in which they were compressed.
+        With context takeover, messages must be sent in the order in which they were compressed.
         """
         if not data:
             return _EMPTY
@@ -93,21 +94,21 @@ class Deflater:
             if self._stream is None:
                 self._stream = self._new()
             return _deflate(self._stream, data, zlib.Z_SYNC_FLUSH)
-        # A full flush forgets the past. For 1 KiB of JSON: zlib 20 us, against 57 for a new compressor, 80 for a copy
-        # while malloc gives their memory back to the system each time (18, 18 and 22 when it does not); zlib-ng 17
-        # against 19 and 23. isal has no copies, and writes less with a new one, at 8.4 against 7.9.
+        # A full flush resets the window. For 1 KiB of JSON zlib takes 20 us, against 57 with a new compressor and 80
+        # with a copy if malloc returns the memory to the system each time (18, 18 and 22 if it does not), zlib-ng 17
+        # against 19 and 23. isal has no copy(), and a new compressor's output is shorter, at 8.4 us against 7.9.
         if not self._reusable:
             return _deflate(self._new(), data, zlib.Z_SYNC_FLUSH)
         try:
-            stream = self._idle.pop()
+            stream = self._idle_streams.pop()
         except IndexError:
             stream = self._new()
         payload = _deflate(stream, data, zlib.Z_FULL_FLUSH)
-        self._idle.append(stream)
+        self._idle_streams.append(stream)
         return payload
 
     def begin(self) -> Callable[[Data, bool], bytes]:
-        """Return what compresses one message in pieces: it takes each, and whether it is the last."""
+        """Return a function `(piece, last)` that compresses one message in pieces and returns the payload of each."""
         if not self.takeover:
             return functools.partial(_deflate_piece, self._new())
         if self._stream is None:
@@ -133,23 +134,24 @@ def _shared_deflater(level: int, window_bits: int, mem_level: int, library: Back
 
 
 class PerMessageDeflate:
-    """The extension on one connection, as agreed: inflates what comes in piece by piece, deflates messages that go out.
+    """The codec of one connection: inflates received messages piece by piece, compresses messages to send.
 
-    `deflater` is one and the same object for all connections of the shared context that agreed alike.
+    `deflater` compresses; with the shared context, all connections with the same parameters share one. `unfinished` is
+    true while `inflate_more()` has more output of the piece that was fed last.
     """
 
     __slots__ = (
         "_final",
-        "_final_seen",
+        "_final_block_seen",
         "_history",
-        "_keep",
+        "_keep_history",
         "_library",
-        "_looks_back",
-        "_rest",
+        "_needs_history",
         "_restarts",
         "_stream",
         "_takeover",
         "_threshold",
+        "_unread",
         "_window_bits",
         "deflater",
         "unfinished",
@@ -158,131 +160,134 @@ class PerMessageDeflate:
     def __init__(
         self, settings: DeflateSettings, agreed: DeflateParameters, role: int, library: Backend | None = None
     ) -> None:
-        """`role` is this end's; `library` is `backend()` unless a test wants another."""
+        """`role` is this end's Role; `library` defaults to `backend()`."""
         self._library = library or backend()
         server = (not agreed.server_no_context_takeover, agreed.server_max_window_bits)
         client = (not agreed.client_no_context_takeover, agreed.client_max_window_bits)
         (takeover, window_bits), (self._takeover, bits) = (server, client) if role == _SERVER else (client, server)
-        self._window_bits = max(bits, MIN_BITS)  # there are compressors that promise 8 and use 9
+        self._window_bits = max(bits, MIN_BITS)  # some compressors promise 8 and use 9
         self._threshold = settings.threshold
         self._stream: Decompressor | None = None
-        # What the window holds, for `_begin_again`. With takeover it would cost each connection as much again as zlib's
-        # own window, in vain for nearly all: so it is kept within a message, and from the first final block on. Whoever
-        # ends messages in final blocks does so from the first one, for want of another way to flush.
+        # The content of the window, for `_restart()`. With context takeover it would cost each connection as much as
+        # zlib's own window, nearly always in vain. So it is kept only within a message, and from the first final block
+        # on: peers that end messages with final blocks do so from the first message, as they cannot flush otherwise.
         self._history: bytearray | None = None
-        self._keep = False
-        self._final_seen = False
-        self._looks_back = False  # in this message a block behind a final one did
-        self._rest: Data | None = None  # of the piece that is inflated just now
-        self._final = False
+        self._keep_history = False
+        self._final_block_seen = False
+        self._needs_history = False  # in this message, a block after a final one refers to data before it
+        self._unread: Data | None = None  # the rest of the piece that is being inflated
+        self._final = False  # that piece is the last of its message
         self.unfinished = False
         self._restarts = 0  # in this message
-        wanted = (settings.level, window_bits, settings.mem_level)
-        self.deflater = Deflater(*wanted, True, self._library) if takeover else _shared_deflater(*wanted, self._library)
+        parameters = (settings.level, window_bits, settings.mem_level)
+        self.deflater = (
+            Deflater(*parameters, True, self._library) if takeover else _shared_deflater(*parameters, self._library)
+        )
 
-    def worthwhile(self, data: Data) -> bool:
+    def should_compress(self, data: Data) -> bool:
         """Whether a message is long enough to be compressed."""
         return len(data) >= self._threshold
 
     def compress(self, data: Data) -> bytes:
-        """Return a whole message's payload, compressed; see Deflater."""
+        """Return the compressed payload of a whole message; see Deflater."""
         return self.deflater.compress(data)
 
     def inflate(
-        self, data: Data, limit: int, final: bool = False, most: int = INFLATE_MARK, read: int = _SLICE
+        self, data: Data, limit: int, final: bool = False, max_output: int = INFLATE_MARK, max_read: int = _SLICE
     ) -> bytes:
-        """Inflate the next piece of a message's payload; `final` says that it is the last one.
+        """Inflate the next piece of a message's payload; `final` is true for the last one.
 
-        Pieces may be of any length and any number. Returns what comes out of it, or the first bytes of that, at most
-        `most` from at most `read` bytes: then the piece is `unfinished`, and `go_on()` gives the rest. Raises
-        PayloadTooBig when more than `limit` bytes would come out, and ProtocolError for what is not DEFLATE or, without
-        takeover, stops short of its end. After an error this object is of no more use.
+        A message may have any number of pieces, of any length. Returns the output, but at most the first `max_output`
+        bytes of it and what `max_read` bytes of input yield; then the piece is `unfinished`, and `inflate_more()`
+        returns the rest. Raises PayloadTooBig if there are more than `limit` bytes of output, ProtocolError if the data
+        is not DEFLATE or, without context takeover, ends early. After an error this object must not be used any more.
         """
         if final:
             data = b"".join((data, _TAIL if self._takeover else _TAIL + _FINAL))
         if self._stream is None:
-            # In the shared context too never one that has a past: a peer could point back into another's messages.
+            # Always a new one, even with the shared context: a peer could refer back to another connection's data.
             self._stream = self._library.decompressor(self._window_bits, b"")
         self._final = final
-        self._keep = self._final_seen or not final
-        self._rest = data
-        return self.go_on(limit, most, read)
+        self._keep_history = self._final_block_seen or not final
+        self._unread = data
+        return self.inflate_more(limit, max_output, max_read)
 
-    def go_on(self, limit: int, most: int = INFLATE_MARK, read: int = _SLICE) -> bytes:
-        """Return more of the piece that is `unfinished`; as `inflate()`."""
-        stream, data = self._stream, self._rest
+    def inflate_more(self, limit: int, max_output: int = INFLATE_MARK, max_read: int = _SLICE) -> bytes:
+        """Return more output of an `unfinished` piece. Parameters and errors as for `inflate()`."""
+        stream, data = self._stream, self._unread
         later: memoryview | None = None
-        if len(data) > read:  # type: ignore[arg-type]
+        if len(data) > max_read:  # type: ignore[arg-type]
             view = memoryview(data)  # type: ignore[arg-type]
-            data, later = view[:read], view[read:]
-        most = min(limit + 1, most)  # never 0, which means no limit to zlib
+            data, later = view[:max_read], view[max_read:]
+        max_output = min(limit + 1, max_output)  # never 0, which zlib takes for no limit
         try:
             if stream.eof:  # type: ignore[union-attr]
-                out, rest = self._begin_again(data, most)  # type: ignore[arg-type]
+                out, rest = self._restart(data, max_output)  # type: ignore[arg-type]
             else:
-                out = stream.decompress(data, most)  # type: ignore[union-attr,arg-type]
-                rest = _rest(stream, len(out) == most)  # type: ignore[arg-type]
-                if self._keep or rest is not None or later is not None:
-                    self._remember(out)
+                out = stream.decompress(data, max_output)  # type: ignore[union-attr,arg-type]
+                rest = _unread_input(stream, len(out) == max_output)  # type: ignore[arg-type]
+                if self._keep_history or rest is not None or later is not None:
+                    self._extend_history(out)
         except (zlib.error, self._library.error):
             raise ProtocolError("compressed message is not valid DEFLATE") from None
         if len(out) > limit:
             raise PayloadTooBig("compressed message inflates to more than the limit")
         if later is not None:
-            rest = memoryview(self._rest)[read - len(rest) :] if rest else later  # type: ignore[arg-type]
-        self._rest = rest
+            rest = memoryview(self._unread)[max_read - len(rest) :] if rest else later  # type: ignore[arg-type]
+        self._unread = rest
         self.unfinished = rest is not None
         if self._final and not self.unfinished:
             self._end_message()
         return out
 
-    def _begin_again(self, data: Data, most: int) -> tuple[bytes, Data | None]:
-        """Go on behind a final block (RFC 7692 section 7.2.3.4): a new stream, with the old one's window.
+    def _restart(self, data: Data, max_output: int) -> tuple[bytes, Data | None]:
+        """Continue after a final block (RFC 7692 section 7.2.3.4) with a new stream and the old window. Return the
+        output and the unread input.
 
-        Two bytes can be such a block, so a new stream has to cost little. A window costs more than all else: there is
-        none until a block refers to what came before it. And zlib's own streams are the cheapest to make.
+        A block may have just two bytes, so a new stream has to be cheap. Setting the window costs the most: it is left
+        out until a block refers to data before it. And zlib's own streams are the cheapest to create.
         """
-        self._final_seen = self._takeover
+        self._final_block_seen = self._takeover
         if empty := _empty_blocks(data):
             return b"", data[empty:] or None
         out, fresh = bytearray(), bytearray()
         rest: Data | None = data
         for _ in range(_MAX_BLOCKS):
-            if rest is None or most <= 0:
+            if rest is None or max_output <= 0:
                 break
             self._restarts += 1
             if self._restarts > _MAX_RESTARTS:
                 raise ProtocolError("compressed message has too many final blocks")
-            if self._looks_back:
-                self._remember(fresh)
+            if self._needs_history:
+                self._extend_history(fresh)
                 fresh.clear()
                 stream = zlib.decompressobj(-self._window_bits, zdict=self._history or b"")
-                inflated = stream.decompress(rest, most)
+                inflated = stream.decompress(rest, max_output)
             else:
                 stream = zlib.decompressobj(-self._window_bits)
                 try:
-                    inflated = stream.decompress(rest, most)
+                    inflated = stream.decompress(rest, max_output)
                 except zlib.error:
-                    self._looks_back = True
+                    self._needs_history = True
                     continue
-                if not stream.eof:  # what follows may refer to what came before
-                    self._looks_back = True
+                if not stream.eof:  # the rest of the block may refer to data before it
+                    self._needs_history = True
                     continue
             self._stream = stream
             out += inflated
             fresh += inflated
-            rest = _rest(stream, len(inflated) == most)
-            most -= len(inflated)
+            rest = _unread_input(stream, len(inflated) == max_output)
+            max_output -= len(inflated)
             if not stream.eof:
                 break
-        self._remember(fresh)
+        self._extend_history(fresh)
         return bytes(out), rest
 
     def _end_message(self) -> None:
         self._restarts = 0
-        self._looks_back = False
+        self._needs_history = False
         if self._takeover:
-            if not self._final_seen:
+            if not self._final_block_seen:
                 self._history = None
             return
         whole = self._stream is not None and self._stream.eof
@@ -290,7 +295,7 @@ class PerMessageDeflate:
         if not whole:
             raise ProtocolError("compressed message stops short of its end")
 
-    def _remember(self, out: Data) -> None:
+    def _extend_history(self, out: Data) -> None:
         if not out:
             return
         size = 1 << self._window_bits
@@ -303,16 +308,16 @@ class PerMessageDeflate:
         self._history += out
 
 
-def _rest(stream: Decompressor, full: bool) -> Data | None:
-    """What a stream has not read; None when it has all, and nothing more to give; `full` says that it gave all that was
-    asked for."""
+def _unread_input(stream: Decompressor, full: bool) -> Data | None:
+    """Return the input that a stream has not read; None if it has read all and has no more output. `full` says whether
+    its output reached the bound that was asked for."""
     if stream.eof:
         return stream.unused_data or None
     return stream.unconsumed_tail if full else None
 
 
 def _empty_blocks(data: Data) -> int:
-    """The length of the final blocks that `data` begins with and that hold nothing, as far as they are looked at."""
+    """Return the length of the empty final blocks at the beginning of `data`, up to _MAX_SKIPPED bytes."""
     at = 0
     while data[at : at + 2] == _EMPTY_FINAL and at < _MAX_SKIPPED:
         at += 2

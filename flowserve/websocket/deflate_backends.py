@@ -1,4 +1,4 @@
-"""The implementations of raw DEFLATE that permessage-deflate can run on: zlib, zlib-ng or isal."""
+"""The implementations of raw DEFLATE that permessage-deflate can use: zlib, zlib-ng or isal."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class Backend:
     """An implementation of raw DEFLATE: zlib, zlib-ng or isal.
 
     `compressor(level, window_bits, mem_level)` takes zlib's levels, 1 to 9; `decompressor(window_bits, dictionary)`.
-    `reusable` says that a full flush makes a compressor as good as new, for less than a new one costs.
+    `error` is what both raise. `reusable` says whether a full flush resets a compressor for less than the cost of a new
+    one.
     """
 
     name: str
@@ -54,7 +55,7 @@ class Backend:
 
 
 def _backend(name: str) -> Backend:
-    """ImportError when it is not installed."""
+    """Raises ImportError if it is not installed."""
     module: Any = zlib
     version = zlib.ZLIB_RUNTIME_VERSION
     scale = tuple(range(10))
@@ -64,14 +65,14 @@ def _backend(name: str) -> Backend:
     elif name == "isal":
         module = importlib.import_module("isal.isal_zlib")
         version = importlib.import_module("isal").ISAL_VERSION
-        scale = (1, 1, 1, 1, 2, 2, 2, 3, 3, 3)  # its own 0 makes short messages longer
+        scale = (1, 1, 1, 1, 2, 2, 2, 3, 3, 3)  # its level 0 makes short messages longer
 
     def compressor(level: int, window_bits: int, mem_level: int) -> Compressor:
         made: Compressor = module.compressobj(scale[level], zlib.DEFLATED, -window_bits, mem_level)
         return made
 
     def decompressor(window_bits: int, dictionary: bytes) -> Decompressor:
-        more = {"zdict": dictionary} if dictionary else {}  # an empty one would cost zlib a window
+        more = {"zdict": dictionary} if dictionary else {}  # an empty one would make zlib allocate a window
         made: Decompressor = module.decompressobj(-window_bits, **more)
         return made
 
@@ -80,9 +81,10 @@ def _backend(name: str) -> Backend:
 
 @functools.cache
 def backend() -> Backend:
-    """Return the DEFLATE in use: the fastest that is installed, or the one that the environment's FLOWSERVE_ZLIB names.
+    """Return the implementation in use: the one named by the environment variable FLOWSERVE_ZLIB, else the fastest that
+    is installed.
 
-    Raises ConfigError when that name is none of zlib, zlib-ng and isal, or its package is not installed.
+    Raises ConfigError if that name is not zlib, zlib-ng or isal, or its package is not installed.
     """
     name = os.environ.get("FLOWSERVE_ZLIB", "")
     if name not in ("", "zlib", "zlib-ng", "isal"):

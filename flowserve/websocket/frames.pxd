@@ -8,7 +8,7 @@ cdef list _SHORT_HEADERS
 cdef class FrameDecoder:
     cdef bytes _data
     cdef bytes _mask
-    cdef Py_ssize_t _pos, _end, _start, _mask_at, _landed
+    cdef Py_ssize_t _pos, _end, _start, _mask_at, _buffered
     cdef bint _masked
     cdef public bint allow_rsv1, lenient
     cdef readonly long long size, missing
@@ -25,23 +25,23 @@ cdef class FrameDecoder:
     cpdef str text(self)
 
     @cython.locals(size=Py_ssize_t)
-    cpdef store(self, PayloadBuffer store)
+    cpdef copy_to(self, PayloadBuffer buffer)
     cpdef buffer_updated(self, Py_ssize_t size)
-    @cython.locals(turn=int, mask=bytes)
-    cdef _turn(self, Py_ssize_t size)
-    cdef void _landing(self) noexcept
-    cdef void _take(self, long long wanted) noexcept
+    @cython.locals(shift=int, mask=bytes)
+    cdef _rotate_mask(self, Py_ssize_t size)
+    cdef void _take_buffered(self) noexcept
+    cdef void _take_payload(self, long long size) noexcept
 
     @cython.locals(data="const unsigned char *", pos=Py_ssize_t, available=Py_ssize_t, at=Py_ssize_t,
-                   head=int, shortest=int, first=int, second=int, masked=bint, size="long long")
-    cdef bint _header(self) except -1
+                   header_size=int, shortest=int, first=int, second=int, masked=bint, size="long long")
+    cdef bint _read_header(self) except -1
 
-    cdef bint _comes_whole(self, int first, long long size) noexcept
+    cdef bint _must_be_complete(self, int first, long long size) noexcept
 
     @cython.locals(opcode=int)
-    cdef int _check(self, int first, int size, bint masked) except -1
+    cdef int _check_header(self, int first, int size, bint masked) except -1
 
-    cdef bint _wait(self) except -1
+    cdef bint _need_more_data(self) except -1
 
 @cython.locals(size=Py_ssize_t)
 cpdef bytes encode_frame(int opcode, bytes payload, bytes mask=*, bint rsv1=*, bint fin=*)

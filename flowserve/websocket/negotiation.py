@@ -1,4 +1,4 @@
-"""permessage-deflate (RFC 7692): what both ends agree on, as functions over header values."""
+"""Negotiation of permessage-deflate (RFC 7692 section 7), as functions over header values."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ SERVER_BITS: Final = "server_max_window_bits"
 CLIENT_BITS: Final = "client_max_window_bits"
 
 Extension = tuple[str, list[tuple[str, str | None]]]
-"""A name and its parameters, in order, each with its value or None."""
+"""A name and its parameters in order, each with its value or None."""
 
-_BITS = {str(bits): bits for bits in range(8, 16)}  # the legal values as they must be written (RFC 7692 section 7.1.2)
+_BITS = {str(bits): bits for bits in range(8, 16)}  # valid values in their only valid form (RFC 7692 section 7.1.2)
 _MAX_BITS = 15
 _SERVER = int(Role.SERVER)
-_MAX_KEPT = 256
-"""Bytes of an offer whose answer is kept."""
+_MAX_CACHED = 256
+"""Bytes of an offer up to which its answer is cached."""
 _MAX_OFFERED = 2048
-"""Bytes of all offers of a client. Browsers send 50, and some thousand parameters take as many microseconds to read."""
+"""Bytes of all offers of a client. Browsers send 50, and some thousand parameters take as many microseconds to
+parse."""
 
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _ELEMENT = re.compile(rf"[ \t]*(?:({_TOKEN})[ \t]*)?")
@@ -34,10 +35,10 @@ _PARAMETER = re.compile(rf';[ \t]*({_TOKEN})[ \t]*(?:=[ \t]*(?:({_TOKEN})|"((?:[
 
 
 def parse_extensions(values: Iterable[bytes]) -> list[Extension]:
-    """Return what all Sec-WebSocket-Extensions headers of a message say, as one list (RFC 6455 section 9.1).
+    """Return the extensions in all Sec-WebSocket-Extensions fields of a message, as one list (RFC 6455 section 9.1).
 
-    A quoted value is unquoted, and must be a token then. Empty list elements are passed over, but one must be there.
-    Raises HandshakeError (400) for what the grammar does not allow.
+    Quoted values are unquoted, and must then be tokens. Empty list elements are ignored, but there must be an extension
+    if there is a field. Raises HandshakeError (400) for values that break the grammar.
     """
     values = tuple(values)
     found: list[Extension] = []
@@ -60,11 +61,11 @@ def parse_extensions(values: Iterable[bytes]) -> list[Extension]:
 
 
 def check_extensions(values: Sequence[bytes]) -> None:
-    """Raise HandshakeError for Sec-WebSocket-Extensions headers that break the grammar (400): who receives them must
-    fail the connection (RFC 6455 section 9.1), whether an extension is wanted or not; and for very large ones (431)."""
+    """Raise HandshakeError for Sec-WebSocket-Extensions fields that break the grammar (400) or are very large (431). A
+    recipient must fail the connection for the former even if it uses no extension (RFC 6455 section 9.1)."""
     if sum(map(len, values)) > _MAX_OFFERED:
         raise HandshakeError(431, f"Sec-WebSocket-Extensions has more than {_MAX_OFFERED} bytes")
-    if len(values) == 1 and len(values[0]) <= _MAX_KEPT:
+    if len(values) == 1 and len(values[0]) <= _MAX_CACHED:
         _check_grammar(values[0])
     else:
         parse_extensions(values)
@@ -72,7 +73,7 @@ def check_extensions(values: Sequence[bytes]) -> None:
 
 @functools.lru_cache(maxsize=64)
 def _check_grammar(value: bytes) -> None:
-    """`check_extensions()`, which keeps what is good: clients make few different offers, and reading one takes long."""
+    """Like `check_extensions()`, but cached: clients make few different offers, and parsing is slow."""
     parse_extensions((value,))
 
 
@@ -94,7 +95,8 @@ def _malformed() -> HandshakeError:
 
 
 def _check(parameters: list[tuple[str, str | None]]) -> dict[str, int | None]:
-    """Return the window bits by parameter; ValueError for what neither an offer nor an answer may hold."""
+    """Return the window bits by parameter. Raises ValueError for parameters that are valid neither in an offer nor in
+    an answer."""
     checked: dict[str, int | None] = {}
     for name, value in parameters:
         if name in checked:
@@ -112,20 +114,20 @@ def _check(parameters: list[tuple[str, str | None]]) -> dict[str, int | None]:
 
 
 def accept(settings: DeflateSettings, values: Iterable[bytes]) -> tuple[DeflateParameters, bytes] | None:
-    """The server's side: take the first acceptable offer of a request's Sec-WebSocket-Extensions headers.
+    """Accept the first acceptable offer in a request's Sec-WebSocket-Extensions fields, as a server.
 
-    Returns what is agreed and the response's header value, or None to go without compression. An offer with a parameter
-    that is unknown, repeated or wrong is declined (RFC 7692 section 7), and so is server_max_window_bits=8, which zlib
-    can't do. Raises HandshakeError (400) for headers that `check_extensions()` refuses.
+    Returns the agreed parameters and the value of the response's field, or None for no compression. An offer with an
+    unknown, repeated or invalid parameter is declined (RFC 7692 section 7), and so is server_max_window_bits=8, which
+    zlib does not support. Raises HandshakeError (400) for values that break the grammar.
     """
     offered = tuple(values)
-    known = sum(map(len, offered)) <= _MAX_KEPT
+    known = sum(map(len, offered)) <= _MAX_CACHED
     return _accept(settings, offered) if known else _accept.__wrapped__(settings, offered)
 
 
 @functools.lru_cache(maxsize=64)
 def _accept(settings: DeflateSettings, values: tuple[bytes, ...]) -> tuple[DeflateParameters, bytes] | None:
-    """`accept()`, whose answers are kept."""
+    """Like `accept()`, but cached."""
     for name, parameters in parse_extensions(values):
         if name == NAME and (accepted := _accept_offer(settings, parameters)):
             return accepted
@@ -142,7 +144,7 @@ def _accept_offer(
     shared = settings.context == "shared"
     server_bits = min(offer.get(SERVER_BITS) or _MAX_BITS, settings.send_window_bits)
     client_bits = offer.get(CLIENT_BITS) or _MAX_BITS
-    if CLIENT_BITS in offer:  # only then may the answer limit it (RFC 7692 section 7.1.2.2)
+    if CLIENT_BITS in offer:  # else the answer must not limit it (RFC 7692 section 7.1.2.2)
         client_bits = min(client_bits, settings.receive_window_bits)
     if server_bits < MIN_BITS:
         return None
@@ -152,8 +154,8 @@ def _accept_offer(
         server_max_window_bits=server_bits,
         client_max_window_bits=client_bits,
     )
-    answer = _flags(agreed.server_no_context_takeover, agreed.client_no_context_takeover)
-    if SERVER_BITS in offer:  # it may be told unasked, but there have been clients that took offence
+    answer = _flag_parameters(agreed.server_no_context_takeover, agreed.client_no_context_takeover)
+    if SERVER_BITS in offer:  # it is allowed without an offer, too, but some clients refused that
         answer.append(f"{SERVER_BITS}={server_bits}")
     if client_bits < _MAX_BITS:
         answer.append(f"{CLIENT_BITS}={client_bits}")
@@ -161,8 +163,9 @@ def _accept_offer(
 
 
 def agree(settings: DeflateSettings | None, values: Sequence[bytes]) -> tuple[PerMessageDeflate | None, bytes | None]:
-    """The server's side: return the codec of a connection whose request has these Sec-WebSocket-Extensions headers, and
-    the response's header value. None and None go without compression, as `settings` of None do."""
+    """Return the codec of a connection whose request has these Sec-WebSocket-Extensions fields, and the value of the
+    response's field, as a server. Both are None for no compression, which `settings` of None ask for. Raises
+    HandshakeError like `accept()`."""
     accepted = accept(settings, values) if settings is not None and values else None
     if settings is None or accepted is None:
         return None, None
@@ -170,14 +173,14 @@ def agree(settings: DeflateSettings | None, values: Sequence[bytes]) -> tuple[Pe
     return PerMessageDeflate(settings, agreed, _SERVER), answer
 
 
-def _flags(server_no_context: bool, client_no_context: bool) -> list[str]:
+def _flag_parameters(server_no_context: bool, client_no_context: bool) -> list[str]:
     return [NAME] + [SERVER_NO_CONTEXT] * server_no_context + [CLIENT_NO_CONTEXT] * client_no_context
 
 
 def offer(settings: DeflateSettings) -> bytes:
-    """The client's side: return the value of the request's Sec-WebSocket-Extensions header."""
+    """Return the value of the request's Sec-WebSocket-Extensions field, as a client."""
     shared = settings.context == "shared"
-    parts = _flags(shared, shared)
+    parts = _flag_parameters(shared, shared)
     if settings.receive_window_bits < _MAX_BITS:
         parts.append(f"{SERVER_BITS}={settings.receive_window_bits}")
     limited = settings.send_window_bits < _MAX_BITS
@@ -186,10 +189,11 @@ def offer(settings: DeflateSettings) -> bytes:
 
 
 def read_answer(settings: DeflateSettings, values: Iterable[bytes]) -> DeflateParameters | None:
-    """The client's side: return what the response's Sec-WebSocket-Extensions headers agree to, None for no compression.
+    """Return the parameters that the response's Sec-WebSocket-Extensions fields agree to, None for no compression, as a
+    client.
 
-    Raises HandshakeError (101, the response's status) for an answer that the offer made from the same settings does not
-    allow: then the client must fail the connection (RFC 6455 section 4.1, RFC 7692 section 7.1).
+    Raises HandshakeError (101, the response's status) for an answer to `offer(settings)` that is not allowed; the
+    client must then fail the connection (RFC 6455 section 4.1, RFC 7692 section 7.1).
     """
     try:
         answers = parse_extensions(values)
@@ -207,10 +211,10 @@ def read_answer(settings: DeflateSettings, values: Iterable[bytes]) -> DeflatePa
 
 
 def _read_parameters(settings: DeflateSettings, answer: dict[str, int | None]) -> DeflateParameters:
-    """Check an answer against the offer that `offer(settings)` made; ValueError for what it does not allow.
+    """Check an answer to `offer(settings)`. Raises ValueError if it is not allowed.
 
-    A server that passes over server_no_context_takeover, as some do, is borne with: it costs this end a window's
-    memory, but every such server would be out of reach otherwise.
+    Servers that ignore server_no_context_takeover, as some do, are tolerated: it costs this end the memory of a window,
+    but otherwise no connection to them would be possible.
     """
     shared = settings.context == "shared"
     server_bits = answer.get(SERVER_BITS)
@@ -223,7 +227,7 @@ def _read_parameters(settings: DeflateSettings, answer: dict[str, int | None]) -
         raise ValueError(f"{CLIENT_BITS} is above {settings.send_window_bits}")
     return DeflateParameters(
         server_no_context_takeover=SERVER_NO_CONTEXT in answer,
-        client_no_context_takeover=shared or CLIENT_NO_CONTEXT in answer,  # the offer was a promise (section 7.1.1.2)
+        client_no_context_takeover=shared or CLIENT_NO_CONTEXT in answer,  # as the offer promised (section 7.1.1.2)
         server_max_window_bits=server_bits or _MAX_BITS,
         client_max_window_bits=min(client_bits, settings.send_window_bits),
     )

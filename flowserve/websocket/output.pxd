@@ -9,8 +9,8 @@ cdef Py_ssize_t _PONG_MARK, _COPY_MARK, _MAX_HEADER
 cdef class Output:
     cdef readonly object deflate
     cdef object _deflate_piece
-    cdef list _outbox
-    cdef bytes _pong
+    cdef list _output
+    cdef bytes _pending_pong
     cdef readonly bint fragmenting, is_client
     cdef readonly Py_ssize_t output_size
     cdef readonly long long bytes_out, messages_out
@@ -24,14 +24,14 @@ cdef class Output:
     cpdef send_fragment(self, bint text, bytes payload, bint first, bint last, bint compress=*)
     cpdef ping(self, bytes payload)
     cpdef send_pong(self, bytes payload)
-    cpdef pong(self, bytes payload)
+    cpdef answer_ping(self, bytes payload)
     cpdef list take_output(self)
-    @cython.locals(outbox=list, pieces=list, size=Py_ssize_t, count=Py_ssize_t)
-    cpdef list take_some(self, Py_ssize_t least)
-    cpdef disown_output(self)
+    @cython.locals(output=list, pieces=list, size=Py_ssize_t, count=Py_ssize_t)
+    cpdef list take_some(self, Py_ssize_t min_size)
+    cpdef discard_output(self)
     cdef _send(self, int opcode, bytes payload, compress)
     @cython.locals(size=Py_ssize_t)
     cdef _send_ascii(self, str text)
     cdef _put_message(self, int opcode, bytes payload, bint rsv1)
-    cdef _put(self, bytes piece)
+    cdef _enqueue(self, bytes piece)
     cdef bytes _mask(self)

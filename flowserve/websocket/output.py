@@ -1,6 +1,7 @@
 # cython: language_level=3, annotation_typing=False, binding=False
 # cython: boundscheck=False, wraparound=False, initializedcheck=False
-"""What one end of a WebSocket has to say, as bytes that wait to be written (RFC 6455 section 5, RFC 7692 section 6)."""
+"""The sending side of a WebSocket: messages and control frames become bytes to write (RFC 6455 section 5, RFC 7692
+section 6)."""
 
 from __future__ import annotations
 
@@ -21,24 +22,20 @@ _PING = int(Opcode.PING)
 _PONG = int(Opcode.PONG)
 _CLIENT = int(Role.CLIENT)
 
-_PONG_MARK = 65536  # bytes of output waiting: from here on only the newest pong is kept (RFC 6455 section 5.5.3)
-# bytes of payload: from here on a frame's header and payload go out as two pieces, not copied into one
-_COPY_MARK = 32768
-_MAX_HEADER = 14  # bytes
+_PONG_MARK = 65536  # bytes of output from which on only the latest ping is answered (RFC 6455 section 5.5.3)
+_COPY_MARK = 32768  # bytes of payload from which on a frame is two pieces, header and payload, to avoid a copy
+_MAX_HEADER = 14  # bytes of a frame's header
 
 
 class Output:
-    """The sending side of a Connection: `send_*` and `ping`, then `take_output()` gives the bytes to write.
-
-    `output_size` counts the bytes that wait. `fragmenting` says that `send_fragment()` has yet to send a message's
-    last.
-    """
+    """The sending side of a Connection: `send_*()` and `ping()` queue output, `take_output()` returns the bytes to
+    write. It does not check the state of the connection."""
 
     __slots__ = (
         "_deflate_piece",
         "_fragmented",
-        "_outbox",
-        "_pong",
+        "_output",
+        "_pending_pong",
         "bytes_out",
         "deflate",
         "fragmenting",
@@ -49,20 +46,20 @@ class Output:
 
     def __init__(self, role: int, deflate: PerMessageDeflate | None) -> None:
         self.is_client = role == _CLIENT
-        self.deflate = deflate  # what permessage-deflate was agreed on; None without it
-        self._outbox: list[bytes | memoryview] | None = None  # no list without pieces: idle connections are many
-        self._pong: bytes | None = None  # the mailbox
-        self.fragmenting = False
-        self._fragmented = 0  # bytes of that message
-        self._deflate_piece: Callable[[bytes, bool], bytes] | None = None  # and what compresses them
-        self.output_size = 0
-        self.messages_out = 0
-        self.bytes_out = 0
+        self.deflate = deflate  # the codec of permessage-deflate, None if it was not agreed on
+        self._output: list[bytes | memoryview] | None = None  # created on demand: most connections are idle
+        self._pending_pong: bytes | None = None  # payload of a pong that is not in the output yet
+        self.fragmenting = False  # a message sent with `send_fragment()` is incomplete
+        self._fragmented = 0  # bytes of that message so far
+        self._deflate_piece: Callable[[bytes, bool], bytes] | None = None  # its compressor
+        self.output_size = 0  # bytes in the output
+        self.messages_out = 0  # sent so far
+        self.bytes_out = 0  # in those, before compression
 
     def send_text(self, text: str, compress: bool | None = None) -> None:
-        """Send a text message. UnicodeEncodeError for a lone surrogate.
+        """Send a text message. Raises UnicodeEncodeError for a lone surrogate.
 
-        `compress` says whether to compress it, where permessage-deflate was agreed on; None leaves that to its length.
+        `compress` says whether to compress it, if permessage-deflate was agreed on; None decides by its length.
         """
         if len(text) < _COPY_MARK or self.is_client or self.deflate is not None or not text.isascii():
             self._send(_TEXT, text.encode("utf-8"), compress)
@@ -70,24 +67,24 @@ class Output:
             self._send_ascii(text)
 
     def send_binary(self, data: bytes, compress: bool | None = None) -> None:
-        """Send a binary message; `compress` as above."""
+        """Send a binary message; `compress` as for `send_text()`."""
         self._send(_BINARY, data, compress)
 
     def send_compressed(self, text: bool, payload: bytes, size: int) -> None:
-        """Send a message that the codec has compressed already; it had `size` bytes before."""
+        """Send a message of `size` bytes whose `payload` the codec has compressed already."""
         self.messages_out += 1
         self.bytes_out += size
         self._put_message(_TEXT if text else _BINARY, payload, True)
 
     def send_frame(self, frame: bytes, text: bool, size: int) -> None:
-        """Send a message that is a frame already, unmasked, and had `size` bytes before it was compressed."""
+        """Send a message that is encoded already, as an unmasked frame; it had `size` bytes before compression."""
         self.messages_out += 1
         self.bytes_out += size
-        self._put(frame)
+        self._enqueue(frame)
 
     def send_fragment(self, text: bool, payload: bytes, first: bool, last: bool, compress: bool = False) -> None:
-        """Send a frame of a message that goes out in fragments (RFC 6455 section 5.4, RFC 7692 section 6.1); only
-        control frames may be sent until its last. `compress`, in the first, is as above, but None is no."""
+        """Send one frame of a fragmented message (RFC 6455 section 5.4, RFC 7692 section 6.1). Until the last one, only
+        control frames may be sent. `compress` counts in the first: whether to compress the message, if possible."""
         if first:
             self._fragmented = 0
             self._deflate_piece = self.deflate.deflater.begin() if compress and self.deflate is not None else None
@@ -96,7 +93,7 @@ class Output:
         self.bytes_out += len(payload)
         if self._deflate_piece is not None:
             payload = self._deflate_piece(payload, last)
-        self._put(
+        self._enqueue(
             encode_frame(_CONTINUATION if not first else _TEXT if text else _BINARY, payload, self._mask(), rsv1, last)
         )
         self.fragmenting = not last
@@ -106,83 +103,83 @@ class Output:
 
     def ping(self, payload: bytes) -> None:
         """Send a ping of at most 125 bytes."""
-        self._put(encode_frame(_PING, payload, self._mask()))
+        self._enqueue(encode_frame(_PING, payload, self._mask()))
 
     def send_pong(self, payload: bytes) -> None:
-        """Send a pong of at most 125 bytes that answers none."""
-        self._put(encode_frame(_PONG, payload, self._mask()))
+        """Send an unsolicited pong of at most 125 bytes (RFC 6455 section 5.5.3)."""
+        self._enqueue(encode_frame(_PONG, payload, self._mask()))
 
-    def pong(self, payload: bytes) -> None:
-        """Answer a ping; while much waits to be written, in the place of an older answer."""
+    def answer_ping(self, payload: bytes) -> None:
+        """Send a pong. While there is much output, it replaces an older pong that is not in the output yet."""
         if self.output_size < _PONG_MARK:
-            self._put(encode_frame(_PONG, payload, self._mask()))
+            self._enqueue(encode_frame(_PONG, payload, self._mask()))
         else:
-            self._pong = payload
+            self._pending_pong = payload
 
     def take_output(self) -> list[bytes | memoryview]:
-        """Return the pieces to write, in order, and forget them."""
-        if self._pong is not None:
-            self._put(encode_frame(_PONG, self._pong, self._mask()))
-            self._pong = None
-        pieces, self._outbox = self._outbox, None
+        """Return and forget all output, as pieces in order."""
+        if self._pending_pong is not None:
+            self._enqueue(encode_frame(_PONG, self._pending_pong, self._mask()))
+            self._pending_pong = None
+        pieces, self._output = self._output, None
         self.output_size = 0
         return [] if pieces is None else pieces
 
-    def take_some(self, least: int) -> list[bytes | memoryview]:
-        """Return the first pieces, whole frames of at least `least` bytes (one at least) or all there is, and forget
-        them."""
-        outbox = self._outbox or []
+    def take_some(self, min_size: int) -> list[bytes | memoryview]:
+        """Return and forget the first pieces: complete frames, at least one, of at least `min_size` bytes together, or
+        all output if there is less."""
+        output = self._output or []
         size = count = 0
-        while count < len(outbox):
-            piece = outbox[count]
-            # a large payload stands behind its header
-            if count and size >= least and not (len(outbox[count - 1]) <= _MAX_HEADER and len(piece) >= _COPY_MARK):
+        while count < len(output):
+            piece = output[count]
+            # never split a large payload from its header
+            if count and size >= min_size and not (len(output[count - 1]) <= _MAX_HEADER and len(piece) >= _COPY_MARK):
                 break
             size += len(piece)
             count += 1
-        if count == len(outbox):
+        if count == len(output):
             return self.take_output()
-        pieces = outbox[:count]
-        del outbox[:count]
+        pieces = output[:count]
+        del output[:count]
         self.output_size -= size
         return pieces
 
-    def disown_output(self) -> None:
-        """Forget what was not taken. Only a close may follow: with context takeover, messages would refer to what is
-        gone."""
-        self._outbox = None
-        self._pong = None
+    def discard_output(self) -> None:
+        """Drop all output. Only a close frame may be sent afterwards: with context takeover, further messages would
+        refer to dropped ones."""
+        self._output = None
+        self._pending_pong = None
         self.output_size = 0
 
     def _send(self, opcode: int, payload: bytes, compress: bool | None) -> None:
         self.messages_out += 1
         self.bytes_out += len(payload)
-        if self.deflate is not None and (self.deflate.worthwhile(payload) if compress is None else compress):
+        if self.deflate is not None and (self.deflate.should_compress(payload) if compress is None else compress):
             self._put_message(opcode, self.deflate.compress(payload), True)
         else:
             self._put_message(opcode, payload, False)
 
     def _send_ascii(self, text: str) -> None:
-        """Send a large text as it is: compiled, without a copy of it."""
+        """Send a large ASCII text. When compiled, its payload is the memory of the str itself, without a copy."""
         size = len(text)
         self.messages_out += 1
         self.bytes_out += size
-        self._put(encode_header(_TEXT, size))
-        self._outbox.append(text_bytes(text))  # type: ignore[union-attr]
+        self._enqueue(encode_header(_TEXT, size))
+        self._output.append(text_bytes(text))  # type: ignore[union-attr]
         self.output_size += size
 
     def _put_message(self, opcode: int, payload: bytes, rsv1: bool) -> None:
         if len(payload) >= _COPY_MARK and not self.is_client:
-            self._put(encode_header(opcode, len(payload), b"", rsv1))
-            self._put(payload)
+            self._enqueue(encode_header(opcode, len(payload), b"", rsv1))
+            self._enqueue(payload)
         else:
-            self._put(encode_frame(opcode, payload, self._mask(), rsv1))
+            self._enqueue(encode_frame(opcode, payload, self._mask(), rsv1))
 
-    def _put(self, piece: bytes) -> None:
-        if self._outbox is None:
-            self._outbox = [piece]
+    def _enqueue(self, piece: bytes) -> None:
+        if self._output is None:
+            self._output = [piece]
         else:
-            self._outbox.append(piece)
+            self._output.append(piece)
         self.output_size += len(piece)
 
     def _mask(self) -> bytes:

@@ -2,7 +2,7 @@ cimport cython
 
 cdef extern from *:
     """
-    /* Not yet filled, and never one of the shared objects that stand for a single byte. */
+    /* Uninitialised, and never one of the shared objects for a single byte. */
     static PyObject *flowserve_new_bytes(Py_ssize_t size) {
         return PyBytes_FromStringAndSize(NULL, size);
     }
@@ -19,7 +19,7 @@ cdef extern from *:
         for (int i = 0; i < 64; i += 4)
             memcpy(pattern + i, mask, 4);
     }
-    /* The memory of a bytes object, or of a str of ASCII: to be written to while nobody else has it. */
+    /* The memory of a bytes object, or of a str of ASCII. It may be written to until others refer to the object. */
     static unsigned char *flowserve_memory(PyObject *object) {
         return PyBytes_CheckExact(object) ? (unsigned char *)PyBytes_AS_STRING(object)
                                           : (unsigned char *)PyUnicode_1BYTE_DATA(object);
@@ -27,7 +27,7 @@ cdef extern from *:
     static PyObject *flowserve_new_memory(Py_ssize_t size, int text) {
         return text ? PyUnicode_New(size, 127) : flowserve_new_bytes(size);
     }
-    /* As memoryview() makes one, but of a str as well, and to be written to. It keeps the object alive. */
+    /* Like memoryview(), but also of a str, and writable if asked for. It keeps the object alive. */
     static PyObject *flowserve_view_memory(PyObject *object, Py_ssize_t start, Py_ssize_t end, int writable) {
         char *memory = (char *)flowserve_memory(object) + start;
         PyObject *view = PyMemoryView_FromMemory(memory, end - start, writable ? PyBUF_WRITE : PyBUF_READ);
@@ -46,10 +46,10 @@ cdef extern from *:
     bytes new_bytes "flowserve_new_bytes"(Py_ssize_t size)
 
 cdef bint COMPILED
-cdef Py_ssize_t _POOL
+cdef Py_ssize_t _POOL_SIZE
 cdef list _masks
 cdef bytes _NO_MASK
-cdef Py_ssize_t _GROWTH, _LEAST_ROOM
+cdef Py_ssize_t _GROWTH, _MIN_CAPACITY
 
 @cython.locals(data=bytes, pool="const unsigned char *", at=Py_ssize_t)
 cpdef bytes new_mask()
@@ -75,9 +75,9 @@ cdef class PayloadBuffer:
     @cython.locals(size=Py_ssize_t, source="const unsigned char *")
     cpdef put(self, bytes data, Py_ssize_t start, Py_ssize_t end)
     @cython.locals(begin=Py_ssize_t, done=Py_ssize_t, i=Py_ssize_t, key="const unsigned char *",
-                   target="unsigned char *", pattern="unsigned char[64]", seen="unsigned char[64]")
+                   target="unsigned char *", pattern="unsigned char[64]", or_of_bytes="unsigned char[64]")
     cpdef unmask(self, Py_ssize_t size, bytes mask, Py_ssize_t at)
-    cpdef bytes part(self, Py_ssize_t start=*)
-    cpdef whole(self)
+    cpdef bytes contents(self, Py_ssize_t start=*)
+    cpdef message(self)
     @cython.locals(capacity=Py_ssize_t)
-    cdef _grow(self, Py_ssize_t least)
+    cdef _grow(self, Py_ssize_t size)

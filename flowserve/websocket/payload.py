@@ -1,6 +1,6 @@
 # cython: language_level=3, annotation_typing=False, binding=False, boundscheck=False, wraparound=False
-"""What touches each byte of a payload: XOR masking (RFC 6455 section 5.3), putting it behind its header, and gathering
-a large one where it will stay."""
+"""Operations on every byte of a payload: XOR masking (RFC 6455 section 5.3), joining it to its header, and receiving a
+large one in place."""
 
 from __future__ import annotations
 
@@ -9,38 +9,39 @@ from typing import Any
 
 COMPILED = not __file__.endswith(".py")
 
-_POOL = 4096  # bytes of randomness that are fetched at once
+_POOL_SIZE = 4096  # random bytes per system call
 _masks: list[bytes] = []
 _NO_MASK = b"\0\0\0\0"
-_GROWTH = 8  # times what has come: the room that a large payload gets
-_LEAST_ROOM = 4096  # bytes, but not before something is to be put there
+_GROWTH = 8  # capacity of a PayloadBuffer as a multiple of the bytes received
+_MIN_CAPACITY = 4096  # bytes, once it grows
 
 
 def new_mask() -> bytes:
-    """Return a masking key, from a strong source of entropy as RFC 6455 section 5.3 asks for."""
+    """Return a masking key from a strong source of entropy, as RFC 6455 section 5.3 requires."""
     if not _masks:
-        data = os.urandom(_POOL)
+        data = os.urandom(_POOL_SIZE)
         pool = data
-        for at in range(0, _POOL, 4):
-            _masks.append(pool[at : at + 4])  # compiled: of a pointer, and no slice object made
+        for at in range(0, _POOL_SIZE, 4):
+            _masks.append(pool[at : at + 4])  # when compiled, slicing the pointer creates no slice object
     return _masks.pop()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_masks.clear)  # two processes must not use the same ones
+    os.register_at_fork(after_in_child=_masks.clear)  # two processes must not use the same keys
 
 
 def apply_mask(data: bytes, start: int, end: int, mask: bytes, at: int = 0, head: bytes = b"") -> bytes:
-    """Return `head` and behind it `data[start:end]`, each byte XORed with the mask byte that belongs to it.
+    """Return `head` followed by `data[start:end]` masked or, as this is its own inverse, unmasked (RFC 6455 section
+    5.3).
 
-    The mask is the 4 bytes at `mask[at:]`, the first of which belongs to `data[start]`. The operation is its own
-    inverse. Raises ValueError unless `0 <= start <= end <= len(data)` and `0 <= at <= len(mask) - 4`.
+    The masking key is the 4 bytes at `mask[at:]`; its first byte applies to `data[start]`. Raises ValueError unless
+    `0 <= start <= end <= len(data)` and `0 <= at <= len(mask) - 4`.
     """
     if not (0 <= start <= end <= len(data) and 0 <= at <= len(mask) - 4):
         raise ValueError("a part or a mask that is not there")
     size = end - start
     if COMPILED:
-        # The pointers are declared in the .pxd; a test holds this branch equal to the one below.
+        # The pointers are declared in the .pxd. A test checks that this branch and the one below are equivalent.
         lead = len(head)
         result: bytes = new_bytes(lead + size)  # type: ignore[name-defined]  # noqa: F821
         front, source, target, key = head, data, result, mask
@@ -49,7 +50,7 @@ def apply_mask(data: bytes, start: int, end: int, mask: bytes, at: int = 0, head
         repeat(pattern, key + at)  # type: ignore[name-defined,operator]  # noqa: F821
         done = 0
         while size - done >= 64:
-            for i in range(64):  # a fixed count, so that the C compiler makes it a few vector instructions
+            for i in range(64):  # a fixed count, so that the C compiler vectorises it
                 target[lead + done + i] = source[start + done + i] ^ pattern[i]  # type: ignore[index,name-defined]  # noqa: F821
             done += 64
         while done < size:
@@ -62,7 +63,7 @@ def apply_mask(data: bytes, start: int, end: int, mask: bytes, at: int = 0, head
 
 
 def text_bytes(text: str) -> bytes | memoryview:
-    """Return `text`, which is ASCII, as bytes; compiled, they are those of the text itself."""
+    """Return the bytes of `text`, which must be ASCII. When compiled, a view of its own memory."""
     if COMPILED:
         view: memoryview = view_memory(text, 0, len(text), False)  # type: ignore[name-defined]  # noqa: F821
         return view
@@ -70,9 +71,9 @@ def text_bytes(text: str) -> bytes | memoryview:
 
 
 def join(head: bytes, payload: bytes) -> bytes:
-    """Return `head + payload`, in half the time for short ones."""
+    """Return `head + payload`, when compiled in half the time for short ones."""
     if COMPILED:
-        if head is None or payload is None:  # which a parameter of type bytes may be
+        if head is None or payload is None:  # Cython accepts None for a parameter of type bytes
             raise TypeError("None is not bytes")
         joined: bytes = join_bytes(head, payload)  # type: ignore[name-defined]  # noqa: F821
         return joined
@@ -80,32 +81,31 @@ def join(head: bytes, payload: bytes) -> bytes:
 
 
 class PayloadBuffer:
-    """Room for a large payload that comes in pieces. Compiled, it is put together in the very object that becomes the
-    message; in plain Python, in a bytearray.
+    """Receives a large payload in pieces. When compiled, its memory is the object that becomes the message; in plain
+    Python it is a bytearray.
 
-    `size` is what is to come, `filled` what has come, in bytes. `ascii` says whether all of it is ASCII, `ascii_size`
-    how much of it was before the piece where it is not. Where text is expected, that has to be looked at after each
-    piece, and `part()` be used where it is not.
+    For each piece: write it into `get_buffer()` or call `put()`, then call `unmask()`. If the payload is text, check
+    `ascii` after each piece: once it is false, only `contents()` can be used.
     """
 
     __slots__ = ("_capacity", "_memory", "_text", "ascii", "ascii_size", "filled", "size")
 
-    def __init__(self, size: int, text: bool, come: int) -> None:
-        """`come` are the bytes that are there already: there is room for a multiple of them, not for what a header
-        promises."""
-        capacity = min(size, _GROWTH * come)
+    def __init__(self, size: int, text: bool, received: int) -> None:
+        """`size` is the length of the payload in bytes; `text` says whether it is a text message. `received` bytes have
+        arrived already: a multiple of those is allocated, not what the header announces."""
+        capacity = min(size, _GROWTH * received)
         self._memory: Any = new_memory(capacity, text) if COMPILED else bytearray(capacity)  # type: ignore[name-defined]  # noqa: F821
         self.size = size
-        self.filled = 0
-        self.ascii = True
-        self.ascii_size = 0
+        self.filled = 0  # bytes received and unmasked
+        self.ascii = True  # all of them are ASCII
+        self.ascii_size = 0  # bytes before the first piece that is not ASCII
         self._text = text
         self._capacity = capacity
 
     def get_buffer(self) -> memoryview:
-        """Return the room for what comes next, to be written into: at least one byte while some is missing.
+        """Return the free memory for the next bytes, at least one while any are missing.
 
-        The views that were returned before must be gone.
+        Views that were returned earlier must not exist any more.
         """
         if self.filled == self._capacity:
             self._grow(self.filled + 1)
@@ -115,8 +115,8 @@ class PayloadBuffer:
         return memoryview(self._memory)[self.filled :]
 
     def put(self, data: bytes, start: int, end: int) -> None:
-        """Copy `data[start:end]` to where `get_buffer()` begins; `unmask()` is to follow. Raises ValueError where
-        `data` has no such bytes, or the payload lacks fewer."""
+        """Copy `data[start:end]` to the beginning of `get_buffer()`; `unmask()` must follow. Raises ValueError if that
+        is out of range or longer than the missing rest of the payload."""
         if not (0 <= start <= end <= len(data) and end - start <= self.size - self.filled):
             raise ValueError("more than there is, or than is missing")
         size = end - start
@@ -131,9 +131,8 @@ class PayloadBuffer:
             self._memory[self.filled : self.filled + size] = data[start:end]
 
     def unmask(self, size: int, mask: bytes, at: int) -> None:
-        """Unmask the `size` bytes that were put into `get_buffer()`, with the 4 bytes at `mask[at:]`, and count them as
-        part of the payload; an empty mask is none. Raises ValueError for more bytes than there is room for, and where
-        `mask` has no 4 bytes there."""
+        """Unmask the first `size` bytes of `get_buffer()` with the 4 bytes at `mask[at:]`, and count them as received.
+        If `mask` is empty, they are not masked. Raises ValueError if `size` or `at` is out of range."""
         if not 0 <= size <= self._capacity - self.filled or (mask and not 0 <= at <= len(mask) - 4):
             raise ValueError("more than there is room for, or a mask that is not there")
         if not size:
@@ -146,19 +145,19 @@ class PayloadBuffer:
             key = mask
             target = memory(self._memory) + begin  # type: ignore[name-defined]  # noqa: F821
             repeat(pattern, key + at)  # type: ignore[name-defined,operator]  # noqa: F821
-            fill(seen, 0, 64)  # type: ignore[name-defined]  # noqa: F821
+            fill(or_of_bytes, 0, 64)  # type: ignore[name-defined]  # noqa: F821
             done = 0
             while size - done >= 64:
-                for i in range(64):  # as above
+                for i in range(64):  # as in apply_mask()
                     target[done + i] ^= pattern[i]  # type: ignore[name-defined]  # noqa: F821
-                    seen[i] |= target[done + i]  # type: ignore[name-defined]  # noqa: F821
+                    or_of_bytes[i] |= target[done + i]  # type: ignore[name-defined]  # noqa: F821
                 done += 64
             while done < size:
                 target[done] ^= pattern[done & 3]  # type: ignore[name-defined]  # noqa: F821
-                seen[0] |= target[done]  # type: ignore[name-defined]  # noqa: F821
+                or_of_bytes[0] |= target[done]  # type: ignore[name-defined]  # noqa: F821
                 done += 1
             for i in range(64):
-                if seen[i] >= 0x80:  # type: ignore[name-defined]  # noqa: F821
+                if or_of_bytes[i] >= 0x80:  # type: ignore[name-defined]  # noqa: F821
                     self.ascii = False
             if self.ascii:
                 self.ascii_size = self.filled
@@ -170,8 +169,9 @@ class PayloadBuffer:
         if self.ascii:
             self.ascii_size = self.filled
 
-    def part(self, start: int = 0) -> bytes:
-        """Return what has come, from `start` on, as bytes. Raises ValueError for more than that."""
+    def contents(self, start: int = 0) -> bytes:
+        """Return what has been received, from index `start` on, as bytes. Raises ValueError if `start` is out of
+        range."""
         if not 0 <= start <= self.filled:
             raise ValueError("more than there is")
         if COMPILED:
@@ -179,8 +179,8 @@ class PayloadBuffer:
             return part
         return bytes(self._memory[start : self.filled])
 
-    def whole(self) -> str | bytes:
-        """Return the payload. Raises ValueError unless it is complete and, where text is expected, ASCII."""
+    def message(self) -> str | bytes:
+        """Return the payload, str for text. Raises ValueError unless it is complete and, if text, ASCII."""
         if self.filled < self.size or (self._text and not self.ascii):
             raise ValueError("not all of it has come, or not all of it is ASCII")
         if COMPILED:
@@ -188,9 +188,9 @@ class PayloadBuffer:
             return whole
         return self._memory.decode("ascii") if self._text else bytes(self._memory)
 
-    def _grow(self, least: int) -> None:
-        """Have room for at least so much."""
-        capacity = min(self.size, max(_GROWTH * least, _LEAST_ROOM))
+    def _grow(self, size: int) -> None:
+        """Enlarge the capacity to at least `size` bytes."""
+        capacity = min(self.size, max(_GROWTH * size, _MIN_CAPACITY))
         if COMPILED:
             grown = new_memory(capacity, self._text)  # type: ignore[name-defined]  # noqa: F821
             copy(memory(grown), memory(self._memory), self.filled)  # type: ignore[name-defined]  # noqa: F821

@@ -7,4 +7,4 @@ cpdef bytes accept_key(bytes key)
 cpdef list response_fields(bytes key, subprotocol, extensions, extra=*)
 @cython.locals(lower=bytes)
 cdef bint _has_token(bytes value, bytes token) except -1
-cdef list _subprotocols(list values)
+cdef list _parse_subprotocols(list values)

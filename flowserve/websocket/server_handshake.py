@@ -1,5 +1,5 @@
 # cython: language_level=3, annotation_typing=False, binding=False
-"""The opening handshake as functions over header lists (RFC 6455 section 4)."""
+"""The server's side of the opening handshake, as functions over header lists (RFC 6455 section 4.2)."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from flowserve.errors import ASGIMisuse, HandshakeError
 from flowserve.websocket.constants import GUID
 from flowserve.websocket.negotiation import check_extensions
 
-_SERVERS_OWN = frozenset(
+_RESERVED_FIELDS = frozenset(
     b"upgrade connection sec-websocket-accept sec-websocket-protocol sec-websocket-extensions"
     b" content-length transfer-encoding".split()
 )
-"""Not for an application to put into the 101: the handshake's, and what frames a body (RFC 9110 section 8.6)."""
+"""Fields that an application must not add to the 101: those of the handshake, and those that frame a body (RFC 9110
+section 8.6)."""
 
 Headers = Iterable[tuple[bytes, bytes]]
 
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 _MAX_SUBPROTOCOLS = 16384
-"""Bytes of all subprotocols that a client offers. Some put a token of several KiB there, but thousands of names take
-milliseconds to look at."""
+"""Bytes of all subprotocols that a client offers. Some clients put a token of several KiB there, but thousands of names
+take milliseconds to parse."""
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
 def check_request(method: str, http_version: str, headers: Headers) -> tuple[bytes, list[str]]:
-    """Return the key and the subprotocols that a client's HTTP/1.1 handshake offers, in its order of preference.
+    """Return the key of a client's HTTP/1.1 handshake and the subprotocols that it offers, in order of preference.
 
-    Names in `headers` are in lower case. Raises HandshakeError, with the answer to give, for a request that RFC 6455
-    section 4.2.1 does not allow, and for one with a body, which nobody could tell from frames.
+    Names in `headers` are in lower case. Raises HandshakeError, with the response to send, for a request that RFC 6455
+    section 4.2.1 does not allow, and for one with a body, which could not be told from frames.
     """
     upgrades = connects = has_body = False
     extensions: list[bytes] = []
@@ -71,25 +72,26 @@ def check_request(method: str, http_version: str, headers: Headers) -> tuple[byt
         raise HandshakeError(400, "A request for a WebSocket has no body")
     if extensions:
         check_extensions(extensions)
-    return keys[0], _subprotocols(subprotocols)
+    return keys[0], _parse_subprotocols(subprotocols)
 
 
 def is_token(name: str) -> bool:
-    """Whether a subprotocol can be called so (RFC 6455 section 4.3)."""
+    """Whether `name` is valid for a subprotocol (RFC 6455 section 4.3)."""
     return name.isascii() and _TOKEN.fullmatch(name.encode("ascii")) is not None
 
 
 def accept_key(key: bytes) -> bytes:
-    """Return Sec-WebSocket-Accept for a Sec-WebSocket-Key (RFC 6455 section 4.2.2)."""
+    """Return the Sec-WebSocket-Accept for a Sec-WebSocket-Key (RFC 6455 section 4.2.2)."""
     return b2a_base64(sha1(key + GUID, usedforsecurity=False).digest(), newline=False)
 
 
 def response_fields(
     key: bytes, subprotocol: str | None, extensions: bytes | None, extra: Sequence[tuple[bytes, bytes]] = ()
 ) -> list[tuple[bytes, bytes]]:
-    """Return the header fields of the 101 response that are the handshake's own (RFC 6455 section 4.2.2).
+    """Return the handshake's own header fields of the 101 response (RFC 6455 section 4.2.2), names in lower case.
 
-    `extra` are the application's; raises ASGIMisuse if one of them belongs to the handshake itself.
+    `extensions` is the value of Sec-WebSocket-Extensions, None to leave it out. `extra` are the application's fields,
+    which are only checked: raises ASGIMisuse if one of them belongs to the handshake.
     """
     fields = [(b"upgrade", b"websocket"), (b"connection", b"Upgrade"), (b"sec-websocket-accept", accept_key(key))]
     if subprotocol is not None:
@@ -97,19 +99,19 @@ def response_fields(
     if extensions is not None:
         fields.append((b"sec-websocket-extensions", extensions))
     for name, _ in extra:
-        if name.lower() in _SERVERS_OWN:
+        if name.lower() in _RESERVED_FIELDS:
             raise ASGIMisuse(f"the server sends {name.decode('latin-1')!r}; a subprotocol has its own key")
     return fields
 
 
 def _has_token(value: bytes, token: bytes) -> bool:
-    """Whether `token` (lower case) is in a comma-separated list, in any case."""
+    """Whether `token` (lower case) is in a comma-separated list, in upper or lower case."""
     lower = value.lower()
     return lower == token or token in [member.strip(b" \t") for member in lower.split(b",")]
 
 
-def _subprotocols(values: list[bytes]) -> list[str]:
-    """The client's list, without repeats (RFC 6455 section 4.1 point 10)."""
+def _parse_subprotocols(values: list[bytes]) -> list[str]:
+    """Return the client's list without duplicates (RFC 6455 section 4.1 point 10)."""
     found: dict[str, None] = {}
     if sum(map(len, values)) > _MAX_SUBPROTOCOLS:
         raise HandshakeError(431, f"Sec-WebSocket-Protocol has more than {_MAX_SUBPROTOCOLS} bytes")
@@ -117,7 +119,7 @@ def _subprotocols(values: list[bytes]) -> list[str]:
         for member in value.split(b","):
             name = member.strip(b" \t")
             if not name:
-                continue  # RFC 9110 section 5.6.1: empty members are to be ignored
+                continue  # recipients ignore empty members (RFC 9110 section 5.6.1)
             if not _TOKEN.fullmatch(name):
                 raise HandshakeError(400, "Sec-WebSocket-Protocol must be a list of tokens")
             found[name.decode("ascii")] = None

@@ -129,13 +129,13 @@ async def test_an_error_is_nobody_elses(clock):
 @pytest.mark.both_loops
 async def test_the_budget_of_decoders_is_had_back_in_the_next_turn(clock):
     shared = TimeSlice(asyncio.get_running_loop())
-    whole = shared.left
+    whole = shared.remaining
     for share in (whole // 4, whole // 2, whole):
         shared.begin()
         shared.allowance -= share
         shared.end()
-    assert shared.left < 0
+    assert shared.remaining < 0
     assert shared.used_up()
     await turn()
-    assert shared.left == whole
+    assert shared.remaining == whole
     assert not shared.used_up()

@@ -49,7 +49,7 @@ def inflate(receiver: PerMessageDeflate, data: deflate.Data, limit: int, final: 
     out = BytesIO()  # grows in place, and gives its bytes away without a copy
     out.write(receiver.inflate(data, limit, final))
     while receiver.unfinished:
-        out.write(receiver.go_on(limit - out.tell()))
+        out.write(receiver.inflate_more(limit - out.tell()))
     return out.getvalue()
 
 

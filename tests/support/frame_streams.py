@@ -56,7 +56,7 @@ def outcome(
     conn = connection(max_size=max_size, max_frames=8, deflate=deflate)
     if allowance:
         conn.max_waiting = 1
-        conn.share(Small(allowance))
+        conn.set_budget(Small(allowance))
     taken: list[Message] = []
     for chunk in chunks:
         give(conn, chunk)

@@ -64,7 +64,7 @@ def test_a_close_of_this_end_passes_over_what_is_held() -> None:
 
 def test_inflation_stops_at_what_may_be_done_at_once() -> None:
     conn = connection(deflate=True)
-    conn.share(Small(100_000))
+    conn.set_budget(Small(100_000))
     client = connection(CLIENT, deflate=True)
     client.send_binary(bytes(1 << 20))
     conn.feed(output(client))
@@ -81,7 +81,7 @@ def test_inflation_stops_at_what_may_be_done_at_once() -> None:
 def test_frames_cost_as_well(piece: bytes) -> None:
     """However short they are, a read full of them does not hold up the event loop for long."""
     conn = connection(max_frames=1 << 20)
-    conn.share(Small(1 << 20))
+    conn.set_budget(Small(1 << 20))
     conn.feed(frame(1, fin=False) + frame(9) if piece == frame(0, fin=False) else b"")
     conn.feed(piece * 20_000)
     assert conn.held
@@ -104,7 +104,7 @@ def test_compressed_bytes_that_give_nothing_are_asked_the_time_for() -> None:
 
     conn = connection(deflate=True)
     budget = Asked(1 << 20)
-    conn.share(budget)
+    conn.set_budget(budget)
     conn.feed(frame(2, b"\x00\x00\x00\xff\xff" * 8000 + b"\x00", rsv=4))
     calls = 1
     while conn.held:
@@ -119,21 +119,21 @@ def test_no_more_is_decoded_where_too_much_was() -> None:
     budget = Late(1 << 20)
     conns = [connection() for _ in range(200)]
     for conn in conns:
-        conn.share(budget)
+        conn.set_budget(budget)
         conn.feed(frame(9) * 200)
     assert sum(conn.held for conn in conns) > 100
     nothing = connection()
-    nothing.share(budget)
+    nothing.set_budget(budget)
     nothing.feed(frame(1, b"a"))
     assert (nothing.held, nothing.waiting) == (True, 0)
-    budget.left = 1 << 20
+    budget.remaining = 1 << 20
     nothing.feed(b"")
     assert (nothing.held, messages(nothing)) == (False, ["a"])
 
 
 def test_a_large_payload_that_lands_costs_as_well() -> None:
     conn = connection(max_size=8 << 20)
-    conn.share(Late(1 << 20))
+    conn.set_budget(Late(1 << 20))
     wire = frame(2, bytes(8 << 20))
     conn.feed(wire[:100_000])
     read_into(conn, wire[100_000:200_000])
@@ -149,8 +149,8 @@ def test_a_budget_is_had_back_when_half_is_used() -> None:
     budget = Budget(1_000_000)
     conns = [connection(), connection()]
     for conn in conns:
-        conn.share(budget)
+        conn.set_budget(budget)
     conns[0].feed(frame(9) * 1000)
-    assert budget.left == 1_000_000 - 256_000
+    assert budget.remaining == 1_000_000 - 256_000
     conns[1].feed(frame(9) * 1000)
-    assert budget.left == 1_000_000
+    assert budget.remaining == 1_000_000

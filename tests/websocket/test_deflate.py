@@ -231,7 +231,7 @@ def test_a_piece_in_parts(library, configured):
         out = [receiver.inflate(payload, left, True, most)]
         while receiver.unfinished:
             left -= len(out[-1])
-            out.append(receiver.go_on(left, most))
+            out.append(receiver.inflate_more(left, most))
         assert b"".join(out) == message
         assert max(map(len, out)) <= most
         payload = sender.compress(message)
@@ -249,7 +249,7 @@ def test_a_piece_of_which_little_is_read_at_once(library, configured, read):
     payload += again.compress(message) + again.flush() + b"\x00"
     out = [receiver.inflate(payload, MIB, True, MIB, read)]
     while receiver.unfinished:
-        out.append(receiver.go_on(MIB, MIB, read))
+        out.append(receiver.inflate_more(MIB, MIB, read))
     assert b"".join(out) == message * 2
     assert len(out) >= len(payload) // read
 
@@ -426,8 +426,8 @@ def test_takes_any_kind_of_bytes(configured, kind):
 
 def test_threshold():
     sender = codec(DeflateSettings(threshold=10))
-    assert not sender.worthwhile(b"x" * 9)
-    assert sender.worthwhile(b"x" * 10)
+    assert not sender.should_compress(b"x" * 9)
+    assert sender.should_compress(b"x" * 10)
 
 
 @each_backend

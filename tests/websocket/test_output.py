@@ -163,7 +163,7 @@ def test_output_that_is_disowned() -> None:
     conn = connection()
     conn.send_text("gone")
     conn.feed(frame(9, b"!"))
-    conn.disown_output()
+    conn.discard_output()
     assert conn.output_size == 0
     conn.close(1013, "too slow")
     assert conn.output_size == 12

@@ -166,9 +166,9 @@ def test_a_store_gathers_bytes(
 ) -> None:
     store = gathered(mask, payload, cuts, False, key, views)
     assert store.ascii is payload.isascii()
-    assert store.part() == payload
-    assert store.whole() == payload
-    assert type(store.whole()) is bytes
+    assert store.contents() == payload
+    assert store.message() == payload
+    assert type(store.message()) is bytes
 
 
 @each_branch
@@ -181,7 +181,7 @@ def test_a_store_gathers_bytes(
 def test_a_store_gathers_text(mask: ModuleType, payload: str, cuts: list[int], key: bytes, views: list[bool]) -> None:
     store = gathered(mask, payload.encode(), cuts, True, key, views)
     assert store.ascii
-    text = store.whole()
+    text = store.message()
     assert type(text) is str
     assert text == payload
     assert {payload: 1}[text] == 1  # it has the hash of its characters
@@ -195,7 +195,7 @@ def test_a_store_finds_each_byte_that_is_not_ascii(mask: ModuleType, at: int) ->
     payload[at] = 0x80
     store = gathered(mask, bytes(payload), [], True, KEY, [False])
     assert not store.ascii
-    assert store.part() == bytes(payload)
+    assert store.contents() == bytes(payload)
 
 
 @each_branch
@@ -277,7 +277,7 @@ def test_a_store_takes_no_more_than_is_there_and_missing(mask: ModuleType, start
     store = mask.PayloadBuffer(10, False, 10)
     with pytest.raises(ValueError, match="more than"):
         store.put(b"hello world", start, end)
-    assert store.part() == b""
+    assert store.contents() == b""
 
 
 @each_branch
@@ -295,9 +295,9 @@ def test_a_store_settles_no_more_than_it_has_room_for(mask: ModuleType, size: in
 def test_a_store_is_given_whole_or_not_at_all(mask: ModuleType) -> None:
     store = mask.PayloadBuffer(5, True, 5)
     with pytest.raises(ValueError, match="not all"):
-        store.whole()
+        store.message()
     store.put(b"h\xc3\xa9lo", 0, 5)
     store.unmask(5, b"", 0)
     with pytest.raises(ValueError, match="not all"):
-        store.whole()
-    assert store.part() == b"h\xc3\xa9lo"
+        store.message()
+    assert store.contents() == b"h\xc3\xa9lo"

@@ -154,7 +154,7 @@ def story(
     connection = setting.connection()
     if limited:
         connection.max_waiting = 1
-        connection.share(_Small())
+        connection.set_budget(_Small())
     messages: list[str | bytes] = []
     if setting.closes:
         connection.late_room = 500

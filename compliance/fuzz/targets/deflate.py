@@ -80,7 +80,7 @@ def _one_way(codec: PerMessageDeflate, messages: Sequence[Sequence[bytes]], limi
             for at, piece in enumerate(pieces):
                 out += codec.inflate(piece, limit - len(out), at == len(pieces) - 1, most)
                 while codec.unfinished:
-                    out += codec.go_on(limit - len(out), most)
+                    out += codec.inflate_more(limit - len(out), most)
         except PayloadTooBig:
             return found, "too big"
         except ProtocolError:
