@@ -4,7 +4,7 @@ from flowserve.asgi.scope cimport http_scope
 from flowserve.asgi.context cimport Context
 from flowserve.http.messages cimport RequestHead, as_bytes
 from flowserve.transport.flush_queue cimport Flushable
-from flowserve.transport.waiters cimport joined, wake
+from flowserve.transport.waiters cimport add_waiter, wake
 
 cdef int _HEAD_TURNS
 cdef Py_ssize_t _BODY_MARK

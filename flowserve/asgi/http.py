@@ -16,7 +16,7 @@ from flowserve.http.messages import RequestHead, as_bytes
 from flowserve.logs.loggers import access_http, logger
 from flowserve.transport.flush_queue import Flushable
 from flowserve.transport.interfaces import ResponseStream
-from flowserve.transport.waiters import joined, wake
+from flowserve.transport.waiters import add_waiter, wake
 
 _BODY_MARK = 65536
 """Bytes of body that may wait for the application before reading stops."""
@@ -66,7 +66,7 @@ class _Given:
                 if not cycle._started:
                     cycle._stream.send_continue()
             waiter = cycle._context.loop.create_future()
-            cycle._waiters = joined(cycle._waiters, waiter)
+            cycle._waiters = add_waiter(cycle._waiters, waiter)
             await waiter
 
     async def send(self: Any, message: dict[str, Any]) -> None:
@@ -138,7 +138,7 @@ class HTTPCycle(Flushable):
         self._request = request
         self._stream = stream
         self._context = context
-        self._listed = False
+        self._flush_pending = False
         self._body: bytearray | None = None
         self._body_complete = False
         self._body_taken = False  # all of it, by the application

@@ -5,7 +5,7 @@ from flowserve.asgi.context cimport Context
 from flowserve.asgi.websocket_messages cimport check_close, header_fields, send_payload
 from flowserve.http.messages cimport as_bytes
 from flowserve.session.session cimport Session
-from flowserve.transport.waiters cimport joined, wake
+from flowserve.transport.waiters cimport add_waiter, wake
 
 cdef int _OPEN, _CONNECTING, _ACCEPTED, _DENYING, _DONE
 cdef dict _TEXT, _BYTES

@@ -21,7 +21,7 @@ from flowserve.http.messages import as_bytes
 from flowserve.logs.loggers import access_http, access_websocket_close, access_websocket_open, logger
 from flowserve.session.session import Session
 from flowserve.transport.interfaces import Peer
-from flowserve.transport.waiters import joined, wake
+from flowserve.transport.waiters import add_waiter, wake
 from flowserve.websocket.constants import State
 
 if TYPE_CHECKING:
@@ -309,7 +309,7 @@ class WebSocketCycle:
 
     def _wait(self) -> asyncio.Future[None]:
         waiter: asyncio.Future[None] = self._context.loop.create_future()
-        self._waiters = joined(self._waiters, waiter)
+        self._waiters = add_waiter(self._waiters, waiter)
         return waiter
 
     def _wake(self) -> None:

@@ -2,7 +2,7 @@ cimport cython
 
 from flowserve.library.properties cimport WebSocketProperties, session_of
 from flowserve.session.session cimport Session
-from flowserve.transport.waiters cimport joined, wake
+from flowserve.transport.waiters cimport add_waiter, wake
 from flowserve.websocket.connection cimport Connection
 
 cdef class WebSocket(WebSocketProperties):

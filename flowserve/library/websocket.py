@@ -15,7 +15,7 @@ from flowserve.library.fragments import FragmentedReceive, Fragments, Pieces, ea
 from flowserve.library.pings import Pings, RoundTrip
 from flowserve.library.properties import WebSocketProperties, session_of
 from flowserve.session.session import Session
-from flowserve.transport.waiters import joined, wake
+from flowserve.transport.waiters import add_waiter, wake
 from flowserve.websocket.constants import State
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ class WebSocket(WebSocketProperties):
         session = session_of(self)
         while not session.lost:
             waiter: asyncio.Future[None] = session.context.loop.create_future()
-            self._waiters = joined(self._waiters, waiter)
+            self._waiters = add_waiter(self._waiters, waiter)
             await waiter
 
     def abort(self) -> None:

@@ -1,6 +1,6 @@
 cimport cython
 
-from flowserve.transport.waiters cimport joined, wake
+from flowserve.transport.waiters cimport add_waiter, wake
 from flowserve.session.writer cimport SessionWriter
 from flowserve.websocket.connection cimport Connection
 

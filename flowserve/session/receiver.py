@@ -9,7 +9,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from flowserve.session.writer import SessionWriter
-from flowserve.transport.waiters import joined, wake
+from flowserve.transport.waiters import add_waiter, wake
 from flowserve.websocket.connection import Connection
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Receiver(SessionWriter):
         if self._waiter is None or self._waiter.done():  # done: cancelled
             self._waiter = waiter
         else:
-            self._waiters = joined(self._waiters, waiter)
+            self._waiters = add_waiter(self._waiters, waiter)
         return waiter
 
     @property

@@ -29,7 +29,7 @@ class SessionWriter(Flushable):
         self.stream = stream
         self.written = 0
         self._flush_queue = flush_queue
-        self._listed = False
+        self._flush_pending = False
         self._lost = False  # there is no stream any more
 
     def begin(self, head: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Large payloads that are read straight to where they will stay, not through an object for each read."""
+"""Reading large payloads directly into their final memory, without a bytes object per read."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flowserve.transport.interfaces import BufferTarget
 
-_ASIDE = 65536  # bytes that are read at once when there is nowhere for them to stay
-_MOST = 262144  # bytes that are read at once: others want their turn, and reading may have to pause
+_SCRATCH_SIZE = 65536  # bytes per read while the target wants no buffer
+_MAX_READ = 262144  # bytes per read: other connections have to run, and reading may have to pause
 
 
 class DirectReadProtocol(asyncio.BufferedProtocol):
-    """Stands in for `protocol`, the transport's, while a large payload comes into `target`; then goes.
+    """Replaces `protocol` as the protocol of `transport` while a large payload is read into `target`.
 
-    `protocol` has the calls for all else, and `data_received(b"")` for what has come into the target.
+    All other calls are passed on to `protocol`. After each read into the target, it gets a `data_received(b"")`. When
+    the target wants no buffer any more, `protocol` becomes the transport's protocol again.
     """
 
     def __init__(self, transport: asyncio.Transport, protocol: Any, target: BufferTarget) -> None:
@@ -37,20 +38,20 @@ class DirectReadProtocol(asyncio.BufferedProtocol):
         self._protocol.resume_writing()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return where to read to. Nobody else writes there, even where the read ends later (Windows)."""
+        """Return the memory to read into. Nothing else is written there, even if the read ends later (Windows)."""
         target = self._target
-        room = target.get_buffer()[:_MOST] if target.wants_buffer() else None
-        self._view = room or memoryview(bytearray(_ASIDE))  # there may be no memory for it to stay
+        buffer = target.get_buffer()[:_MAX_READ] if target.wants_buffer() else None
+        self._view = buffer or memoryview(bytearray(_SCRATCH_SIZE))  # the target's is empty if memory ran out
         return self._view
 
     def buffer_updated(self, nbytes: int) -> None:
-        """So many bytes have come into it."""
+        """Pass on `nbytes` bytes that were read."""
         target = self._target
         view, self._view = self._view, memoryview(b"")
         data = b""
         if target.wants_buffer():
             target.buffer_updated(nbytes)
-        else:  # what has come was taken away, in part, and the rest is to go on without a store
+        else:  # it gave up its buffer since, as a part of the message was taken
             data = bytes(view[:nbytes])
         self._protocol.data_received(data)
         if not target.wants_buffer() and self._transport.get_protocol() is self:

@@ -1,14 +1,14 @@
 cimport cython
 
 cdef class Flushable:
-    cdef bint _listed
+    cdef bint _flush_pending
 
     cpdef flush(self)
 
 cdef class FlushQueue:
     cdef object _loop, _variables
-    cdef list _all
+    cdef list _pending
 
     cpdef add(self, Flushable flushable)
-    @cython.locals(flushable=Flushable, listed=list)
+    @cython.locals(flushable=Flushable, pending=list)
     cpdef flush(self)

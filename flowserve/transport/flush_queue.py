@@ -1,9 +1,9 @@
 # cython: language_level=3, annotation_typing=False, binding=False
 # cython: boundscheck=False, wraparound=False, initializedcheck=False
-"""Writing at the end of a turn of the event loop, for all who have something to write.
+"""Writing once per event loop iteration, for all connections of a worker.
 
-So what one connection has to say in a turn is one write; and a peer that waits is not woken, and done with it, before
-the next one is written to.
+Everything a connection queues in one loop iteration leaves as one write, and all connections are flushed back to back
+before any woken peer runs.
 """
 
 from __future__ import annotations
@@ -13,42 +13,43 @@ from contextvars import copy_context
 
 
 class Flushable:
-    """What an Outbox flushes. `_listed` says that it stands there."""
+    """Base class of what a FlushQueue flushes. Subclasses set `_flush_pending` to False at first."""
 
-    __slots__ = ("_listed",)
+    __slots__ = ("_flush_pending",)
 
-    _listed: bool
+    _flush_pending: bool
+    """It is in the queue. Only FlushQueue writes it later."""
 
     def flush(self) -> None:
-        """Write what there is to write."""
+        """Write all queued output."""
 
 
 class FlushQueue:
-    """Those of a worker that have something to write: one callback a turn of the event loop for all of them."""
+    """The connections of a worker with output to write, flushed by one callback per event loop iteration."""
 
-    __slots__ = ("_all", "_loop", "_variables")
+    __slots__ = ("_loop", "_pending", "_variables")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._all: list[Flushable] = []
-        self._variables = copy_context()  # not those of whoever writes first
+        self._pending: list[Flushable] = []
+        self._variables = copy_context()  # instead of the context variables of the first caller of add()
 
     def add(self, flushable: Flushable) -> None:
-        """Have `flushable.flush()` called at the end of this turn, unless that is so already."""
-        if flushable._listed:
+        """Schedule `flushable.flush()` for the end of this event loop iteration, unless it is scheduled already."""
+        if flushable._flush_pending:
             return
-        flushable._listed = True
-        if not self._all:
+        flushable._flush_pending = True
+        if not self._pending:
             self._loop.call_soon(self.flush, context=self._variables)
-        self._all.append(flushable)
+        self._pending.append(flushable)
 
     def flush(self) -> None:
-        """Write what they have."""
-        listed = self._all
-        self._all = []
-        for flushable in listed:
-            flushable._listed = False
+        """Flush everything in the queue."""
+        pending = self._pending
+        self._pending = []
+        for flushable in pending:
+            flushable._flush_pending = False
             try:
                 flushable.flush()
-            except Exception as error:  # the others have nothing to do with it
+            except Exception as error:  # it must not affect the other connections
                 self._loop.call_exception_handler({"message": f"{flushable!r} could not write", "exception": error})

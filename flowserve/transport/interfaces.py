@@ -1,4 +1,4 @@
-"""What a session or a request needs of whatever carries it. A leaf: only shapes, no code."""
+"""The interfaces between the layers that speak a protocol and those that carry bytes. Types only."""
 
 from __future__ import annotations
 
@@ -7,134 +7,140 @@ from typing import Any, NamedTuple, Protocol
 
 
 class Peer(NamedTuple):
-    """Both ends of a connection, as the ASGI specification has them in a scope."""
+    """Both ends of a connection, as in an ASGI scope."""
 
     client: tuple[str, int] | None
+    """Host and port; None over a UNIX domain socket, or if the client left before its address was read."""
     server: tuple[str, int | None] | None
+    """Host and port, or the path of a UNIX domain socket and None."""
     secure: bool
+    """Whether the client uses TLS."""
     tls: dict[str, Any] | None = None
     """The ASGI tls extension; None without TLS."""
 
     def __str__(self) -> str:
-        if self.client is None:  # over TCP it had left before its address could be asked for
+        if self.client is None:  # over TCP, it left before its address was read
             return "unknown" if self.server is not None and self.server[1] is not None else "unix"
         host, port = self.client
         host = f"[{host}]" if ":" in host else host
-        return f"{host}:{port}" if port else host  # of a proxy's client the port is seldom known
+        return f"{host}:{port}" if port else host  # 0 for the client of most proxies
 
 
 class Stream(Protocol):
-    """Bytes both ways under flow control: what carries a session. `flow.TransportStream` is one, over a transport.
+    """A bidirectional byte stream with flow control, which carries a session. `stream.TransportStream` implements it
+    over an asyncio transport.
 
-    Nothing here raises for a connection that is closed, ended or reset: what is written then is dropped.
+    No method raises if the connection is closed, half-closed or reset: data written then is dropped.
     """
 
     write_paused: bool
-    """Over the high-water mark: whoever sends should await `drain()`."""
+    """Whether the stream is over its high-water mark; senders should then await `drain()`."""
     half_open: bool
-    """Whether this end can still write after the peer has stopped writing."""
+    """Whether this end can still write after the peer has half-closed."""
 
     def write(self, data: bytes | memoryview, /) -> None:
         """Send `data`, soon and in order."""
 
     def writelines(self, data: Sequence[bytes | memoryview], /) -> None:
-        """Send the pieces, in order, without joining them."""
+        """Send the pieces in order, without joining them."""
 
     def drain(self) -> Awaitable[None]:
-        """Wait until writing is welcome; when it is, only let others have their turn."""
+        """Wait while the stream is over its high-water mark; otherwise yield to the event loop once."""
 
     def buffered(self) -> int:
-        """Return how many bytes that were written wait in this process."""
+        """Return the bytes that were written and are still in this process."""
 
     def unsent(self) -> int:
-        """Return how many bytes that were written the peer has not taken, as far as that is known."""
+        """Return the bytes that were written and the peer has not acknowledged, as far as that is known."""
 
     def limit_buffer(self, size: int, low: int | None = None, /) -> None:
-        """Be over the high-water mark from `size` bytes on, and below it again from `low` on, by default a quarter."""
+        """Set the high-water mark to `size` bytes and the low-water mark to `low`, by default a quarter of that."""
 
     def progressed(self) -> bool:
-        """Whether some, but not yet all, of what was written has left since this was last asked."""
+        """Whether some, but not all, of the bytes written have left since the last call."""
 
     def pause_writing(self) -> None:
-        """The carrier is full."""
+        """Called when the transport is over its high-water mark."""
 
     def resume_writing(self) -> None:
-        """The carrier has room again."""
+        """Called when the transport is below its low-water mark."""
 
     def pause_reading(self) -> None:
-        """Stop the peer's bytes from coming in. Idempotent."""
+        """Stop receiving. Idempotent."""
 
     def resume_reading(self) -> None:
-        """Let them come again. Idempotent."""
+        """Continue receiving. Idempotent."""
 
     def read_into(self, target: BufferTarget, /) -> None:
-        """While `target.wants_buffer()`, read straight into its buffer, if the carrier can. Whoever else is given what
-        comes is given b"" for that. Idempotent."""
+        """While `target.wants_buffer()`, read directly into its buffer, if possible. The receiver of the stream's data
+        then gets b"" for each such read. Idempotent."""
 
     def end_writing(self) -> None:
-        """Send what was written, then end this direction; the other one too where it can't live alone."""
+        """Half-close after sending everything written; close if the stream can't be half-closed."""
 
     def close(self) -> None:
-        """Close when all that was written is sent."""
+        """Close after sending everything written."""
 
     def abort(self) -> None:
-        """Close now."""
+        """Close immediately."""
 
     def lost(self) -> None:
-        """The carrier is gone: wake whoever waits in `drain()`."""
+        """Called when the connection is lost: wake all waiters in `drain()`."""
 
 
 class BufferTarget(Protocol):
-    """Where a large payload may be read to: `websocket.connection.Connection` is one."""
+    """An object that large payloads can be read into: `websocket.connection.Connection` is one."""
 
     def wants_buffer(self) -> bool:
-        """Whether what comes next belongs to a large payload."""
+        """Whether the next bytes belong to a large payload."""
 
     def get_buffer(self) -> memoryview:
-        """Return where to read it to, while `wants_buffer()`: never more than is missing of the payload. It is empty
-        where there is no memory for it, and then `wants_buffer()` is False from now on."""
+        """Return a buffer for them, while `wants_buffer()`; it is never longer than the missing rest of the payload. It
+        is empty if memory runs out; `wants_buffer()` is False from then on."""
 
     def buffer_updated(self, size: int, /) -> None:
-        """So many bytes are in `get_buffer()`."""
+        """Note that the next `size` bytes are in `get_buffer()`."""
 
 
 class ResponseStream(Protocol):
-    """What carries one request and its response, whatever the HTTP version."""
+    """Carries one request and its response, in any version of HTTP."""
 
     peer: Peer
+    """Both ends of the connection."""
 
     def send_continue(self) -> None:
-        """The application wants the body that a client holds back (RFC 9110 section 10.1.1)."""
+        """Send 100 (Continue) if the client waits for it with the body (RFC 9110 section 10.1.1)."""
 
     def start_response(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Take status and header fields, which leave with the first part of the body. Raises ASGIMisuse."""
+        """Set status and header fields, which are sent with the first part of the body. Raises ASGIMisuse."""
 
     def send_head(self) -> None:
-        """Send status and header fields, as the body keeps being waited for."""
+        """Send status and header fields now, without waiting for the body any longer."""
 
     def send_body(self, body: bytes, more: bool) -> bool:
-        """Send a part of the body. Returns whether to await `drain()`. Raises ASGIMisuse."""
+        """Send a part of the body; `more` is false for the last. Return whether to await `drain()`. Raises
+        ASGIMisuse."""
 
     def send_error(self, status: int, detail: str) -> None:
-        """Send a whole plain-text response; the last on its connection."""
+        """Send a complete plain-text response, the last one on its connection."""
 
     def finished(self) -> None:
-        """The response is complete and the application is done with it."""
+        """Called when the response is complete and the application is done with it."""
 
     def drain(self) -> Awaitable[None]:
-        """Wait until writing is welcome; when it is, only let others have their turn."""
+        """Wait while the stream is over its high-water mark; otherwise yield to the event loop once."""
 
     def pause_reading(self) -> None:
-        """Stop the body from coming in. Idempotent."""
+        """Stop receiving the body. Idempotent."""
 
     def resume_reading(self) -> None:
-        """Let it come again. Idempotent."""
+        """Continue receiving the body. Idempotent."""
 
     def is_reset(self) -> bool:
-        """Whether a client that has stopped writing has left altogether, as far as the carrier knows."""
+        """Whether a client that has half-closed has also reset the connection, as far as that is known."""
 
     def progressed(self) -> bool:
-        """Whether some, but not yet all, of what was written has left since this was last asked."""
+        """Whether some, but not all, of the bytes written have left since the last call."""
 
     def abort(self) -> None:
-        """Cut the response short, so that the client sees that it is not whole."""
+        """End the response early, so that the client sees that it is incomplete."""

@@ -1,18 +1,18 @@
 cimport cython
 
-from flowserve.transport.waiters cimport joined, wake
+from flowserve.transport.waiters cimport add_waiter, wake
 
 cdef class TransportStream:
     cdef readonly object transport
     cdef readonly bint half_open, write_paused
-    cdef bint _over, _reading
-    cdef long long _written, _taken
+    cdef bint _ended, _reading
+    cdef long long _written, _sent_before
     cdef list _waiters
     cdef object _variables
 
     cpdef write(self, data)
     cpdef writelines(self, data)
-    cdef bint _is_over(self) except -1
+    cdef bint _drops_writes(self) except -1
     cpdef pause_writing(self)
     cpdef resume_writing(self)
     cpdef end_writing(self)
@@ -29,5 +29,5 @@ cdef class TransportStream:
     cpdef lost(self)
 
 cpdef extra_info(transport, name)
-cdef _below_tls(transport)
-cdef long long _in_kernel(transport) except? -1
+cdef _raw_transport(transport)
+cdef long long _unacknowledged(transport) except? -1

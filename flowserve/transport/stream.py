@@ -1,5 +1,5 @@
 # cython: language_level=3, annotation_typing=False, binding=False
-"""Flow control over one transport: pausing and resuming in both directions, written once for HTTP and WebSocket."""
+"""Flow control over one transport, in both directions, for HTTP and WebSocket alike."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from struct import unpack
 from typing import TYPE_CHECKING, Any
 
 from flowserve.transport.direct_read import DirectReadProtocol
-from flowserve.transport.waiters import joined, wake
+from flowserve.transport.waiters import add_waiter, wake
 
 if TYPE_CHECKING:
     from flowserve.transport.interfaces import BufferTarget
@@ -25,24 +25,23 @@ except ImportError:  # Windows
 
 
 _NEVER_PAUSES = (3, 12) <= sys.version_info < (3, 12, 9) or (3, 13) <= sys.version_info < (3, 13, 2)
-"""Whether asyncio's own writelines() forgets the high-water mark (CVE-2024-12254)."""
+"""Whether asyncio's own writelines() ignores the high-water mark (CVE-2024-12254)."""
 
 
 class TransportStream:
-    """A `stream.Stream` over an asyncio transport.
+    """An `interfaces.Stream` over an asyncio transport. Its methods are described there.
 
-    Whatever is the transport's protocol passes on `pause_writing()`, `resume_writing()` and, as `lost()`,
-    `connection_lost()`.
+    The transport's protocol passes on `pause_writing()`, `resume_writing()` and, as `lost()`, `connection_lost()`.
 
-    None of its methods raises for what the peer, or this end, has done to the connection, though transports do, each
-    event loop's in ways of its own: a reset that was not seen yet, the end of writing, a close. What is written then
-    is dropped; `lost()` follows.
+    No method raises for the state of the connection, although transports do, each event loop's in its own way: after a
+    reset that the loop has not noticed yet, after write_eof(), after a close. Data written then is dropped; `lost()`
+    follows.
     """
 
     __slots__ = (
-        "_over",
+        "_ended",
         "_reading",
-        "_taken",
+        "_sent_before",
         "_variables",
         "_waiters",
         "_written",
@@ -52,25 +51,25 @@ class TransportStream:
     )
 
     def __init__(self, transport: asyncio.Transport, variables: Variables) -> None:
-        """`variables` are those of whoever owns the connection: what comes in does not belong to whichever application
-        lets it come."""
+        """`variables` are the context variables of the connection's owner: received data must not be handled in the
+        context of the application that happened to resume reading."""
         self.transport = transport
         self._variables = variables
-        self.half_open: bool = transport.can_write_eof()  # TLS can not
+        self.half_open: bool = transport.can_write_eof()  # not with TLS
         self.write_paused = False
-        self._written = 0
-        self._taken = 0  # of it, when that was last looked at
-        self._over = False  # nothing is written any more
+        self._written = 0  # bytes passed to the transport
+        self._sent_before = 0  # bytes of those that had left at the last call of progressed()
+        self._ended = False  # writing has, by end_writing(), close(), abort() or lost()
         self._reading = True
-        self._waiters: list[asyncio.Future[None]] | None = None
+        self._waiters: list[asyncio.Future[None]] | None = None  # in drain()
 
     def write(self, data: bytes | memoryview) -> None:
-        if not self._is_over():
+        if not self._drops_writes():
             self._written += len(data)
             self.transport.write(data)
 
     def writelines(self, data: Sequence[bytes | memoryview]) -> None:
-        if self._is_over():
+        if self._drops_writes():
             return
         for piece in data:
             self._written += len(piece)
@@ -80,12 +79,12 @@ class TransportStream:
         else:
             self.transport.writelines(data)
 
-    def _is_over(self) -> bool:
-        """Whether nothing that is written gets anywhere. Until `lost()` tells so, event loops would put a warning into
-        the log for each write, as many as there are tasks of the application that send; or raise; or, from Python 3.12
-        on, watch a descriptor that is gone."""
+    def _drops_writes(self) -> bool:
+        """Whether all that is written is dropped. Between a failure and connection_lost(), event loops would log a
+        warning for each write, of which many tasks of an application may do one each; or raise; or, from Python 3.12
+        on, watch a descriptor that is closed."""
         transport = self.transport
-        return self._over or transport.is_closing() or (not self.half_open and _below_tls(transport).is_closing())
+        return self._ended or transport.is_closing() or (not self.half_open and _raw_transport(transport).is_closing())
 
     def pause_writing(self) -> None:
         self.write_paused = True
@@ -96,30 +95,30 @@ class TransportStream:
         wake(waiters)
 
     async def drain(self) -> None:
-        """Wait while the transport is over its high-water mark; else only let others have their turn."""
+        """Wait while the transport is over its high-water mark; otherwise yield to the event loop once."""
         if not self.write_paused:
             await asyncio.sleep(0)
         while self.write_paused:
             waiter = asyncio.get_running_loop().create_future()
-            self._waiters = joined(self._waiters, waiter)
+            self._waiters = add_waiter(self._waiters, waiter)
             await waiter
 
     def buffered(self) -> int:
         return self.transport.get_write_buffer_size()
 
     def unsent(self) -> int:
-        return self.transport.get_write_buffer_size() + _in_kernel(self.transport)
+        return self.transport.get_write_buffer_size() + _unacknowledged(self.transport)
 
     def progressed(self) -> bool:
         unsent = self.transport.get_write_buffer_size()
-        if unsent or not self.half_open:  # with TLS more may wait in the transport below, which an end would discard
-            unsent += _in_kernel(self.transport)
-        before, self._taken = self._taken, self._written - unsent
-        return self._taken > before and unsent > 0
+        if unsent or not self.half_open:  # the transport below TLS may hold more, which a close would discard
+            unsent += _unacknowledged(self.transport)
+        before, self._sent_before = self._sent_before, self._written - unsent
+        return self._sent_before > before and unsent > 0  # some, but not all
 
     def is_reset(self) -> bool:
-        """Whether the peer has reset the connection. Event loops find out by reading or writing, which neither side may
-        do any more after a half-close."""
+        """Whether the peer has reset the connection. Event loops notice only when they read or write, which may not
+        happen any more after a half-close."""
         sock = extra_info(self.transport, "socket")
         try:
             return sock is not None and sock.getsockopt(SOL_SOCKET, SO_ERROR) != 0
@@ -138,65 +137,63 @@ class TransportStream:
     def resume_reading(self) -> None:
         if not self._reading:
             self._reading = True
-            self._variables.copy().run(self.transport.resume_reading)  # asyncio will read in the context of this call
+            self._variables.copy().run(self.transport.resume_reading)  # asyncio reads in the context of this call
 
     def read_into(self, target: BufferTarget) -> None:
         protocol = self.transport.get_protocol()
-        if self.half_open and not isinstance(protocol, DirectReadProtocol):  # over TLS it would save next to nothing
+        if self.half_open and not isinstance(protocol, DirectReadProtocol):  # over TLS it would save almost nothing
             self.transport.set_protocol(DirectReadProtocol(self.transport, protocol, target))
 
     def end_writing(self) -> None:
         if not self.half_open:
             self.close()
-        elif not self._over:
-            self._over = True
+        elif not self._ended:
+            self._ended = True
             try:
                 self.transport.write_eof()
-            except (
-                OSError,
-                RuntimeError,
-            ):  # asyncio's of a reset that it has not read yet, uvloop's of one that it has
+            except (OSError, RuntimeError):  # after a reset: asyncio raises if it has not read it yet, uvloop if it has
                 self.transport.abort()
 
     def close(self) -> None:
-        self._over = True
-        if not self.transport.is_closing():  # closed twice, asyncio's over TLS forgets what it is to close or abort
+        self._ended = True
+        if not self.transport.is_closing():  # a second close() makes asyncio's TLS transport forget its connection
             self.transport.close()
 
     def abort(self) -> None:
-        self._over = True
+        self._ended = True
         self.transport.abort()
 
     def lost(self) -> None:
-        self._over = True
-        self._reading = True  # nothing left to pause or resume
+        self._ended = True
+        self._reading = True  # there is nothing to resume any more
         self.resume_writing()
 
 
 def extra_info(transport: asyncio.BaseTransport, name: str) -> Any:
-    """Return what a transport knows of itself (`get_extra_info()`); None where it doesn't, be it as it is closed."""
+    """Like `transport.get_extra_info(name)`, but None for every transport that is closed."""
     try:
         return transport.get_extra_info(name)
-    except AttributeError:  # uvloop's, of a UNIX domain socket that is closed
+    except AttributeError:  # uvloop, for a closed UNIX domain socket
         return None
 
 
-def _below_tls(transport: Any) -> Any:
-    """The transport that asyncio's TLS writes to, which knows of a reset before it; else the transport itself."""
+def _raw_transport(transport: Any) -> Any:
+    """Return the transport that asyncio's TLS transport writes to, as it notices a reset earlier; without TLS the
+    transport itself."""
     return getattr(getattr(transport, "_ssl_protocol", None), "_transport", None) or transport
 
 
-def _in_kernel(transport: asyncio.Transport) -> int:
-    """Bytes that were sent and that the peer has not acknowledged (Linux's SIOCOUTQ, see tcp(7)); 0 where the system
-    does not tell.
+def _unacknowledged(transport: asyncio.Transport) -> int:
+    """Return the bytes in the socket's send queue, which the peer has not acknowledged (Linux's SIOCOUTQ, see tcp(7)).
+    0 if the system does not report them.
 
-    A socket may be full for minutes while a slow peer takes what is in it: a transport alone does not see that.
+    A slow peer may take minutes to empty a full send queue, which does not show in the transport's buffer.
     """
     sock = extra_info(transport, "socket")
     if sock is None or ioctl is None:
         return 0
     try:
         (count,) = unpack("i", ioctl(sock.fileno(), TIOCOUTQ, b"\0\0\0\0"))
-    except (OSError, ValueError):  # not told, or closed
+    except (OSError, ValueError):  # not supported, or closed
         return 0
     return int(count)

@@ -1,2 +1,2 @@
-cpdef list joined(list waiters, waiter)
+cpdef list add_waiter(list waiters, waiter)
 cpdef wake(list waiters)

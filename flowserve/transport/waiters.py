@@ -1,13 +1,13 @@
 # cython: language_level=3, annotation_typing=False, binding=False
-"""Those who wait for something to change, as lists of futures that don't grow with those who give up. A leaf."""
+"""Lists of futures that wait for a condition. Cancelled ones do not accumulate. No imports from flowserve."""
 
 from __future__ import annotations
 
 from asyncio import Future
 
 
-def joined(waiters: list[Future[None]] | None, waiter: Future[None]) -> list[Future[None]]:
-    """Return `waiters` with `waiter`, and without those whose wait was cancelled."""
+def add_waiter(waiters: list[Future[None]] | None, waiter: Future[None]) -> list[Future[None]]:
+    """Return `waiters`, without those that are cancelled, plus `waiter`."""
     if waiters is None:
         return [waiter]
     waiters = [each for each in waiters if not each.done()]
@@ -16,7 +16,8 @@ def joined(waiters: list[Future[None]] | None, waiter: Future[None]) -> list[Fut
 
 
 def wake(waiters: list[Future[None]] | None) -> None:
-    """Have them look again at what they wait for; they are forgotten by then, whoever has to wait on joins anew."""
+    """Wake all waiters, so that they check their condition again. The caller has dropped the list by then; a waiter
+    that has to wait longer adds a new future."""
     if waiters is not None:
         for waiter in waiters:
             if not waiter.done():

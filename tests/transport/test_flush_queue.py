@@ -30,7 +30,7 @@ class Written(Flushable):
     """Counts its flushes; `error` is raised in each, `again` is what it adds itself to in each."""
 
     def __init__(self, error: Exception | None = None, again: FlushQueue | None = None) -> None:
-        self._listed = False
+        self._flush_pending = False
         self.flushes = 0
         self.error = error
         self.again = again
