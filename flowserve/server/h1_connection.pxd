@@ -25,7 +25,7 @@ cdef class H1Connection(H1ResponseStream):
     @cython.locals(idle=bint)
     cpdef _parse(self, bytes data)
     cdef _defer(self)
-    cpdef next_turn(self)
+    cpdef on_time_slice(self)
     cdef bint _is_free(self) except -1
     @cython.locals(context=Context, admission=Admission, upgrade=Upgrade, cycle=HTTPCycle, websocket=WebSocketCycle)
     cpdef on_request(self, RequestHead request)

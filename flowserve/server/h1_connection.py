@@ -156,7 +156,7 @@ class H1Connection(H1ResponseStream):
         self._stream.pause_reading()
         self._context.timeslice.defer(self)
 
-    def next_turn(self) -> None:
+    def on_time_slice(self) -> None:
         """Go on with what there was no time for."""
         self._deferred = False
         if self._receiving and not self._closing:

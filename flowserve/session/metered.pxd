@@ -5,7 +5,7 @@ from flowserve.websocket.connection cimport Connection
 
 cdef int _TEXT
 cdef tuple _SIZES
-cdef Py_ssize_t _SUM
+cdef Py_ssize_t _SUM_INDEX
 
 cdef class MeteredConnection(Connection):
     cdef list _binary_in, _binary_out, _text_in, _text_out

@@ -1,5 +1,5 @@
 # cython: language_level=3, annotation_typing=False, binding=False
-"""Sessions that count for the metrics: other classes, so that those that don't count pay nothing."""
+"""Sessions that count for the metrics. They are separate classes, so that sessions without metrics pay nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _TEXT = 1  # the opcode
 _SIZES = metrics.SIZES
-_SUM = len(_SIZES) + 1  # where a histogram's sum stands
+_SUM_INDEX = len(_SIZES) + 1  # of the sum in a histogram's cells
 
 
 class MeteredConnection(Connection):
@@ -31,7 +31,7 @@ class MeteredConnection(Connection):
     def __init__(
         self, role: int, max_size: int, max_frames: int, deflate: PerMessageDeflate | None, counts: Metrics
     ) -> None:
-        """As Connection; it counts into `counts`."""
+        """Parameters as for Connection; counts in `counts`."""
         super().__init__(role, max_size, max_frames, deflate)
         self._text_in = counts.text_in
         self._text_out = counts.text_out
@@ -51,48 +51,48 @@ class MeteredConnection(Connection):
         Connection._send_ascii(self, text)
 
     def send_frame(self, frame: bytes, text: bool, size: int) -> None:
-        """Send a message that is a frame already, and had `size` bytes before it was compressed."""
+        """See `Output.send_frame()`."""
         _count(self._text_out if text else self._binary_out, size)
         Connection.send_frame(self, frame, text, size)
 
     def send_fragment(self, text: bool, payload: bytes, first: bool, last: bool, compress: bool = False) -> None:
-        """Send a frame of a message that goes out in fragments."""
+        """See `Output.send_fragment()`."""
         Connection.send_fragment(self, text, payload, first, last, compress)
         if last:
             _count(self._text_out if text else self._binary_out, self._fragmented)
 
     def send_compressed(self, text: bool, payload: bytes, size: int) -> None:
-        """Send a message that the codec has compressed already; it had `size` bytes before."""
+        """See `Output.send_compressed()`."""
         _count(self._text_out if text else self._binary_out, size)
         Connection.send_compressed(self, text, payload, size)
 
 
 class MeteredSession(Session):
-    """A Session that counts itself, its round trips and its end."""
+    """A Session that counts itself, the round trips of its pings and its end."""
 
     __slots__ = ("_counts", "_pinged_at")
 
     def __init__(self, connection: Connection, stream: Stream, context: SessionContext) -> None:
-        """As Session, in a context that has metrics."""
+        """Parameters as for Session; `context` has metrics."""
         super().__init__(connection, stream, context)
         assert context.metrics is not None
         self._counts = context.metrics
         self._counts.websockets += 1
-        self._pinged_at = 0.0  # by a clock that is finer than some event loops'; 0 when no ping is unanswered
+        self._pinged_at = 0.0  # by a finer clock than some event loops have; 0 if no ping is unanswered
 
     @property
     def reading_paused(self) -> bool:
-        """Whether the peer's bytes are held back, as the application does not take its messages."""
+        """Whether reading is paused, because the application does not take its messages."""
         return not self._reading
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The transport is gone."""
+        """See `asyncio.BaseProtocol.connection_lost()`."""
         super().connection_lost(exc)
         self._counts.closed(self.close_code, self.dropped)
 
     def _ping(self, now: float) -> None:
         self._pinged_at = monotonic()
-        Session._ping(self, now)  # by name, here and below: Cython finds no C method through super()
+        Session._ping(self, now)  # not super(), here and below, through which Cython finds no C method
 
     def _ponged(self) -> None:
         if self._pinged_at and self.connection.pong_received == self._pings.to_bytes(4, "big"):
@@ -103,4 +103,4 @@ class MeteredSession(Session):
 
 def _count(histogram: list[Any], size: int) -> None:
     histogram[bisect_left(_SIZES, size)] += 1
-    histogram[_SUM] += size
+    histogram[_SUM_INDEX] += size

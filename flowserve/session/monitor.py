@@ -1,4 +1,4 @@
-"""What a session tells of, beside its messages."""
+"""The events of a session besides its messages."""
 
 from __future__ import annotations
 

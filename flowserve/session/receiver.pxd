@@ -8,12 +8,12 @@ cdef class Receiver(SessionWriter):
     cdef readonly object context
     cdef object _loop, _waiter
     cdef list _waiters
-    cdef bint _queued, _reading
+    cdef bint _deferred, _reading
 
     cpdef wait(self)
     @cython.locals(connection=Connection)
     cpdef take(self)
     cpdef pause_reading(self)
     cpdef resume_reading(self)
-    cpdef next_turn(self)
+    cpdef on_time_slice(self)
     cpdef wake(self)

@@ -1,6 +1,10 @@
 # cython: language_level=3, annotation_typing=False, binding=False
 # cython: boundscheck=False, wraparound=False, initializedcheck=False
-"""A session's receiving side: its queue, whoever waits for it, and when reading stops."""
+"""A session's receiving side: its queue, the tasks that wait for it, and when reading is paused.
+
+Session, Sender, Receiver and SessionWriter are layers of one object, by inheritance: a single Cython object keeps an
+idle connection small.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +22,9 @@ if TYPE_CHECKING:
 
 
 class Receiver(SessionWriter):
-    """Reading stops while the queue is full; whoever is in `wait()` is woken when something has come."""
+    """Pauses reading while the queue is full, and wakes the waiters in `wait()`."""
 
-    __slots__ = ("_loop", "_queued", "_reading", "_waiter", "_waiters", "context")
+    __slots__ = ("_deferred", "_loop", "_reading", "_waiter", "_waiters", "context")
 
     def __init__(self, connection: Connection, stream: Stream, context: SessionContext) -> None:
         super().__init__(connection, stream, context.flush_queue)
@@ -29,21 +33,21 @@ class Receiver(SessionWriter):
         connection.max_waiting = context.config.ws_max_queue
         connection.set_budget(context.timeslice)
         self._reading = True
-        self._queued = False  # in context.timeslice
-        self._waiter: asyncio.Future[None] | None = None  # in wait(): nearly always one at most
-        self._waiters: list[asyncio.Future[None]] | None = None  # the others
+        self._deferred = False  # it waits in context.timeslice to decode more
+        self._waiter: asyncio.Future[None] | None = None  # in wait(); nearly always there is at most one
+        self._waiters: list[asyncio.Future[None]] | None = None  # further ones
 
     @property
     def waiting(self) -> int:
-        """Messages that have come and wait to be taken."""
+        """Messages in the queue."""
         return self.connection.waiting
 
     def wait(self) -> Awaitable[None]:
-        """Return an awaitable that is done when `ready()` may have become true. Whoever waits has sent what it had to
-        send: it leaves now."""
+        """Return an awaitable that is done when `ready()` may have become true. Output that is queued is written now,
+        as the caller has finished sending."""
         if self.connection.output_size:
             self.flush()
-        if not self._reading:  # only a part of a message has come, and now the rest is wanted
+        if not self._reading:  # only a part of a message was received, and the caller wants the rest
             self.resume_reading()
         waiter: asyncio.Future[None] = self._loop.create_future()
         if self._waiter is None or self._waiter.done():  # done: cancelled
@@ -54,11 +58,11 @@ class Receiver(SessionWriter):
 
     @property
     def awaited(self) -> bool:
-        """Whether somebody is in `wait()`."""
+        """Whether a task is in `wait()`."""
         return self._waiter is not None and not self._waiter.done()
 
     def take(self) -> str | bytes:
-        """Return the next message. IndexError when none is waiting."""
+        """Return the next message. Raises IndexError if the queue is empty."""
         connection = self.connection
         message = connection.take()
         if not self._reading and not connection.is_full(2):
@@ -66,25 +70,25 @@ class Receiver(SessionWriter):
         return message
 
     def pause_reading(self) -> None:
-        """Stop the peer's bytes from coming in, until a message or a part of one is taken."""
+        """Stop reading until a message or a part of one is taken."""
         self._reading = False
         self.stream.pause_reading()
 
     def resume_reading(self) -> None:
-        """Let them come again, behind those that have come but are not decoded yet."""
+        """Continue reading, but first decode the bytes that have been received already."""
         if not self.connection.held:
             self._reading = True
             self.stream.resume_reading()
-        elif not self._queued:
-            self._queued = True
+        elif not self._deferred:
+            self._deferred = True
             self.context.timeslice.defer(self)
 
-    def next_turn(self) -> None:
-        """Decode more of what has come."""
+    def on_time_slice(self) -> None:
+        """Decode more of the received bytes; see `time_slice.Deferrable`."""
         raise NotImplementedError
 
     def wake(self) -> None:
-        """Have whoever is in `wait()` look again."""
+        """Wake all waiters in `wait()`, so that they check `ready()` again."""
         waiter = self._waiter
         if waiter is None:
             return

@@ -8,7 +8,7 @@ from flowserve.websocket.connection cimport Connection
 
 cdef int _OPEN
 cdef Py_ssize_t _WRITE_COST, _WRITE_MARK
-cdef double _HOLD
+cdef double _BATCH_TIME
 
 cdef class Sender(Receiver):
     cdef object _compression
@@ -29,10 +29,10 @@ cdef class Sender(Receiver):
     cpdef ping(self, bytes payload)
     cpdef bint send_frame(self, bytes frame, bint text, long long size) except -1
     cpdef bint send_fragment(self, bint text, bytes payload, bint first, bint last, bint compress=*) except -1
-    cdef bint _refuses(self) except -1
-    cdef bint _sent(self) except -1
+    cdef bint _must_drop(self) except -1
+    cdef bint _write_or_batch(self) except -1
     @cython.locals(now=double)
-    cdef bint _is_due(self) except -1
+    cdef bint _may_write_now(self) except -1
     @cython.locals(size=Py_ssize_t)
-    cdef bint _deliver(self, bint at_once) except -1
+    cdef bint _schedule_write(self, bint at_once) except -1
     cpdef _expire(self)

@@ -1,6 +1,9 @@
 # cython: language_level=3, annotation_typing=False, binding=False
 # cython: boundscheck=False, wraparound=False, initializedcheck=False
-"""A session's sending side: messages whole, in fragments or compressed already, and what slow peers mean to them."""
+"""A session's sending side: messages that are whole, fragmented or compressed already, and the policy for slow peers.
+
+One layer of the Session object, see receiver.py.
+"""
 
 from __future__ import annotations
 
@@ -23,19 +26,20 @@ if TYPE_CHECKING:
 
 _OPEN = int(State.OPEN)
 
-_WRITE_MARK = 65536  # bytes that wait to be written together, or are written without letting others run, at the most
-_WRITE_COST = 1024  # bytes that take about as long as a write takes in any case
-_HOLD = 0.05  # seconds between writes while more input waits: many times what an echo of 32 small messages takes
+_WRITE_MARK = 65536  # bytes that are batched, or written without yielding to the event loop, at most
+_WRITE_COST = 1024  # bytes that cost about as much as the fixed part of a write
+_BATCH_TIME = 0.05  # seconds between writes while further input waits: many times what echoing 32 small messages takes
 
 
 class Sender(Receiver):
-    """`send_*` return whether the caller should now `await drain()`. They raise ClientDisconnected once nothing can be
-    sent any more. What they do while much waits for a slow peer says --ws-slow-consumer: nothing of their own (wait),
-    or end the session (close), or drop the message (drop).
+    """`send_*()` return whether the caller should now `await drain()`, and raise ClientDisconnected once the session is
+    closing. --ws-slow-consumer says what they do while much output is unsent: nothing of their own (wait), end the
+    session (close) or drop the message (drop).
 
-    A message is handed to the stream before `send_*` return, so that code that blocks the event loop afterwards can't
-    hold it up. Only while further messages of the peer wait to be received, and one was written just now, it may wait
-    for the answers to these: until `wait()` is called, _HOLD has passed, or the event loop's turn ends.
+    A message is passed to the stream before `send_*()` returns, so that code that blocks the event loop afterwards does
+    not delay it. The exception: while further messages wait to be received, and one was written just before, it may be
+    batched with the answers to those, until `wait()` is called, _BATCH_TIME has passed, or the event loop iteration
+    ends.
     """
 
     __slots__ = ("_compression", "_idle_timeout", "_keepalive", "_limit", "_unyielded", "_written_at")
@@ -44,30 +48,30 @@ class Sender(Receiver):
         super().__init__(connection, stream, context)
         config = context.config
         self._compression: CompressionQueue | None = None
-        self._unyielded = 0  # bytes since others could last run
-        self._written_at = 0.0  # when a message was last written at once though further ones waited
+        self._unyielded = 0  # bytes written since the caller was last asked to drain(), which yields
+        self._written_at = 0.0  # when a message was last written at once although further ones waited
         self._idle_timeout = config.ws_idle_timeout or 0.0
         self._keepalive = Keepalive(config, self._loop.time())
         self._limit = None if config.ws_slow_consumer == "wait" else SlowConsumerLimit(config, stream)
 
     @property
     def dropped(self) -> int:
-        """Messages that were not sent, as too much waited for a slow peer (--ws-slow-consumer drop)."""
+        """Messages that were dropped for a slow peer (--ws-slow-consumer drop)."""
         return 0 if self._limit is None else self._limit.dropped
 
     def send_text(self, text: str, compress: bool | None = None) -> bool:
-        """Send a text message; `compress` as for Connection. UnicodeEncodeError for a lone surrogate."""
-        if self._refuses():
+        """Send a text message. `compress` as for Connection. Raises UnicodeEncodeError for a lone surrogate."""
+        if self._must_drop():
             return True
         self.connection.send_text(text, compress)
-        return self._sent()
+        return self._write_or_batch()
 
     def send_binary(self, data: bytes, compress: bool | None = None) -> bool:
-        """Send a binary message; `compress` as for Connection."""
-        if self._refuses():
+        """Send a binary message. `compress` as for Connection."""
+        if self._must_drop():
             return True
         self.connection.send_binary(data, compress)
-        return self._sent()
+        return self._write_or_batch()
 
     def send(self, message: str | bytes, compress: bool | None = None) -> bool:
         """Send a message, text for str and binary for bytes."""
@@ -77,48 +81,46 @@ class Sender(Receiver):
 
     @property
     def busy(self) -> bool:
-        """Whether messages are under way that take long to compress, so that others have to stand behind them."""
+        """Whether messages are being compressed in a thread, so that others have to queue behind them."""
         return self._compression is not None and self._compression.busy
 
     def takes_long(self, message: str | bytes, compress: bool | None) -> bool:
-        """Whether to `await send_slowly()` instead: it takes long to compress, or stands behind one that does.
-
-        Only to be asked where permessage-deflate was agreed on.
-        """
+        """Whether to use `send_slowly()` instead of `send()`: the message takes long to compress, or has to queue
+        behind one that does. Only valid if permessage-deflate was agreed on."""
         return (self._compression is not None and self._compression.busy) or (
             len(message) >= THREAD_MARK and compress is not False
         )
 
     def send_slowly(self, message: str | bytes, compress: bool | None = None) -> Awaitable[bool]:
-        """Send a message that takes long to compress, or stands behind one; see `CompressionQueue.send`."""
+        """Send a message that takes long to compress, or queues behind one; see `CompressionQueue.send()`."""
         if self._compression is None:
             self._compression = CompressionQueue(self, self._loop)
         return self._compression.send(message, compress)
 
     def send_compressed(self, text: bool, payload: bytes, size: int) -> bool:
-        """Send a message that the connection's codec has compressed already; it had `size` bytes before.
+        """Send a message of `size` bytes whose `payload` the connection's codec has compressed already.
 
-        It is not dropped: with context takeover those that follow refer to it. Ask `overflows()` before compressing.
+        It is never dropped: with context takeover, later messages refer to it. Call `overflows()` before compressing.
         """
         if self._lost or self.connection.state != _OPEN:
             raise ClientDisconnected("the WebSocket is closed")
         self.connection.send_compressed(text, payload, size)
-        return self._sent()
+        return self._write_or_batch()
 
     def send_frame(self, frame: bytes, text: bool, size: int) -> bool:
-        """Send a message that is a frame already, as many sessions can share it; see `Connection.send_frame`.
+        """Send a message as an encoded frame, which many sessions can share; see `Output.send_frame()`.
 
-        It leaves at the end of the event loop's turn, with others that are published in it.
+        It is written at the end of the event loop iteration, together with others that are published in it.
         """
-        if self._refuses():
+        if self._must_drop():
             return True
         self.connection.send_frame(frame, text, size)
-        return self._deliver(False)
+        return self._schedule_write(False)
 
     def overflows(self) -> bool:
-        """Whether so much waits for a slow peer that a message is to be dropped; that is counted.
+        """Whether so much output is unsent that a message must be dropped, which is counted.
 
-        Where slow peers are to be closed instead, it is closed, and ClientDisconnected raised.
+        With --ws-slow-consumer close, closes the session and raises ClientDisconnected instead.
         """
         limit = self._limit
         if limit is None or not limit.overflows(self):
@@ -130,10 +132,8 @@ class Sender(Receiver):
         return True
 
     async def drain(self) -> None:
-        """Wait until sending is welcome; where slow peers are not waited for, only let others have their turn.
-
-        ClientDisconnected when the session ends meanwhile.
-        """
+        """Wait while the stream is over its high-water mark; with --ws-slow-consumer close or drop, only yield to the
+        event loop once. Raises ClientDisconnected if the connection is lost."""
         if self._limit is None:
             await self.stream.drain()
         else:
@@ -142,7 +142,8 @@ class Sender(Receiver):
             raise ClientDisconnected("the client has left")
 
     def transmit(self, message: str | bytes, compress: bool | None = None) -> Awaitable[None] | None:
-        """Send a message, in a thread where it takes long to compress. Return what to await, None for nothing."""
+        """Send a message, with compression in a thread if that takes long. Return an awaitable, or None if there is
+        nothing to wait for."""
         if self.connection.deflate is not None and self.takes_long(message, compress):
             return self._transmit_slowly(message, compress)
         return self.drain() if self.send(message, compress) else None
@@ -152,45 +153,48 @@ class Sender(Receiver):
             await self.drain()
 
     async def join(self) -> None:
-        """Wait until the messages that take long to compress are sent."""
+        """Wait until the messages in the compression queue are sent."""
         if self._compression is not None:
             await self._compression.join()
 
     def ping(self, payload: bytes) -> None:
-        """Send a ping of at most 125 bytes, at once; the monitor is told of its pong."""
+        """Send a ping of at most 125 bytes, at once. The monitor gets its pong."""
         if self._lost or self.connection.state != _OPEN:
             raise ClientDisconnected("the WebSocket is closed")
         self.connection.ping(payload)
         self.flush()
 
     def send_fragment(self, text: bool, payload: bytes, first: bool, last: bool, compress: bool = False) -> bool:
-        """Send a frame of a message that goes out in fragments; it is not dropped. Else as `send()`."""
+        """Send one frame of a fragmented message, see `Output.send_fragment()`. Like `send()`, but it is never
+        dropped."""
         if self._lost or self.connection.state != _OPEN:
             raise ClientDisconnected("the WebSocket is closed")
         self.connection.send_fragment(text, payload, first, last, compress)
-        return self._sent()
+        return self._write_or_batch()
 
-    def _refuses(self) -> bool:
-        """Whether a message is to be dropped. ClientDisconnected when nothing can be sent."""
+    def _must_drop(self) -> bool:
+        """Whether a message must be dropped. Raises ClientDisconnected if nothing can be sent."""
         if self._lost or self.connection.state != _OPEN:
             raise ClientDisconnected("the WebSocket is closed")
         if self._limit is not None:
             return self.overflows()
         return False
 
-    def _sent(self) -> bool:
-        return self._deliver(not self.connection.waiting or self._is_due())
+    def _write_or_batch(self) -> bool:
+        return self._schedule_write(not self.connection.waiting or self._may_write_now())
 
-    def _is_due(self) -> bool:
-        """Whether what is sent while further messages wait has to leave now."""
+    def _may_write_now(self) -> bool:
+        """Whether a message that is sent while further ones wait to be received is written now: _BATCH_TIME has
+        passed."""
         now = time.monotonic()
-        if now - self._written_at < _HOLD:
+        if now - self._written_at < _BATCH_TIME:
             return False
         self._written_at = now
         return True
 
-    def _deliver(self, at_once: bool) -> bool:
-        """Write what was sent at once, or else at the end of the event loop's turn, unless much has come together."""
+    def _schedule_write(self, at_once: bool) -> bool:
+        """Write the output now if `at_once` or if there is much, otherwise at the end of the event loop iteration.
+        Return whether the caller should drain()."""
         if self._idle_timeout:
             self._keepalive.active_at = self._loop.time()
         size = self.connection.output_size
@@ -205,6 +209,7 @@ class Sender(Receiver):
         return True
 
     def _expire(self) -> None:
-        """The peer is too slow: disown what the stream has not been given, so that a close frame gets through."""
+        """The peer is too slow: drop the output that the stream does not have yet, so that a close frame gets
+        through."""
         self._limit.expired = True  # type: ignore[union-attr]
         self.connection.discard_output()

@@ -29,7 +29,7 @@ cdef class Session(Sender):
 
     @cython.locals(connection=Connection, messages="long long", state=int, held=bint)
     cpdef data_received(self, bytes data)
-    cpdef next_turn(self)
+    cpdef on_time_slice(self)
     cdef _ended(self)
 
     cpdef on_deadline(self, double now)

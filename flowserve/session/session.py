@@ -200,9 +200,9 @@ class Session(Sender):
         if connection.output_size or connection.state != state:
             self.flush()
 
-    def next_turn(self) -> None:
+    def on_time_slice(self) -> None:
         """Decode more of what has come, as there is time for it."""
-        self._queued = False
+        self._deferred = False
         self.data_received(b"")
 
     def _ended(self) -> None:
@@ -240,7 +240,7 @@ class Session(Sender):
         """The transport is below its low-water mark."""
         self._keepalive.active = True  # a peer that takes what is sent is alive
         self.stream.resume_writing()
-        self._pour()
+        self._write_backlog()
 
     # The shared timer
 
@@ -257,7 +257,7 @@ class Session(Sender):
             self._demand(now)
 
     def _demand(self, now: float) -> None:
-        due = self._keepalive.look(now, self, self._reading)
+        due = self._keepalive.check(now, self, self._reading)
         if due in _ENDS:
             self.close(*_ENDS[due])
         elif due is Due.STUCK:
@@ -270,7 +270,7 @@ class Session(Sender):
 
     def _watch(self, now: float) -> None:
         """Set the deadline to what is due next."""
-        due = self._keepalive.next_look(now)
+        due = self._keepalive.next_check(now)
         if due:
             self._set_deadline(due)
 

@@ -1,5 +1,5 @@
 # cython: language_level=3, annotation_typing=False, binding=False
-"""How much may wait for a peer that takes it slowly (--ws-slow-consumer)."""
+"""The bound on unsent output for slow peers (--ws-slow-consumer close or drop)."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ if TYPE_CHECKING:
     from flowserve.session.writer import SessionWriter
     from flowserve.transport.interfaces import Stream
 
-_BUFFER_MARK = 65536  # bytes: what event loops let a transport hold before it pauses whoever writes
+_BUFFER_MARK = 65536  # bytes: the default high-water mark of event loops
 
 
 class SlowConsumerLimit:
-    """How much may wait for a peer that takes it slowly, where that is bounded (--ws-slow-consumer close or drop)."""
+    """The bound on unsent output of one session, and what happens beyond it: close or drop."""
 
     __slots__ = ("closes", "dropped", "expired", "full", "mark")
 
     def __init__(self, config: Config, stream: Stream) -> None:
-        """`stream` is told to hold no more than the mark by itself."""
-        self.mark = config.ws_slow_consumer_mark  # bytes
+        """The high-water mark of `stream` is lowered to the bound."""
+        self.mark = config.ws_slow_consumer_mark  # the bound, in bytes
         self.closes = config.ws_slow_consumer == "close"
         self.dropped = 0  # messages
-        self.full = False
-        self.expired = False  # the peer is being closed for it
+        self.full = False  # the bound was exceeded, and the output has not fallen below half of it since
+        self.expired = False  # the session is being closed for it
         stream.limit_buffer(min(_BUFFER_MARK, self.mark))
 
     def overflows(self, writer: SessionWriter) -> bool:
-        """Return whether more than the mark waits; from then on, whether at least half of it does."""
+        """Whether more than `mark` bytes are unsent; after that, whether at least half of it is (hysteresis)."""
         connection, stream = writer.connection, writer.stream
         if not stream.write_paused:
             if not self.full and connection.output_size <= self.mark:

@@ -4,7 +4,7 @@ from flowserve.transport.flush_queue cimport FlushQueue, Flushable
 from flowserve.websocket.connection cimport Connection
 
 cdef int _CLOSED
-cdef Py_ssize_t _POUR_MARK, _JOIN_MARK
+cdef Py_ssize_t _BACKLOG_MARK, _JOIN_MARK
 
 cdef class SessionWriter(Flushable):
     cdef readonly Connection connection
@@ -17,4 +17,4 @@ cdef class SessionWriter(Flushable):
     @cython.locals(connection=Connection, pieces=list, size=Py_ssize_t)
     cpdef flush(self)
     @cython.locals(connection=Connection, pieces=list)
-    cdef _pour(self)
+    cdef _write_backlog(self)

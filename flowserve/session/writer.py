@@ -1,6 +1,9 @@
 # cython: language_level=3, annotation_typing=False, binding=False
 # cython: boundscheck=False, wraparound=False, initializedcheck=False
-"""How what a connection has to say gets into its stream: everything of one turn of the event loop as one write."""
+"""Writing the output of a connection to its stream, once per event loop iteration.
+
+One layer of the Session object, see receiver.py.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,12 @@ if TYPE_CHECKING:
 
 _CLOSED = int(State.CLOSED)
 
-_POUR_MARK = 65536  # bytes of a backlog that are written at once
-_JOIN_MARK = 65536  # bytes: below it one write of joined pieces is cheaper than several
+_BACKLOG_MARK = 65536  # bytes per write while a backlog is written
+_JOIN_MARK = 65536  # bytes of output below which joining the pieces is cheaper than writing several
 
 
 class SessionWriter(Flushable):
-    """Writes the output of `connection` to `stream`; `written` counts the bytes."""
+    """Writes the output of `connection` to `stream`. `written` counts the bytes."""
 
     __slots__ = ("_flush_queue", "_lost", "connection", "stream", "written")
 
@@ -30,16 +33,16 @@ class SessionWriter(Flushable):
         self.written = 0
         self._flush_queue = flush_queue
         self._flush_pending = False
-        self._lost = False  # there is no stream any more
+        self._lost = False  # the connection of the stream is lost
 
     def begin(self, head: bytes) -> None:
-        """Send the head that answers the opening handshake."""
+        """Write `head`, the response to the opening handshake."""
         self.written += len(head)
         self.stream.write(head)
 
     def flush(self) -> None:
-        """Write what there is to write, unless the stream is full; a server closes it behind the last, a client waits
-        for that (RFC 6455 section 7.1.1)."""
+        """Write all output unless the stream is paused. After the last of a closed connection a server closes the
+        stream, while a client waits for the server to do so (RFC 6455 section 7.1.1)."""
         connection = self.connection
         stream = self.stream
         if connection.output_size and not stream.write_paused and not self._lost:
@@ -55,13 +58,13 @@ class SessionWriter(Flushable):
         if connection.state == _CLOSED and not connection.output_size and not self._lost and not connection.is_client:
             stream.close()
 
-    def _pour(self) -> None:
-        """Write as much of a backlog as the stream takes without being full again: the rest can still be disowned, and
-        it is seen sooner that the peer goes on taking it."""
+    def _write_backlog(self) -> None:
+        """Write as much of the output as the stream takes until it is paused again. The rest can still be dropped, and
+        progress of the peer shows sooner."""
         connection = self.connection
-        while connection.output_size > 2 * _POUR_MARK and not self.stream.write_paused and not self._lost:
+        while connection.output_size > 2 * _BACKLOG_MARK and not self.stream.write_paused and not self._lost:
             self.written += connection.output_size
-            pieces = connection.take_some(_POUR_MARK)
+            pieces = connection.take_some(_BACKLOG_MARK)
             self.written -= connection.output_size
             self.stream.writelines(pieces)
         self.flush()

@@ -31,7 +31,7 @@ class Item:
     def __init__(self, name, log, clock, shared, cost=0.0, turns=1):
         self.name, self.log, self.clock, self.shared, self.cost, self.turns = name, log, clock, shared, cost, turns
 
-    def next_turn(self):
+    def on_time_slice(self):
         self.log.append(self.name)
         self.clock.now += self.cost
         self.turns -= 1
@@ -94,9 +94,9 @@ async def test_one_that_waits_again_is_behind_the_others(clock):
     await use_up(clock, shared)
 
     class Asking(Item):
-        def next_turn(self):
+        def on_time_slice(self):
             self.shared.used_up()  # its first step begins the time
-            super().next_turn()
+            super().on_time_slice()
 
     for name in "abc":
         shared.defer(Asking(name, log, clock, shared, cost=1.0, turns=2))
@@ -116,7 +116,7 @@ async def test_an_error_is_nobody_elses(clock):
     await use_up(clock, shared)
 
     class Wrong:
-        def next_turn(self):
+        def on_time_slice(self):
             raise ValueError("mine")
 
     shared.defer(Wrong())
