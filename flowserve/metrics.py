@@ -1,7 +1,7 @@
-"""What a worker counts, how the counts of several workers add up, and their page for Prometheus. A leaf.
+"""The metrics of a worker, their sum over several workers, and their exposition for Prometheus.
 
-Nothing here runs unless --metrics is given. What is counted for each message goes into plain lists; the library
-prometheus-client, an extra, only renders.
+Nothing here runs without --metrics. Counts per message go into plain lists; the library prometheus-client, an optional
+dependency, only renders them.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from typing import Any
 from flowserve.version import __version__
 
 Snapshot = dict[str, dict[str, Any]]
-"""A family's name -> its label values, joined by commas -> a number or a histogram's cells. JSON can carry it.
+"""A family's name -> its label values, joined with commas -> a number or a histogram's cells. Can be encoded as JSON.
 
-A histogram's cells: for each bound the values up to it and above the one before, then those above all bounds, then
-the sum of all values.
+The cells of a histogram are, for each bound, the number of values up to it and above the previous bound; then the
+number of values above all bounds; then the sum of all values.
 """
 
 SIZES = tuple(64 * 4**n for n in range(10))
-"""Bounds in bytes: 64 B to 16 MiB."""
+"""Bounds of sizes, in bytes: 64 B to 16 MiB."""
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 _SAMPLE_EVERY = 0.5
-"""Seconds between looks at how late the event loop is."""
+"""Seconds between samples of the event loop's lag."""
 _SAMPLES = 20
-"""How many of them the largest lag is taken from."""
+"""Samples from which the largest lag is taken."""
 
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _STATUSES = frozenset((*map(int, HTTPStatus), 499))  # 499: the client left before there was a status
@@ -41,13 +41,16 @@ _CLOSE_CODES = frozenset((*range(1000, 1004), *range(1005, 1016)))  # the IANA r
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One metric with its labels; `per_worker` has one more, `worker`, and is no part of the sums."""
+    """A metric family (https://prometheus.io/docs/concepts/data_model/)."""
 
     kind: str
+    """'counter', 'gauge' or 'histogram'."""
     help: str
     labels: tuple[str, ...] = ()
     bounds: tuple[float, ...] = ()
+    """Of a histogram."""
     per_worker: bool = False
+    """Whether it is exposed per worker, with another label `worker`, instead of summed over all workers."""
 
 
 def _counter(help: str, *labels: str) -> Family:
@@ -62,7 +65,7 @@ def _histogram(help: str, bounds: tuple[float, ...], *labels: str) -> Family:
     return Family("histogram", help, labels, bounds)
 
 
-def _each(kind: str, help: str, *labels: str) -> Family:
+def _per_worker(kind: str, help: str, *labels: str) -> Family:
     return Family(kind, help, labels, per_worker=True)
 
 
@@ -116,14 +119,14 @@ FAMILIES: dict[str, Family] = {
     WORKERS: _gauge("Worker processes that answer."),
     START: _gauge("When the server started, in seconds since the epoch."),
     INFO: _gauge("1, with the version of the server.", "version"),
-    WORKER_OPEN: _each("gauge", "Open connections of a worker.", "kind"),
-    WORKER_REQUESTS: _each("counter", "HTTP requests that a worker answered."),
-    WORKER_MESSAGES: _each("counter", "WebSocket messages of a worker.", "direction"),
-    WORKER_BYTES: _each("counter", "Payload of a worker's WebSocket messages, uncompressed.", "direction"),
-    WORKER_LAG: _each("gauge", "Largest lag of a worker's event loop in the last ten seconds."),
-    WORKER_MEMORY: _each("gauge", "Memory that a worker takes (RSS)."),
-    WORKER_DRAINING: _each("gauge", "1 while a worker drains, else 0."),
-    WORKER_START: _each("gauge", "When a worker started, in seconds since the epoch."),
+    WORKER_OPEN: _per_worker("gauge", "Open connections of a worker.", "kind"),
+    WORKER_REQUESTS: _per_worker("counter", "HTTP requests that a worker answered."),
+    WORKER_MESSAGES: _per_worker("counter", "WebSocket messages of a worker.", "direction"),
+    WORKER_BYTES: _per_worker("counter", "Payload of a worker's WebSocket messages, uncompressed.", "direction"),
+    WORKER_LAG: _per_worker("gauge", "Largest lag of a worker's event loop in the last ten seconds."),
+    WORKER_MEMORY: _per_worker("gauge", "Memory that a worker takes (RSS)."),
+    WORKER_DRAINING: _per_worker("gauge", "1 while a worker drains, else 0."),
+    WORKER_START: _per_worker("gauge", "When a worker started, in seconds since the epoch."),
 }
 
 
@@ -133,16 +136,15 @@ def cells(bounds: Sequence[float]) -> list[float]:
 
 
 def observe(histogram: list[float], bounds: Sequence[float], value: float) -> None:
-    """Count `value`, which belongs to the first bound that is not below it."""
+    """Count `value` in the cell of the first bound that is not below it."""
     histogram[bisect_left(bounds, value)] += 1
     histogram[-1] += value
 
 
 class Metrics:
-    """What one worker has counted since it started, and the clock that watches its event loop.
+    """The metrics of one worker since it started, with a timer that samples the lag of its event loop.
 
-    The lists and dictionaries are for whoever counts to write into; `text_in` and the other three are histograms
-    over SIZES, `round_trips` one over SECONDS, in cells as in `Snapshot`.
+    Callers write directly into the public attributes. Histograms are lists of cells, as in `Snapshot`.
     """
 
     __slots__ = (
@@ -166,13 +168,14 @@ class Metrics:
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Count from now on, and look at how late `loop` is until `close()`."""
+        """Sample the lag of `loop` until `close()`."""
+        # histograms over SIZES, of WebSocket messages
         self.text_in, self.text_out, self.binary_in, self.binary_out = (cells(SIZES) for _ in range(4))
-        self.round_trips = cells(SECONDS)
-        self.closes: dict[str, int] = {}
-        self.connections = 0
-        self.websockets = 0
-        self.dropped = 0  # by sessions that have ended
+        self.round_trips = cells(SECONDS)  # histogram of keepalive pings
+        self.closes: dict[str, int] = {}  # by `close_label()`
+        self.connections = 0  # accepted so far
+        self.websockets = 0  # opened so far
+        self.dropped = 0  # messages, by sessions that have ended
         self._requests: dict[str, int] = {}
         self._durations: dict[str, list[float]] = {}
         self._lag = cells(SECONDS)
@@ -181,10 +184,10 @@ class Metrics:
         self._loop = loop
         self._watch()
 
-    # For whoever counts
+    # Counting
 
     def request(self, method: str, status: int, seconds: float) -> None:
-        """An HTTP request has its answer, or none: 499."""
+        """Count an HTTP request that took `seconds`; `status` is 499 if the client left before the response."""
         group = f"{status // 100}xx"
         key = f"{method if method in _METHODS else 'other'},{status if status in _STATUSES else group}"
         self._requests[key] = self._requests.get(key, 0) + 1
@@ -193,7 +196,7 @@ class Metrics:
         observe(self._durations[group], SECONDS, seconds)
 
     def closed(self, code: int, dropped: int) -> None:
-        """A WebSocket has ended with `code`, and its client missed so many messages."""
+        """Count a WebSocket that has ended with `code`, for which `dropped` messages were dropped."""
         label = close_label(code)
         self.closes[label] = self.closes.get(label, 0) + 1
         self.dropped += dropped
@@ -211,13 +214,13 @@ class Metrics:
         self._watch()
 
     def close(self) -> None:
-        """Stop looking at the event loop."""
+        """Stop sampling the lag."""
         self._handle.cancel()
 
-    # What comes of it
+    # Reading
 
     def snapshot(self) -> Snapshot:
-        """Return what was counted, and what the worker is like; whoever knows the open connections adds them."""
+        """Return all counts and the state of the worker, except for its open connections, which the caller adds."""
         received = {"text": self.text_in, "binary": self.binary_in}
         sent = {"text": self.text_out, "binary": self.binary_out}
         directions = {"in": received, "out": sent}
@@ -240,7 +243,8 @@ class Metrics:
 
 
 def close_label(code: int) -> str:
-    """Return what a close code is counted under: there are few of these, whatever peers and applications send."""
+    """Return the label under which a close code is counted. The number of labels is bounded, whatever codes peers and
+    applications send."""
     if code in _CLOSE_CODES:
         return str(code)
     return {3: "3000-3999", 4: "4000-4999"}.get(code // 1000, "other")
@@ -250,9 +254,9 @@ def close_label(code: int) -> str:
 
 
 def merge(snapshots: Iterable[Mapping[str, Mapping[str, Any]]]) -> Snapshot:
-    """Return the sums of snapshots, without what only says something of a single worker.
+    """Return the sums of snapshots, without families that are `per_worker`.
 
-    Gauges add up, too: for a worker that has ended pass `lasting()` of its last snapshot.
+    Gauges are summed too: for a worker that has ended, pass `without_gauges()` of its last snapshot.
     """
     total: Snapshot = {}
     for snapshot in snapshots:
@@ -271,15 +275,15 @@ def _add(first: Any, second: Any) -> Any:
     return first + second
 
 
-def lasting(snapshot: Mapping[str, Mapping[str, Any]]) -> Snapshot:
-    """Return what stays of a worker that has ended: its counters and histograms, not the state that it was in."""
+def without_gauges(snapshot: Mapping[str, Mapping[str, Any]]) -> Snapshot:
+    """Return the counters and histograms of a worker that has ended, without its gauges and `per_worker` families."""
     counted = merge([snapshot])
     return {name: series for name, series in counted.items() if FAMILIES[name].kind != "gauge"}
 
 
-def _of_worker(snapshot: Mapping[str, Mapping[str, Any]]) -> Snapshot:
-    """What the page says of one worker alone."""
-    found: Snapshot = {name: dict(series) for name, series in snapshot.items() if name in _ONE_WORKERS}
+def _worker_series(snapshot: Mapping[str, Mapping[str, Any]]) -> Snapshot:
+    """Return the `per_worker` series of one worker."""
+    found: Snapshot = {name: dict(series) for name, series in snapshot.items() if name in _PER_WORKER}
     found[WORKER_OPEN] = dict(snapshot.get(OPEN, {}))
     found[WORKER_REQUESTS] = {"": _sum(snapshot, REQUESTS)}
     found[WORKER_MESSAGES] = {"in": _sum(snapshot, RECEIVED), "out": _sum(snapshot, SENT)}
@@ -287,21 +291,22 @@ def _of_worker(snapshot: Mapping[str, Mapping[str, Any]]) -> Snapshot:
     return found
 
 
-_ONE_WORKERS = frozenset(name for name, family in FAMILIES.items() if family.per_worker)
+_PER_WORKER = frozenset(name for name, family in FAMILIES.items() if family.per_worker)
 
 
 def _sum(snapshot: Mapping[str, Mapping[str, Any]], name: str) -> float:
     return float(sum(snapshot.get(name, {}).values()))
 
 
-# The page
+# Exposition
 
 
 def render(parts: Sequence[tuple[str, Snapshot]], accept: str = "") -> tuple[bytes, str]:
-    """Return the page and its media type: Prometheus' text format, or OpenMetrics where `accept` asks for that.
+    """Return the exposition and its media type: Prometheus' text format, or OpenMetrics if `accept`, the value of an
+    Accept field, prefers it.
 
-    `parts` are the workers' names and snapshots; a part with an empty name counts in the sums only. Needs the
-    library prometheus-client.
+    `parts` are names and snapshots of the workers; a part with an empty name is included in the sums only. Raises
+    ImportError without the library prometheus-client.
     """
     from prometheus_client.exposition import choose_encoder
 
@@ -310,11 +315,11 @@ def render(parts: Sequence[tuple[str, Snapshot]], accept: str = "") -> tuple[byt
 
 
 class _Collector:
-    """What prometheus-client renders."""
+    """A collector for prometheus-client, which renders it."""
 
     def __init__(self, parts: Sequence[tuple[str, Snapshot]]) -> None:
         total = merge(snapshot for _, snapshot in parts)
-        workers = {name: _of_worker(snapshot) for name, snapshot in parts if name}
+        workers = {name: _worker_series(snapshot) for name, snapshot in parts if name}
         total[WORKERS] = {"": len(workers)}
         total[INFO] = {__version__: 1}
         self._series: dict[str, list[tuple[list[str], Any]]] = {name: [] for name in FAMILIES}
@@ -325,7 +330,7 @@ class _Collector:
                 self._series[name] += [([worker, *labels.split(",")], value) for labels, value in series.items()]
 
     def collect(self) -> Iterator[Any]:
-        """Every family, those without a value too."""
+        """Yield every family, including those without a value."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
         classes = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}
@@ -333,7 +338,7 @@ class _Collector:
             labels = ("worker", *family.labels) if family.per_worker else family.labels
             metric: Any = classes[family.kind](name, family.help, labels=labels)
             for values, value in self._series[name]:
-                named = values[: len(labels)]  # without labels their text is empty, which splits into one
+                named = values[: len(labels)]  # without labels, splitting the empty string gives one value
                 if family.kind == "histogram":
                     metric.add_metric(named, _cumulative(family.bounds, value), value[-1])
                 else:
@@ -342,5 +347,6 @@ class _Collector:
 
 
 def _cumulative(bounds: Sequence[float], histogram: Sequence[float]) -> list[tuple[str, float]]:
+    """Return the buckets as prometheus-client takes them: (upper bound, number of values up to it)."""
     names = [*(f"{bound:.1f}" if bound == int(bound) else f"{bound:g}" for bound in bounds), "+Inf"]
     return list(zip(names, accumulate(histogram[:-1]), strict=True))

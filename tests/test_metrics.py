@@ -9,7 +9,7 @@ import pytest
 from support.scraping import Figures
 
 from flowserve import metrics
-from flowserve.metrics import FAMILIES, SECONDS, SIZES, cells, close_label, lasting, merge, observe, render
+from flowserve.metrics import FAMILIES, SECONDS, SIZES, cells, close_label, merge, observe, render, without_gauges
 
 
 def snapshot(count: int) -> metrics.Snapshot:
@@ -49,13 +49,13 @@ def test_sums_leave_what_was_added_alone():
 
 
 def test_what_stays_of_a_worker():
-    left = lasting(snapshot(5))
+    left = without_gauges(snapshot(5))
     assert left[metrics.SENT] == {"text": 5, "binary": 0}
     assert left[metrics.MESSAGE_SIZES]["in,text"][-1] == 500
     assert metrics.OPEN not in left
     assert metrics.WORKER_MEMORY not in left
-    assert lasting({}) == {}
-    assert lasting(merge([left, left])) == merge([left, left])
+    assert without_gauges({}) == {}
+    assert without_gauges(merge([left, left])) == merge([left, left])
 
 
 def test_a_family_of_another_version_is_passed_over():
@@ -67,7 +67,7 @@ def test_snapshots_go_through_json():
 
 
 def test_the_page_of_two_workers_and_one_that_is_gone():
-    parts = [("1", snapshot(1)), ("2", snapshot(2)), ("", lasting(snapshot(4)))]
+    parts = [("1", snapshot(1)), ("2", snapshot(2)), ("", without_gauges(snapshot(4)))]
     page, media_type = render(parts)
     assert media_type.startswith("text/plain")
     figures = Figures(page.decode())

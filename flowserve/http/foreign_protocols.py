@@ -1,4 +1,4 @@
-"""Other protocols whose first bytes come to a port of HTTP/1.1, mostly by a wrong setting. No I/O."""
+"""Recognising other protocols on a port for HTTP/1.1, mostly caused by a wrong setting. No I/O."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _KNOWN = (
 
 
 def foreign_protocol(first: bytes) -> ForeignProtocol | None:
-    """Return the error for a connection that began, or went on, with bytes that are another protocol's; None if they
-    are none that is known."""
-    for begin, status, detail, hint in _KNOWN:
-        if begin.match(first):
+    """Return the error for a connection that sent `first` in place of a request line, if it belongs to a known other
+    protocol; otherwise None."""
+    for pattern, status, detail, hint in _KNOWN:
+        if pattern.match(first):
             return ForeignProtocol(status, detail, hint)
     return None

@@ -1,8 +1,9 @@
-"""Who is behind a proxy: X-Forwarded-For, X-Forwarded-Proto and Forwarded (RFC 7239), as far as they can be believed.
+"""The client behind trusted proxies: X-Forwarded-For, X-Forwarded-Proto and Forwarded (RFC 7239).
 
-A proxy writes what it sees at the right end of the list, behind whatever the client may have written. So these lists
-are read from the right: each address that is a trusted proxy's says that what stands to its left is true as well, and
-the first one that is not is the client's. The fields must only be read where a trusted proxy has sent them.
+Each proxy appends the address of its peer at the right end of the list, after anything that the client itself may have
+written. So the lists are read from the right: as long as an entry is a trusted proxy, the entry to its left can be
+believed too; the first one that is not is the client. The fields must be ignored unless a trusted proxy sent the
+request.
 """
 
 from __future__ import annotations
@@ -20,15 +21,16 @@ from flowserve.http.messages import RawHeaders
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-_MOST_HOPS = 64
-"""Proxies that a request may have come through, and entries of a list that are looked at."""
-_LONGEST_LIST = 4096
-"""Characters of Forwarded that are looked at."""
+_MAX_HOPS = 64
+"""Entries of a list that are read, and so proxies that a request may have passed."""
+_MAX_LIST = 4096
+"""Characters of Forwarded that are read."""
 _MALFORMED = "="
-_LONGEST_NODE = 100
-"""Characters of an entry: an IPv6 address in brackets and an obfuscated port are shorter."""
-_REMEMBERED = 1024
-"""Entries of lists: requests of the same clients come again and again, and to read an address takes time."""
+"""Stands for an element that is cut off."""
+_MAX_NODE = 100
+"""Characters of an entry: an IPv6 address in brackets with an obfuscated port is shorter."""
+_CACHE_SIZE = 1024
+"""Entries whose meaning is cached: the same clients send many requests, and parsing an address is slow."""
 _SECURE = {"https": True, "wss": True, "http": False, "ws": False}
 
 _NODE = re.compile(
@@ -37,35 +39,35 @@ _NODE = re.compile(
 )
 _PAIR = re.compile(
     r"[ \t]*(?:([!#$%&'*+\-.^_`|~0-9A-Za-z]+)="  # RFC 7239 section 4
-    r'(?:"((?:[^"\\]|\\.)*)"|([^";,\s]*))'  # brackets and colons without quotation marks, too, as many write them
+    r'(?:"((?:[^"\\]|\\.)*)"|([^";,\s]*))'  # brackets and colons without quotation marks too, as many send them
     r"[ \t]*)?(?:;|\Z)"
 )
 _PROXY_ON_UNIX_SOCKET = "unix:"
-"""How nginx calls the peer of a UNIX domain socket."""
+"""What nginx writes for a peer on a UNIX domain socket."""
 
 
-class Trusted:
-    """The proxies that are trusted: addresses and networks, `unix` for UNIX domain sockets, `*` for every peer.
+class TrustedProxies:
+    """The trusted proxies: addresses and networks, `unix` for UNIX domain sockets, `*` for every peer.
 
-    `*` stands for whoever connects, not for the addresses in a list: else the left end of the list would count, which
-    is the client's to write.
+    `*` trusts every peer, but not every address in a list: otherwise the leftmost entry would count, which the client
+    can choose.
     """
 
-    __slots__ = ("_addresses", "_exact", "_networks", "_read", "everyone", "unix")
+    __slots__ = ("_addresses", "_cached_hop", "_exact", "_networks", "everyone", "unix")
 
     def __init__(self, entries: Iterable[str]) -> None:
         """`entries` are well-formed, as in --forwarded-allow-ips."""
         named = set(entries)
         self.everyone = "*" in named
         self.unix = "unix" in named or self.everyone
-        networks = [_network(entry) for entry in named - {"*", "unix"}]
+        networks = [_parse_network(entry) for entry in named - {"*", "unix"}]
         self._addresses = frozenset(each.network_address for each in networks if each.num_addresses == 1)
         self._exact = frozenset(map(str, self._addresses))
         self._networks = tuple(each for each in networks if each.num_addresses > 1)
-        self._read = functools.lru_cache(_REMEMBERED)(self._hop)
+        self._cached_hop = functools.lru_cache(_CACHE_SIZE)(self._parse_hop)
 
-    def connects(self, host: str) -> bool:
-        """Return whether the peer of an IP socket is trusted; `host` as the socket gives it."""
+    def trusts_peer(self, host: str) -> bool:
+        """Whether the peer of an IP socket is trusted. `host` is its address as in the socket's peername."""
         if self.everyone or host in self._exact:
             return True
         if not self._networks and ":" not in host:
@@ -73,51 +75,52 @@ class Trusted:
         hop = self.hop(host.partition("%")[0])
         return hop is not None and hop.trusted
 
-    def holds(self, address: Address) -> bool:
-        """Return whether `address`, in the form that `address_of` gives, is among the named ones."""
+    def contains(self, address: Address) -> bool:
+        """Whether `address`, as returned by `address_of()`, is one of the addresses or in one of the networks."""
         return address in self._addresses or any(address in network for network in self._networks)
 
     def hop(self, text: str) -> Hop | None:
-        """Return what an entry of a list says; None for what has no address."""
-        return self._read(text) if len(text) <= _LONGEST_NODE else None
+        """Return the address in an entry of a list, None if there is none."""
+        return self._cached_hop(text) if len(text) <= _MAX_NODE else None
 
-    def _hop(self, text: str) -> Hop | None:
-        node = _node(text)
-        return Hop((str(node[0]), node[1]), self.holds(node[0])) if node is not None else None
+    def _parse_hop(self, text: str) -> Hop | None:
+        node = _parse_node(text)
+        return Hop((str(node[0]), node[1]), self.contains(node[0])) if node is not None else None
 
 
 class Hop(NamedTuple):
-    """Somebody whom a request came from: its address with the port, 0 if it is not known."""
+    """A client or proxy that a request has passed."""
 
     client: tuple[str, int]
+    """Address and port, 0 if the port is not known."""
     trusted: bool
+    """Whether it is a trusted proxy."""
 
 
-class Seen(NamedTuple):
-    """What the proxies say of a request: the client, its port 0 if it is not known, and whether the client speaks TLS.
-
-    None for what they don't say.
-    """
+class ForwardedClient(NamedTuple):
+    """What the proxies of a request report about its client."""
 
     client: tuple[str, int] | None
+    """Address and port, 0 if the port is not known; None if not reported."""
     secure: bool | None
+    """Whether the client uses TLS; None if not reported."""
 
 
-class _Found(NamedTuple):
-    """What one kind of fields says."""
+class _FieldResult(NamedTuple):
+    """What one kind of field reports."""
 
-    client: tuple[str, int] | None = None  # the last address that is known
-    names: bool = False  # it says something of the client,
-    sure: bool = False  # and the client is no other than that address, not one behind it that is hidden
+    client: tuple[str, int] | None = None  # the leftmost address that can be believed
+    names_client: bool = False  # the field has an entry about the client
+    certain: bool = False  # `client` is the client itself, not a proxy before a hidden address
     secure: bool | None = None
 
 
-def seen_by_proxies(headers: RawHeaders, trusted: Trusted) -> Seen:
-    """Return what the fields of a request say that a trusted proxy has sent; what can't be understood says nothing.
+def forwarded_client(headers: RawHeaders, trusted: TrustedProxies) -> ForwardedClient:
+    """Return what the fields of a request report, which a trusted proxy has sent. Malformed entries are ignored.
 
-    A request may have X-Forwarded-* and Forwarded. One of them may be the client's own, where its proxy knows only the
-    other, and which one can't be known. So both have to name the same client, else RequestError (400) is raised, and
-    the client speaks TLS only if neither denies it.
+    A request may have both X-Forwarded-* and Forwarded. If its proxy handles only one of them, the other is the
+    client's own, and it is unknown which. So both have to name the same client, otherwise RequestError (400) is raised,
+    and the client counts as using TLS only if neither contradicts.
     """
     hops: list[bytes] = []
     scheme = b""
@@ -129,62 +132,66 @@ def seen_by_proxies(headers: RawHeaders, trusted: Trusted) -> Seen:
             scheme = value
         elif name == b"forwarded":
             elements.append(value)
-    usual = _usual(b",".join(hops).decode("latin-1"), trusted)
+    de_facto = _read_x_forwarded_for(b",".join(hops).decode("latin-1"), trusted)
     secure = _SECURE.get(scheme.rpartition(b",")[2].decode("latin-1").strip(" \t").lower())
     if not elements:
-        return Seen(usual.client, secure)
-    standard = _standard(b",".join(elements).decode("latin-1"), trusted)
-    if usual.names and standard.names and (_host(usual), usual.sure) != (_host(standard), standard.sure):
+        return ForwardedClient(de_facto.client, secure)
+    standard = _read_forwarded(b",".join(elements).decode("latin-1"), trusted)
+    if (
+        de_facto.names_client
+        and standard.names_client
+        and (_client_host(de_facto), de_facto.certain) != (_client_host(standard), standard.certain)
+    ):
         raise RequestError(400, "X-Forwarded-For and Forwarded name different clients")
     said = [each for each in (secure, standard.secure) if each is not None]
-    return Seen(usual.client or standard.client, all(said) if said else None)
+    return ForwardedClient(de_facto.client or standard.client, all(said) if said else None)
 
 
-def _host(found: _Found) -> str | None:
-    return found.client[0] if found.client is not None else None
+def _client_host(result: _FieldResult) -> str | None:
+    return result.client[0] if result.client is not None else None
 
 
-def _usual(value: str, trusted: Trusted) -> _Found:
-    """X-Forwarded-For."""
-    found = _Found()
-    for entry in filter(None, (each.strip(" \t") for each in reversed(value.rsplit(",", _MOST_HOPS)))):
+def _read_x_forwarded_for(value: str, trusted: TrustedProxies) -> _FieldResult:
+    """Read X-Forwarded-For."""
+    result = _FieldResult()
+    for entry in filter(None, (each.strip(" \t") for each in reversed(value.rsplit(",", _MAX_HOPS)))):
         if entry == _PROXY_ON_UNIX_SOCKET and trusted.unix:
             continue
         hop = trusted.hop(entry)
         if hop is None:
-            return found._replace(names=True, sure=False)
-        found = _Found(hop.client, names=True, sure=True)
+            return result._replace(names_client=True, certain=False)
+        result = _FieldResult(hop.client, names_client=True, certain=True)
         if not hop.trusted:
             break
-    return found
+    return result
 
 
-def _standard(value: str, trusted: Trusted) -> _Found:
-    """Forwarded."""
-    found = _Found()
-    for element in islice(_elements(value), _MOST_HOPS):
-        pairs = _pairs(element)
+def _read_forwarded(value: str, trusted: TrustedProxies) -> _FieldResult:
+    """Read Forwarded."""
+    result = _FieldResult()
+    for element in islice(_split_elements(value), _MAX_HOPS):
+        pairs = _parse_pairs(element)
         if pairs is None:
-            return found._replace(names=True, sure=False)
-        found = found._replace(secure=_SECURE.get(pairs.get("proto", "").lower()))
+            return result._replace(names_client=True, certain=False)
+        result = result._replace(secure=_SECURE.get(pairs.get("proto", "").lower()))
         if "for" not in pairs:
-            return found._replace(sure=False)
+            return result._replace(certain=False)
         hop = trusted.hop(pairs["for"])
         if hop is None:  # "unknown", or an identifier that hides the address (RFC 7239 section 6)
-            return found._replace(names=True, sure=False)
-        found = _Found(hop.client, names=True, sure=True, secure=found.secure)
+            return result._replace(names_client=True, certain=False)
+        result = _FieldResult(hop.client, names_client=True, certain=True, secure=result.secure)
         if not hop.trusted:
             break
-    return found
+    return result
 
 
-def _elements(value: str) -> Iterator[str]:
-    """The elements of a Forwarded list, those that are not empty, from right to left.
+def _split_elements(value: str) -> Iterator[str]:
+    """Yield the non-empty elements of a Forwarded list, from right to left.
 
-    From the right, so that a quotation mark that a client left open can't swallow what its proxy wrote behind it.
+    Splitting from the right ensures that an unbalanced quotation mark of the client can't hide what its proxy appended.
     """
-    cut = len(value) > _LONGEST_LIST
-    value = value[-_LONGEST_LIST:]
+    cut = len(value) > _MAX_LIST
+    value = value[-_MAX_LIST:]
     end, quoted = len(value), False
     for at in range(len(value) - 1, -1, -1):
         if value[at] == '"' and not (quoted and _is_escaped(value, at)):
@@ -200,15 +207,15 @@ def _elements(value: str) -> Iterator[str]:
 
 
 def _is_escaped(value: str, at: int) -> bool:
-    """Whether an odd number of backslashes stands before a character (RFC 9110 section 5.6.4)."""
+    """Whether an odd number of backslashes precedes the character at `at` (RFC 9110 section 5.6.4)."""
     first = at
     while first and value[first - 1] == "\\":
         first -= 1
     return (at - first) % 2 == 1
 
 
-def _pairs(element: str) -> dict[str, str] | None:
-    """The parameters of one element, their names in lower case; None if it is malformed or has one of them twice."""
+def _parse_pairs(element: str) -> dict[str, str] | None:
+    """Return the parameters of an element, names in lower case; None if it is malformed or repeats one."""
     pairs: dict[str, str] = {}
     at = 0
     while at < len(element):
@@ -224,8 +231,8 @@ def _pairs(element: str) -> dict[str, str] | None:
     return pairs
 
 
-def _node(text: str) -> tuple[Address, int] | None:
-    """Address and port, 0 if it is not there; None for what has no address."""
+def _parse_node(text: str) -> tuple[Address, int] | None:
+    """Return address and port, 0 for no port; None if there is no valid address."""
     match = _NODE.fullmatch(text)
     if match is None:
         return None
@@ -238,9 +245,9 @@ def _node(text: str) -> tuple[Address, int] | None:
 
 
 def address_of(text: str) -> Address | None:
-    """Return the IP address that `text` is, an IPv4 one mapped into IPv6 as IPv4; None if it is none.
+    """Return the IP address in `text`, an IPv4-mapped IPv6 address as IPv4; None if it is not an address.
 
-    An address with a zone is none: the zone says something on the machine that wrote it only.
+    An address with a zone is not accepted, as zones have a meaning only on the machine that wrote them.
     """
     try:
         address = ipaddress.ip_address(text)
@@ -251,7 +258,7 @@ def address_of(text: str) -> Address | None:
     return address
 
 
-def _network(entry: str) -> _Network:
+def _parse_network(entry: str) -> _Network:
     network = ipaddress.ip_network(entry, strict=False)
     mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
     if mapped is not None and network.prefixlen >= 96:

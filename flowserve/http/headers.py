@@ -1,4 +1,4 @@
-"""Header fields as text, to be looked up by name whatever its case (RFC 9110 section 5.1)."""
+"""Header fields as text, with case-insensitive names (RFC 9110 section 5.1)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 
 
 class Headers(MutableMapping[str, str]):
-    """The fields of a request or response, made of a mapping or of pairs, str or bytes.
+    """The fields of a request or response, built from a mapping or from pairs of str or bytes.
 
-    `headers["Name"]` is the value of the fields of that name, joined with commas as RFC 9110 section 5.3 allows;
-    `get_all()` gives them one by one, which Set-Cookie needs; `raw_items()` all fields in the order in which they came.
-    Setting a name adds a field; deleting one takes away all fields of that name.
+    `headers["Name"]` is the value of all fields of that name, joined with commas (RFC 9110 section 5.3); `get_all()`
+    returns them separately, which Set-Cookie needs; `raw_items()` returns all fields in the order received. Setting a
+    name adds a field; deleting a name removes all its fields.
     """
 
     __slots__ = ("_fields",)
@@ -24,12 +24,12 @@ class Headers(MutableMapping[str, str]):
         self._fields = [(_text(name), _text(value)) for name, value in pairs]
 
     def get_all(self, name: str) -> list[str]:
-        """Return the values of all fields called `name`."""
+        """Return the values of all fields named `name`, in order."""
         lower = name.lower()
         return [value for each, value in self._fields if each.lower() == lower]
 
     def raw_items(self) -> list[tuple[str, str]]:
-        """Return all fields, in order."""
+        """Return all fields as (name, value), in order."""
         return list(self._fields)
 
     def __getitem__(self, name: str) -> str:

@@ -1,5 +1,5 @@
 # cython: language_level=3, annotation_typing=False, binding=False
-"""HTTP as values: a request, and what its header fields say (RFC 9110). No I/O."""
+"""The head of an HTTP request, and helpers to read header fields (RFC 9110). No I/O."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from typing import Any
 from flowserve.errors import ASGIMisuse
 
 RawHeaders = list[tuple[bytes, bytes]]
-"""Fields in the order they came; names in lower case."""
+"""Header fields in the order received, as (name, value); names in lower case."""
 
-_LITERAL = re.compile("%(?![0-9A-Fa-f]{2})")
-"""A percent sign that begins no encoded byte, and so stands for itself."""
+_LITERAL_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
+"""A percent sign that is not followed by two hexadecimal digits, and so is literal."""
 
 
 class RequestHead:
     """The head of a request.
 
-    `target` is as it was received; `raw_path` and `query_string` are its parts, `path` is `raw_path` with its
-    percent-encoding decoded as UTF-8. `http_version` is '1.0', '1.1' or '2'. `has_body` says whether a body follows,
-    `forwarded` whether there are fields in which proxies tell of the client.
+    `target` is the request target in origin form, or "*"; `raw_path` and `query_string` are its parts, `path` is
+    `raw_path` percent-decoded as UTF-8. `http_version` is '1.0', '1.1' or '2'.
     """
 
     __slots__ = (
@@ -47,33 +46,33 @@ class RequestHead:
         self.raw_path = target
         self.query_string = b""
         self.path = self.raw_path.decode("ascii", "replace")
-        if "?" in self.path:  # asked of a str: bytes take five times as long
+        if "?" in self.path:  # searching bytes takes five times as long
             self.raw_path, _, self.query_string = target.partition(b"?")
             self.path = self.raw_path.decode("ascii", "replace")
         if "%" in self.path:
-            self.path = decoded(self.path)
-        self.has_body = False
-        self.keep_alive = True
-        self.expect_continue = False
-        self.upgrade = False  # there is a field of that name
-        self.forwarded = False
+            self.path = unquote_path(self.path)
+        self.has_body = False  # a body follows
+        self.keep_alive = True  # the connection may persist after the response (RFC 9112 section 9.3)
+        self.expect_continue = False  # the client waits for 100 (Continue) (RFC 9110 section 10.1.1)
+        self.upgrade = False  # there is an Upgrade field
+        self.forwarded = False  # there is a Forwarded, X-Forwarded-For or X-Forwarded-Proto field
 
     def values(self, name: bytes) -> list[bytes]:
-        """Return the values of every field called `name` (lower case)."""
+        """Return the values of all fields named `name` (lower case)."""
         return [value for field, value in self.headers if field == name]
 
     def has_token(self, name: bytes, token: bytes) -> bool:
-        """Return whether the lists in the fields called `name` contain `token` (both lower case), in any case."""
+        """Whether the lists in the fields named `name` contain `token` (both lower case), in upper or lower case."""
         for field, value in self.headers:
             if field == name and (value.lower() == token or token in tokens(value)):
                 return True
         return False
 
     def is_websocket(self) -> bool:
-        """Whether this asks for a WebSocket (RFC 6455 section 4.2.1), if perhaps wrongly.
+        """Whether this is an opening handshake (RFC 6455 section 4.2.1), valid or not.
 
-        A request with a key counts without 'Connection: Upgrade' too: a proxy took it away, and the answer should
-        say so.
+        A request with a key counts even without 'Connection: Upgrade': a proxy has removed that, and the response
+        should say so.
         """
         return (
             self.upgrade
@@ -82,23 +81,22 @@ class RequestHead:
         )
 
 
-def decoded(path: str) -> str:
-    """Return `path` without its percent-encoding, as UTF-8 where it is: as `urllib.parse.unquote()`, which takes 7 ms
-    for 60 KB. That of quoted-printable differs only in its sign, and Python decodes it in C."""
-    quoted = _LITERAL.sub("%25", path).replace("=", "%3D").replace("%", "=")
+def unquote_path(path: str) -> str:
+    """Return `path` percent-decoded as UTF-8, like `urllib.parse.unquote()`, which takes 7 ms for 60 KB.
+    Quoted-printable differs only in its escape character, and Python decodes it in C."""
+    quoted = _LITERAL_PERCENT.sub("%25", path).replace("=", "%3D").replace("%", "=")
     return a2b_qp(quoted.encode()).decode("utf-8", "replace")
 
 
 def tokens(value: bytes) -> list[bytes]:
-    """Return the members of a comma-separated list, in lower case, without empty ones (RFC 9110 section 5.6.1)."""
+    """Return the non-empty members of a comma-separated list, in lower case (RFC 9110 section 5.6.1)."""
     return [token for member in value.lower().split(b",") if (token := member.strip(b" \t"))]
 
 
 def as_bytes(value: Any, name: str) -> bytes:
-    """Return what an application hands over as exactly bytes, which compiled code insists on: whatever has a buffer,
-    and of a subclass what it holds.
+    """Return a bytes-like object of the application as exactly `bytes`, which compiled code requires.
 
-    Raises ASGIMisuse, with the `name` of the thing, for what has none.
+    Raises ASGIMisuse, with `name` for the value, for anything else.
     """
     if type(value) is bytes:
         return value

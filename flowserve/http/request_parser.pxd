@@ -4,14 +4,14 @@ from flowserve.http.chunked cimport ChunkedDecoder
 from flowserve.http.messages cimport RequestHead
 
 cdef dict _NAMES
-cdef frozenset _FORWARDED, _FRAMING
+cdef frozenset _FORWARDED, _INTERPRETED
 
 cdef class RequestParser:
-    cdef object _handler, _parser, _error, _refusal
+    cdef object _handler, _parser, _error, _method_error
     cdef ChunkedDecoder _chunks
     cdef RequestHead _request
-    cdef bytes _first, _host, _method, _tail, _target
-    cdef list _headers, _framing
+    cdef bytes _head_start, _last_host, _method, _last_bytes, _target
+    cdef list _headers, _interpreted
     cdef Py_ssize_t _max_size, _max_count, _size
     cdef object _remaining
     cdef readonly bint started
@@ -21,11 +21,11 @@ cdef class RequestParser:
     cpdef bytes feed(self, bytes data)
     @cython.locals(end=Py_ssize_t, head=bytes)
     cdef bytes _feed_head(self, bytes data)
-    cdef _read(self, bytes head)
-    @cython.locals(line=bytes, method=bytes, what=str)
-    cdef _reread(self, error)
-    cdef bint _take_method(self, str error) except -1
-    cdef _lower_version(self, str error)
+    cdef _parse_head(self, bytes head)
+    @cython.locals(line=bytes, method=bytes, message=str)
+    cdef _parse_again(self, error)
+    cdef bint _replace_method(self, str error) except -1
+    cdef _replace_version(self, str error)
     cdef _malformed(self, str detail)
     @cython.locals(joined=bytes, found=Py_ssize_t, start=Py_ssize_t)
     cdef Py_ssize_t _head_end(self, bytes data) except -1
@@ -37,8 +37,8 @@ cdef class RequestParser:
     cpdef on_header(self, bytes name, bytes value)
     @cython.locals(request=RequestHead, name=bytes)
     cpdef on_headers_complete(self)
-    cdef str _version(self)
+    cdef str _check_request_line(self)
     cdef bytes _origin_form(self, str method)
-    cdef _length(self, bytes value)
+    cdef _content_length(self, bytes value)
     @cython.locals(hosts=int)
-    cdef _frame(self, RequestHead request)
+    cdef _read_framing(self, RequestHead request)

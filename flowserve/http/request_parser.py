@@ -1,10 +1,20 @@
 # cython: language_level=3, annotation_typing=False, binding=False
-"""HTTP/1.1 over httptools: requests out of bytes (RFC 9112). No I/O.
+"""Parsing HTTP/1.1 requests with httptools (RFC 9112). No I/O.
 
-llhttp, beneath httptools, refuses most of what request smuggling is made of: bare CR and LF, space before the colon,
-folded lines, control characters, Content-Length repeated or beside Transfer-Encoding. What it lets pass is refused
-here. What it refuses although HTTP allows it, it gets to read once more in words that it knows: methods, of which it
-has a list, and versions from 1.2 on.
+Theory of operation. A parser reads the requests of a connection one after the other, and is in one of three states:
+
+- Idle: between requests (`_request` is None, `started` is false).
+- In a head (`started`): bytes up to the empty line go to llhttp, which calls `on_url()`, `on_header()` and
+  `on_headers_complete()`. The latter checks the request and sets `_request`.
+- In a body (`_request` is set): the body is read here, by its length (`_remaining`) or by a ChunkedDecoder. llhttp
+  never sees it, as it can't be stopped at the end of a body.
+
+`feed()` stops at the end of each request and returns the bytes after it. An error is final.
+
+llhttp, the parser in httptools, rejects most means of request smuggling: bare CR and LF, space before the colon, folded
+lines, control characters, Content-Length repeated or together with Transfer-Encoding. What it accepts wrongly is
+rejected here. What it rejects wrongly, methods that are not in its list and versions from 1.2 on, it parses again with
+a method and version that it knows (`_parse_again()`).
 """
 
 from __future__ import annotations
@@ -20,7 +30,7 @@ from flowserve.http.chunked import ChunkedDecoder
 from flowserve.http.foreign_protocols import foreign_protocol
 from flowserve.http.messages import RawHeaders, RequestHead, tokens
 
-_COMMON = """
+_COMMON_FIELDS = """
 accept accept-charset accept-encoding accept-language authorization cache-control connection content-encoding
 content-length content-type cookie date dnt expect forwarded from host if-match if-modified-since if-none-match
 if-range if-unmodified-since keep-alive origin pragma priority range referer sec-ch-ua sec-ch-ua-mobile
@@ -31,84 +41,85 @@ x-real-ip x-request-id
 """
 
 _FORWARDED = frozenset((b"forwarded", b"x-forwarded-for", b"x-forwarded-proto"))
-_FRAMING = _FORWARDED | {b"host", b"content-length", b"transfer-encoding", b"expect", b"upgrade"}
+_INTERPRETED = _FORWARDED | {b"host", b"content-length", b"transfer-encoding", b"expect", b"upgrade"}
 _NAMES = {
-    spelling.encode(): (name.encode(), name.encode() in _FRAMING)
-    for name in _COMMON.split()
+    spelling.encode(): (name.encode(), name.encode() in _INTERPRETED)
+    for name in _COMMON_FIELDS.split()
     for spelling in (name, name.title().replace("Websocket", "WebSocket"))
 }
-"""Names as they usually come, to one shared object in lower case, and whether it is of _FRAMING."""
+"""From the usual spellings of common names to a shared object in lower case, and whether it is in _INTERPRETED."""
 _HOST = re.compile(
     rb"(?:\[[0-9A-Za-z:.]+\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"  # RFC 3986 section 3.2.2
 )
 _MAX_HOST = 261
-"""Bytes: a name of 255 (RFC 1035 section 2.3.4), a colon, a port."""
+"""Bytes of a Host field: a name of 255 (RFC 1035 section 2.3.4), a colon, a port."""
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
-_LINE = re.compile(rb"(?:\r\n)*[^\r\n ]+ [^\r\n ]+ HTTP/([0-9]\.[0-9])\r\n")
-"""A request line, and the empty ones before it that are to be ignored (RFC 9112 sections 2.2 and 3)."""
+_REQUEST_LINE = re.compile(rb"(?:\r\n)*[^\r\n ]+ [^\r\n ]+ HTTP/([0-9]\.[0-9])\r\n")
+"""A request line, and empty lines before it, which are ignored (RFC 9112 sections 2.2 and 3)."""
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*")
 _METHOD = re.compile(rb"(?:\r\n)*([!#$%&'*+\-.^_`|~0-9A-Z]{1,65})( |\Z)?")
-"""A token without lower case, which the ASGI specification does not have in a method."""
-_LONGEST_METHOD = 64
-_OTHER_VERSION = re.compile(rb"((?:\r\n)*[^\r\n ]+ [^\r\n ]+ HTTP/)(1\.[2-9]|[02-9]\.[0-9])")
-_VERSIONS = "Only HTTP/1.0 and HTTP/1.1 are spoken here"
+"""A token without lower case letters, as the ASGI specification has methods in upper case."""
+_MAX_METHOD = 64
+_UNKNOWN_VERSION = re.compile(rb"((?:\r\n)*[^\r\n ]+ [^\r\n ]+ HTTP/)(1\.[2-9]|[02-9]\.[0-9])")
+_VERSION_ERROR = "Only HTTP/1.0 and HTTP/1.1 are spoken here"
 _MAX_DIGITS = 18
-"""Digits of a Content-Length behind its leading zeros: what they can say fits into 64 bits with a sign."""
+"""Digits of a Content-Length after leading zeros: any such number fits into a signed 64-bit integer."""
 
 
 @lru_cache(maxsize=256)
 def _is_host(value: bytes) -> bool:
-    """Whether a Host field may have this value (RFC 9110 section 7.2). Clients send few different ones."""
+    """Whether a Host field may have this value (RFC 9110 section 7.2). Cached: clients send few different ones."""
     return _HOST.fullmatch(value) is not None
 
 
 class RequestHandler(Protocol):
-    """What a parser tells of."""
+    """The callbacks of a parser."""
 
     def on_request(self, request: RequestHead) -> None:
-        """The head has come."""
+        """Called when the head is complete."""
 
     def on_body(self, data: bytes) -> None:
-        """Some of the body has come."""
+        """Called for each part of the body."""
 
     def on_end(self) -> None:
-        """The request is complete."""
+        """Called when the request is complete."""
 
 
 class RequestParser:
     """Parses the requests of one connection, one at a time.
 
-    `started` says whether the head of a request has begun to come, but has not come to its end.
+    `started` is true while the head of a request is incomplete, from its first byte on.
     """
 
     __slots__ = (
         "_chunks",
         "_error",
-        "_first",
-        "_framing",
         "_handler",
+        "_head_start",
         "_headers",
-        "_host",
+        "_interpreted",
+        "_last_bytes",
+        "_last_host",
         "_max_count",
         "_max_size",
         "_method",
+        "_method_error",
         "_parser",
-        "_refusal",
         "_remaining",
         "_request",
         "_size",
-        "_tail",
         "_target",
         "started",
     )
 
     def __init__(self, handler: RequestHandler, max_head_size: int, max_header_count: int) -> None:
-        """`max_head_size` in bytes, from the method to the empty line."""
+        """`max_head_size` is the limit in bytes, from the method to the empty line; `max_header_count` that of header
+        fields."""
         self._handler: Any = handler
         self._max_size = max_head_size
         self._max_count = max_header_count
-        self._host: bytes | None = None  # of the request before: known to be good
-        self._parser: Any = None  # an HttpRequestParser, which has this object for its protocol
+        self._last_host: bytes | None = None  # value of the last valid Host field
+        self._parser: Any = None  # an HttpRequestParser, whose callbacks are in this object
         self.started = False
         self._reset()
 
@@ -116,32 +127,33 @@ class RequestParser:
         self._request: RequestHead | None = None
         self._target = b""
         self._headers: RawHeaders = []
-        self._framing: RawHeaders = []
-        self._size = 0  # of the head so far
-        self._first = b""  # of a head, at least until its first field has come
-        self._method = b""  # that llhttp does not know
-        self._refusal: HttpParserError | None = None  # llhttp's of a method that has not come to its end
-        self._tail = b""  # the last bytes of an unfinished head
-        self._remaining = 0  # bytes of body still to come
+        self._interpreted: RawHeaders = []  # those of the fields that are in _INTERPRETED
+        self._size = 0  # bytes of the head so far
+        self._head_start = b""  # the head, at least until its first field is complete
+        self._method = b""  # the method, if llhttp does not know it
+        self._method_error: HttpParserError | None = None  # llhttp's error for an unknown method that is incomplete
+        self._last_bytes = b""  # the last 3 bytes of an incomplete head
+        self._remaining = 0  # bytes of the body that have not been read
         self._chunks: ChunkedDecoder | None = None
         self._error: RequestError | None = None
 
     @property
     def in_head_request(self) -> bool:
-        """Whether the head that is coming, or was refused, is that of a HEAD: its answer has no content (RFC 9110
-        section 9.3.2)."""
-        return self._first.lstrip(b"\r\n").startswith(b"HEAD ")
+        """Whether the head that is incomplete or was rejected is that of a HEAD request, whose response has no content
+        (RFC 9110 section 9.3.2)."""
+        return self._head_start.lstrip(b"\r\n").startswith(b"HEAD ")
 
     def close(self) -> None:
-        """Break the cycles of references; nothing must be fed after that."""
+        """Break the reference cycles. Nothing must be fed afterwards."""
         self._parser = None
         self._handler = None
 
     def feed(self, data: bytes) -> bytes:
-        """Parse up to the end of the current request and return the bytes behind it; before its end, those of a body of
-        many chunks that are left for another call.
+        """Parse up to the end of the current request, and return the bytes after it. Before its end, these are bytes of
+        a body with many chunks, which the caller must feed again later.
 
-        Raises RequestError for what RFC 9112 does not allow or the limits forbid; nothing must be fed after that.
+        Raises RequestError for a request that RFC 9112 does not allow or that exceeds a limit. Nothing must be fed
+        afterwards.
         """
         while data:
             in_body = self._request is not None
@@ -159,61 +171,61 @@ class RequestParser:
         head = data if end >= len(data) else data[:end]
         if not self.started:
             self.started = True
-            self._first = head
+            self._head_start = head
         elif not self._headers:
-            self._first += head
+            self._head_start += head
         self._size += len(head)
-        if self._refusal is None:
-            self._read(head)
+        if self._method_error is None:
+            self._parse_head(head)
         else:
-            self._reread(self._refusal)
+            self._parse_again(self._method_error)
         if self._size > self._max_size:
             raise self._too_large()
         if self._request is not None:
             if self._request.has_body:
-                self._parser = None  # its place is in the body, which it does not see
+                self._parser = None  # it is of no use any more: it does not see the body
             self._handler.on_request(self._request)
-        elif not self._tail and self._first.strip(b"\r\n"):  # what llhttp takes for HTTP/2, in silence
+        elif not self._last_bytes and self._head_start.strip(b"\r\n"):  # llhttp ignores the HTTP/2 preface silently
             raise self._malformed("malformed request line")
         return data[end:] if end < len(data) else b""
 
-    def _read(self, head: bytes) -> None:
-        """Give llhttp some of a head."""
+    def _parse_head(self, head: bytes) -> None:
+        """Pass a part of a head to llhttp."""
         try:
             if self._parser is None:
                 self._parser = HttpRequestParser(self)
             self._parser.feed_data(head)
         except HttpParserUpgrade:
-            self._parser = None  # it takes no more
+            self._parser = None  # it accepts no more data
         except HttpParserCallbackError:
             if self._error is None:
                 raise
             raise self._error from None
         except HttpParserError as error:
-            self._reread(error)
+            self._parse_again(error)
 
-    def _reread(self, error: HttpParserError) -> None:
-        """Have llhttp read a request line once more, in words that it knows. Raises RequestError for what it has
-        refused with good reason."""
+    def _parse_again(self, error: HttpParserError) -> None:
+        """Let llhttp parse the head again, with a method and version that it knows. Raises RequestError if it was right
+        to reject it."""
         self._parser = None
         self._target = b""
-        what = str(error).lower()
-        if "version" in what:
-            self._lower_version(what)
-        elif self._method or "method" not in what:
-            raise self._malformed(what)
-        elif not self._take_method(what):
-            self._refusal = error  # more has to come
+        message = str(error).lower()
+        if "version" in message:
+            self._replace_version(message)
+        elif self._method or "method" not in message:
+            raise self._malformed(message)
+        elif not self._replace_method(message):
+            self._method_error = error  # wait for the rest of the method
             return
-        self._refusal = None
-        line, method = self._first, self._method
-        self._read(b"GET" + line[line.index(method) + len(method) :] if method else line)
+        self._method_error = None
+        line, method = self._head_start, self._method
+        self._parse_head(b"GET" + line[line.index(method) + len(method) :] if method else line)
 
-    def _take_method(self, error: str) -> bool:
-        """Take a method that llhttp does not know: what is done with it is for the application to say (RFC 9110 section
-        9.1). False when its end has not come."""
-        match = _METHOD.match(self._first)
-        if match is not None and len(match[1]) > _LONGEST_METHOD:
+    def _replace_method(self, error: str) -> bool:
+        """Keep a method that llhttp does not know, as the application decides what to do with it (RFC 9110 section
+        9.1). Return False if it is incomplete."""
+        match = _METHOD.match(self._head_start)
+        if match is not None and len(match[1]) > _MAX_METHOD:
             raise RequestError(501, "The method is too long")
         if match is None or match[2] is None:
             raise self._malformed(error)
@@ -222,32 +234,32 @@ class RequestParser:
         self._method = match[1]
         return True
 
-    def _lower_version(self, error: str) -> None:
-        """Make a later minor version 1.1 (RFC 9110 section 2.5)."""
-        match = _OTHER_VERSION.match(self._first)
+    def _replace_version(self, error: str) -> None:
+        """Replace a higher minor version by 1.1 (RFC 9110 section 2.5)."""
+        match = _UNKNOWN_VERSION.match(self._head_start)
         if match is None:
             raise self._malformed(error)
         if not match[2].startswith(b"1"):
-            raise RequestError(505, _VERSIONS)
-        self._first = match[1] + b"1.1" + self._first[match.end() :]
+            raise RequestError(505, _VERSION_ERROR)
+        self._head_start = match[1] + b"1.1" + self._head_start[match.end() :]
 
     def _malformed(self, detail: str) -> RequestError:
-        return foreign_protocol(self._first) or RequestError(400, f"Bad request: {detail}")
+        return foreign_protocol(self._head_start) or RequestError(400, f"Bad request: {detail}")
 
     def _head_end(self, data: bytes) -> int:
-        """Where in `data` the head ends: what is behind it is looked at when the head has been understood."""
+        """Return the index in `data` where the head ends, or its length if the head is incomplete."""
         start = 0
         joined = data
-        if self._tail:
-            joined = self._tail + data
-        elif data.startswith(b"\r\n"):  # before the request line: they may be many (RFC 9112 section 2.2)
+        if self._last_bytes:
+            joined = self._last_bytes + data
+        elif data.startswith(b"\r\n"):  # any number of empty lines before the request line (RFC 9112 section 2.2)
             start = _EMPTY_LINES.match(data).end()  # type: ignore[union-attr]
         found = joined.find(b"\r\n\r\n", start)
         if found < 0:
-            self._tail = joined[-3:]
+            self._last_bytes = joined[-3:]
             return len(data)
-        end = found + 4 - len(self._tail)
-        self._tail = b""
+        end = found + 4 - len(self._last_bytes)
+        self._last_bytes = b""
         return end
 
     def _feed_body(self, data: bytes) -> bytes:
@@ -270,7 +282,7 @@ class RequestParser:
         self._error = RequestError(status, detail)
         raise self._error
 
-    # Called by httptools, in this order
+    # Callbacks of httptools, in this order
 
     def on_url(self, url: bytes) -> None:
         self._target += url
@@ -278,45 +290,47 @@ class RequestParser:
     def on_header(self, name: bytes, value: bytes) -> None:
         if len(self._headers) >= self._max_count:
             self._refuse(431, f"More than {self._max_count} header fields")
-        if value and value[len(value) - 1] in (32, 9):  # what is in front of a value is no longer there
+        if value and value[len(value) - 1] in (32, 9):  # leading whitespace is removed already
             value = value.rstrip(b" \t")
         known = _NAMES.get(name)
         if known is None:
             lower = name.lower()
-            known = (lower, lower in _FRAMING)
+            known = (lower, lower in _INTERPRETED)
         field = (known[0], value)
         self._headers.append(field)
         if known[1]:
-            self._framing.append(field)
+            self._interpreted.append(field)
 
     def on_headers_complete(self) -> None:
         name = self._method or self._parser.get_method()
         method = name.decode("ascii")
         version = "1.1"
-        if not self._first.startswith(b" HTTP/1.1\r\n", len(name) + 1 + len(self._target)):
-            version = self._version()
+        if not self._head_start.startswith(b" HTTP/1.1\r\n", len(name) + 1 + len(self._target)):
+            version = self._check_request_line()
         if method == "CONNECT":
             self._refuse(501, "CONNECT is not supported")
         if b"#" in self._target:
             self._refuse(400, "Bad request: fragment in the request target")
         request = RequestHead(method, self._origin_form(method), version, self._headers)
         request.keep_alive = self._parser.should_keep_alive()
-        self._frame(request)
-        self._first = b""
+        self._read_framing(request)
+        self._head_start = b""
         self._request = request
         self.started = False
 
-    def _version(self) -> str:
-        """Look closer at a request line that is not as usual: llhttp has more than HTTP, and bears with much."""
-        match = _LINE.match(self._first)
+    def _check_request_line(self) -> str:
+        """Check a request line that is not in the usual form, as llhttp also accepts other protocols and malformed
+        lines. Return the HTTP version."""
+        match = _REQUEST_LINE.match(self._head_start)
         if match is None:
             self._refuse(400, "Bad request: malformed request line")
         if match[1] not in (b"1.1", b"1.0"):
-            self._refuse(505, _VERSIONS)
+            self._refuse(505, _VERSION_ERROR)
         return match[1].decode("ascii")
 
     def _origin_form(self, method: str) -> bytes:
-        """The target without scheme and authority; these replace the Host field (RFC 9112 section 3.2.2)."""
+        """Return the target without scheme and authority. An authority replaces the Host field (RFC 9112 section
+        3.2.2)."""
         match = None if self._target.startswith(b"/") else _ABSOLUTE.match(self._target)
         if match is None:
             if not self._target.startswith(b"/") and (self._target != b"*" or method != "OPTIONS"):
@@ -325,33 +339,35 @@ class RequestParser:
         host = match[1]
         if len(host) > _MAX_HOST or not _is_host(host) or host.startswith(b":") or not host:
             self._refuse(400, "Bad request: invalid host in the request target")
-        given = [name for name, _ in self._framing].count(b"host")
+        given = [name for name, _ in self._interpreted].count(b"host")
         if given == 1:
             self._headers[:] = [(n, host if n == b"host" else v) for n, v in self._headers]
-        elif not given:  # HTTP/1.0, else it is refused later
+        elif not given:  # valid in HTTP/1.0 only; 1.1 is rejected later
             self._headers.append((b"host", host))
         return match[2] if match[2].startswith(b"/") else b"/" + match[2]
 
-    def _length(self, value: bytes) -> int:
-        """A Content-Length, which is all digits. RFC 9110 section 8.6 warns of overflows; Python has limits, too."""
+    def _content_length(self, value: bytes) -> int:
+        """Return the value of a Content-Length, which llhttp has checked to be all digits. Its size is limited (RFC
+        9110 section 8.6), as int() also limits the number of digits."""
         if len(value) > _MAX_DIGITS:
             value = value.lstrip(b"0") or b"0"
             if len(value) > _MAX_DIGITS:
                 self._refuse(413, "The request body is too large")
         return int(value)
 
-    def _frame(self, request: RequestHead) -> None:
-        """Find out where the body ends (RFC 9112 section 6), and check the Host field (section 3.2)."""
+    def _read_framing(self, request: RequestHead) -> None:
+        """Read the fields in _INTERPRETED: those that frame the body (RFC 9112 section 6), Host (section 3.2), Expect,
+        Upgrade and those of proxies."""
         hosts = 0
-        for name, value in self._framing:
+        for name, value in self._interpreted:
             if name == b"host":
                 hosts += 1
-                if value != self._host:
+                if value != self._last_host:
                     if len(value) > _MAX_HOST or not _is_host(value):
                         self._refuse(400, "Bad request: invalid Host header")
-                    self._host = value
+                    self._last_host = value
             elif name == b"content-length":
-                self._remaining = self._length(value)
+                self._remaining = self._content_length(value)
                 request.has_body = self._remaining > 0
             elif name == b"transfer-encoding":
                 if request.http_version == "1.0":

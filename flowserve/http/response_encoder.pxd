@@ -2,16 +2,16 @@ cimport cython
 
 from flowserve.http.messages cimport RequestHead, as_bytes
 
-cdef dict _STATUS_LINES, _known
+cdef dict _STATUS_LINES, _field_cache
 
 cdef class ResponseEncoder:
     cdef RequestHead _request
-    cdef bint _chunked, _closes, _head_only
-    cdef bytes _connection
+    cdef bint _chunked, _connection_close, _head_only
+    cdef bytes _connection_line
     cdef int _status
     cdef list _lines
-    cdef object _declared, _expected
-    cdef tuple _replaced
+    cdef object _declared_length, _remaining
+    cdef tuple _replaced_defaults
     cdef public bint keep_alive
     cdef readonly bint started
 
@@ -25,5 +25,5 @@ cdef class ResponseEncoder:
 cpdef bytes encode_switching(own, extra, bytes defaults)
 @cython.locals(checked=list)
 cpdef list checked_fields(fields)
-cdef tuple _known_as(field)
+cdef tuple _cached_field(field)
 cpdef bytes status_line(status)

@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol, cast
 
 from flowserve.asgi.context import Context
 from flowserve.errors import HandshakeError, RequestError
-from flowserve.http.forwarded import Trusted, address_of, seen_by_proxies
+from flowserve.http.forwarded import TrustedProxies, address_of, forwarded_client
 from flowserve.http.messages import RawHeaders, RequestHead
 from flowserve.logs.loggers import logger
 from flowserve.server.upgrade import Upgrade
@@ -62,7 +62,7 @@ class Admission:
         config = context.config
         self._context = context
         proxies = config.forwarded_allow_ips if config.proxy_headers or config.proxy_protocol else ()
-        self._trusted = Trusted(proxies)
+        self._trusted = TrustedProxies(proxies)
         self._connections: dict[bytes, int] = {}
         self._most_connections = config.limit_connections_per_address
         self._most_websockets = config.ws_max_connections
@@ -91,14 +91,14 @@ class Admission:
     def trusts(self, peer: Peer) -> bool:
         """Return whether the peer of a socket is a trusted proxy."""
         if peer.client is not None:
-            return self._trusted.connects(peer.client[0])
+            return self._trusted.trusts_peer(peer.client[0])
         # A peer that has reset the connection has no address either.
         return self._trusted.unix and peer.server is not None and peer.server[1] is None
 
     def trusts_named(self, client: tuple[str, int] | None) -> bool:
         """Return whether a client that a PROXY header names is itself a trusted proxy: `*` says nothing of it."""
         address = address_of(client[0]) if client is not None else None
-        return address is not None and self._trusted.holds(address)
+        return address is not None and self._trusted.contains(address)
 
     def key_of(self, peer: Peer, trusted: bool) -> bytes | None:
         """What a connection is counted under: its address, of an IPv6 one the first 64 bits, as one client has all
@@ -187,7 +187,7 @@ class Admission:
     def _client_behind(self, proxy: Peer, headers: RawHeaders) -> Peer:
         """Return the peer of a request that came through a trusted proxy. Raises RequestError."""
         try:
-            client, secure = seen_by_proxies(headers, self._trusted)
+            client, secure = forwarded_client(headers, self._trusted)
         except RequestError:
             self._context.refused("forwarded")
             raise

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Set
 
 from flowserve.config import Config
-from flowserve.metrics import RESTARTS, Snapshot, lasting, merge
+from flowserve.metrics import RESTARTS, Snapshot, merge, without_gauges
 from flowserve.server import metrics_endpoint
 from flowserve.supervisor.process import WorkerProcess
 
@@ -44,7 +44,7 @@ class Counts:
 
     def ended(self, worker: WorkerProcess) -> None:
         """A worker is gone; what it counted stays in the sums."""
-        self._gone = merge([self._gone, lasting(worker.last_snapshot)])
+        self._gone = merge([self._gone, without_gauges(worker.last_snapshot)])
 
     async def _collect(self) -> list[tuple[str, Snapshot]]:
         """Ask all workers. Of one that does not answer in time, only what it has counted before is there."""
@@ -53,7 +53,7 @@ class Counts:
         parts: list[tuple[str, Snapshot]] = [("", gone), ("", {RESTARTS: dict(self._restarts)})]
         for worker, answered in zip(workers, answers, strict=True):
             snapshot = worker.last_snapshot
-            parts.append((_name(worker), snapshot) if answered else ("", lasting(snapshot)))
+            parts.append((_name(worker), snapshot) if answered else ("", without_gauges(snapshot)))
         return parts
 
 

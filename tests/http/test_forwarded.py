@@ -7,22 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowserve.errors import RequestError
-from flowserve.http.forwarded import Seen, Trusted, seen_by_proxies
+from flowserve.http.forwarded import ForwardedClient, TrustedProxies, forwarded_client
 
-TRUSTED = Trusted(["127.0.0.1", "10.0.0.0/8", "2001:db8:ffff::/48", "unix"])
+TRUSTED = TrustedProxies(["127.0.0.1", "10.0.0.0/8", "2001:db8:ffff::/48", "unix"])
 CLIENT = "203.0.113.7"
 PROXY = "10.1.2.3"
 
 
-def seen(*fields: tuple[str, str], trusted: Trusted = TRUSTED) -> Seen:
-    return seen_by_proxies([(name.encode(), value.encode("latin-1")) for name, value in fields], trusted)
+def seen(*fields: tuple[str, str], trusted: TrustedProxies = TRUSTED) -> ForwardedClient:
+    return forwarded_client([(name.encode(), value.encode("latin-1")) for name, value in fields], trusted)
 
 
 def by_list(*values: str) -> tuple[str, int] | None:
     return seen(*(("x-forwarded-for", value) for value in values)).client
 
 
-def by_forwarded(*values: str) -> Seen:
+def by_forwarded(*values: str) -> ForwardedClient:
     return seen(*(("forwarded", value) for value in values))
 
 
@@ -58,13 +58,13 @@ def by_forwarded(*values: str) -> Seen:
     ],
 )
 def test_peers(entries, host, wanted):
-    assert Trusted(entries).connects(host) is wanted
+    assert TrustedProxies(entries).trusts_peer(host) is wanted
 
 
 def test_unix_sockets():
-    assert Trusted(["unix"]).unix
-    assert Trusted(["*"]).unix
-    assert not Trusted(["127.0.0.1"]).unix
+    assert TrustedProxies(["unix"]).unix
+    assert TrustedProxies(["*"]).unix
+    assert not TrustedProxies(["127.0.0.1"]).unix
 
 
 # X-Forwarded-For
@@ -137,13 +137,13 @@ def test_nobody_is_looked_for_behind_an_entry_that_is_not_understood():
 def test_a_proxy_behind_a_unix_socket_calls_its_peer_unix():
     assert by_list(f"{CLIENT}, unix:") == (CLIENT, 0)
     assert by_list(f"{CLIENT}, unix:, {PROXY}") == (CLIENT, 0)
-    assert seen(("x-forwarded-for", f"{CLIENT}, unix:"), trusted=Trusted(["127.0.0.1"])).client is None
+    assert seen(("x-forwarded-for", f"{CLIENT}, unix:"), trusted=TrustedProxies(["127.0.0.1"])).client is None
 
 
 def test_a_star_is_for_the_peer_only():
     """Else the left end would count, which the client writes."""
-    assert seen(("x-forwarded-for", f"127.0.0.1, {CLIENT}"), trusted=Trusted(["*"])).client == (CLIENT, 0)
-    both = Trusted(["*", "10.0.0.0/8"])
+    assert seen(("x-forwarded-for", f"127.0.0.1, {CLIENT}"), trusted=TrustedProxies(["*"])).client == (CLIENT, 0)
+    both = TrustedProxies(["*", "10.0.0.0/8"])
     assert seen(("x-forwarded-for", f"127.0.0.1, {CLIENT}, {PROXY}"), trusted=both).client == (CLIENT, 0)
 
 
@@ -166,7 +166,7 @@ def test_more_proxies_than_anybody_has():
     ],
 )
 def test_scheme(value, wanted):
-    assert seen(("x-forwarded-proto", value)) == Seen(None, wanted)
+    assert seen(("x-forwarded-proto", value)) == ForwardedClient(None, wanted)
 
 
 def test_the_last_line_of_schemes_counts():
@@ -175,7 +175,7 @@ def test_the_last_line_of_schemes_counts():
 
 def test_other_fields_say_nothing():
     fields = [("x-real-ip", CLIENT), ("x-forwarded", CLIENT), ("x-forwarded-host", "a"), ("x-forwarded-ssl", "on")]
-    assert seen(*fields) == Seen(None, None)
+    assert seen(*fields) == ForwardedClient(None, None)
 
 
 # Forwarded
@@ -185,28 +185,28 @@ def test_other_fields_say_nothing():
     ("value", "wanted"),
     [
         # RFC 7239 section 4
-        ('for="_gazonk"', Seen(None, None)),
-        ('For="[2001:db8:cafe::17]:4711"', Seen(("2001:db8:cafe::17", 4711), None)),
-        ("for=192.0.2.60;proto=http;by=203.0.113.43", Seen(("192.0.2.60", 0), False)),
-        ("for=192.0.2.43, for=198.51.100.17", Seen(("198.51.100.17", 0), None)),
+        ('for="_gazonk"', ForwardedClient(None, None)),
+        ('For="[2001:db8:cafe::17]:4711"', ForwardedClient(("2001:db8:cafe::17", 4711), None)),
+        ("for=192.0.2.60;proto=http;by=203.0.113.43", ForwardedClient(("192.0.2.60", 0), False)),
+        ("for=192.0.2.43, for=198.51.100.17", ForwardedClient(("198.51.100.17", 0), None)),
         # section 6
-        ('for="192.0.2.43:47011"', Seen(("192.0.2.43", 47011), None)),
-        ('for="[2001:db8:cafe::17]"', Seen(("2001:db8:cafe::17", 0), None)),
-        ('for="192.0.2.43:_OBF-x.1"', Seen(("192.0.2.43", 0), None)),
-        ("for=unknown;proto=https", Seen(None, True)),
-        ('for="unknown:443"', Seen(None, None)),
-        ("for=_SEVKISEK;proto=https", Seen(None, True)),
+        ('for="192.0.2.43:47011"', ForwardedClient(("192.0.2.43", 47011), None)),
+        ('for="[2001:db8:cafe::17]"', ForwardedClient(("2001:db8:cafe::17", 0), None)),
+        ('for="192.0.2.43:_OBF-x.1"', ForwardedClient(("192.0.2.43", 0), None)),
+        ("for=unknown;proto=https", ForwardedClient(None, True)),
+        ('for="unknown:443"', ForwardedClient(None, None)),
+        ("for=_SEVKISEK;proto=https", ForwardedClient(None, True)),
         # others
-        ("FOR=192.0.2.43;PROTO=HTTPS", Seen(("192.0.2.43", 0), True)),
-        ("for=192.0.2.43; proto=https ; by=_x", Seen(("192.0.2.43", 0), True)),
-        (";;for=192.0.2.43;;", Seen(("192.0.2.43", 0), None)),
-        (", ,for=192.0.2.43,\t,", Seen(("192.0.2.43", 0), None)),
-        ("for=192.0.2.43:80", Seen(("192.0.2.43", 80), None)),
-        ("for=[2001:db8::1]:80", Seen(("2001:db8::1", 80), None)),
-        ('host="a,b;c=\\"d\\\\";for=192.0.2.43', Seen(("192.0.2.43", 0), None)),
-        ('for="\\192.0.2.4\\3"', Seen(("192.0.2.43", 0), None)),
-        ("proto=https", Seen(None, True)),
-        ("proto=gopher;for=192.0.2.43", Seen(("192.0.2.43", 0), None)),
+        ("FOR=192.0.2.43;PROTO=HTTPS", ForwardedClient(("192.0.2.43", 0), True)),
+        ("for=192.0.2.43; proto=https ; by=_x", ForwardedClient(("192.0.2.43", 0), True)),
+        (";;for=192.0.2.43;;", ForwardedClient(("192.0.2.43", 0), None)),
+        (", ,for=192.0.2.43,\t,", ForwardedClient(("192.0.2.43", 0), None)),
+        ("for=192.0.2.43:80", ForwardedClient(("192.0.2.43", 80), None)),
+        ("for=[2001:db8::1]:80", ForwardedClient(("2001:db8::1", 80), None)),
+        ('host="a,b;c=\\"d\\\\";for=192.0.2.43', ForwardedClient(("192.0.2.43", 0), None)),
+        ('for="\\192.0.2.4\\3"', ForwardedClient(("192.0.2.43", 0), None)),
+        ("proto=https", ForwardedClient(None, True)),
+        ("proto=gopher;for=192.0.2.43", ForwardedClient(("192.0.2.43", 0), None)),
     ],
 )
 def test_an_element(value, wanted):
@@ -238,12 +238,13 @@ def test_an_element_that_names_nobody(value):
 
 def test_the_element_of_the_client_counts():
     chain = f'for=1.1.1.1;proto=http, for={CLIENT};proto=https, for="10.0.0.9:80";proto=http, for=127.0.0.1'
-    assert by_forwarded(chain) == Seen((CLIENT, 0), True)
-    assert by_forwarded(*chain.split(", ")) == Seen((CLIENT, 0), True)
+    assert by_forwarded(chain) == ForwardedClient((CLIENT, 0), True)
+    assert by_forwarded(*chain.split(", ")) == ForwardedClient((CLIENT, 0), True)
 
 
 def test_without_a_scheme_in_it_no_other_elements_counts():
-    assert by_forwarded(f"for=1.1.1.1;proto=https, for={CLIENT}, for={PROXY};proto=https") == Seen((CLIENT, 0), None)
+    found = by_forwarded(f"for=1.1.1.1;proto=https, for={CLIENT}, for={PROXY};proto=https")
+    assert found == ForwardedClient((CLIENT, 0), None)
 
 
 def test_nobody_is_looked_for_behind_who_hides():
@@ -285,13 +286,13 @@ def test_a_client_can_not_swallow_what_its_proxy_writes_behind(begun, written):
 
 
 def test_both_that_agree():
-    assert seen(("x-forwarded-for", CLIENT), ("forwarded", f"for={CLIENT}")) == Seen((CLIENT, 0), None)
+    assert seen(("x-forwarded-for", CLIENT), ("forwarded", f"for={CLIENT}")) == ForwardedClient((CLIENT, 0), None)
     fields = [
         ("forwarded", f'for="{CLIENT}:99";proto=https'),
         ("x-forwarded-for", CLIENT),
         ("x-forwarded-proto", "https"),
     ]
-    assert seen(*fields) == Seen((CLIENT, 0), True)
+    assert seen(*fields) == ForwardedClient((CLIENT, 0), True)
     assert seen(("x-forwarded-for", "2001:db8::1"), ("forwarded", 'for="[2001:DB8:0::1]"')).client == ("2001:db8::1", 0)
 
 
@@ -306,8 +307,8 @@ def test_a_client_can_not_add_the_kind_that_its_proxy_does_not_know(other):
 
 
 def test_one_kind_may_name_the_scheme_and_the_other_the_client():
-    assert seen(("x-forwarded-for", CLIENT), ("forwarded", "proto=https")) == Seen((CLIENT, 0), True)
-    assert seen(("x-forwarded-proto", "https"), ("forwarded", f"for={CLIENT}")) == Seen((CLIENT, 0), True)
+    assert seen(("x-forwarded-for", CLIENT), ("forwarded", "proto=https")) == ForwardedClient((CLIENT, 0), True)
+    assert seen(("x-forwarded-proto", "https"), ("forwarded", f"for={CLIENT}")) == ForwardedClient((CLIENT, 0), True)
 
 
 def test_when_the_schemes_differ_it_is_the_one_that_promises_less():
@@ -361,4 +362,4 @@ def test_nothing_that_a_client_sends_hides_what_its_proxy_appends(values):
         assert by_list(*lines) == (CLIENT, 0)
     element = f'for="{CLIENT}";proto=http'
     for lines in ([*values, element], [*values[:-1], ", ".join([*values[-1:], element])]):
-        assert by_forwarded(*lines) == Seen((CLIENT, 0), False)
+        assert by_forwarded(*lines) == ForwardedClient((CLIENT, 0), False)

@@ -15,10 +15,10 @@ from typing import Any
 
 from compliance.fuzz.findings import Broken, require
 from flowserve.errors import RequestError
-from flowserve.http.forwarded import Trusted, seen_by_proxies
+from flowserve.http.forwarded import TrustedProxies, forwarded_client
 from flowserve.http.messages import RawHeaders
 
-_TRUSTED = Trusted(["127.0.0.1", "10.0.0.0/8", "::1", "fd00::/8", "unix"])
+_TRUSTED = TrustedProxies(["127.0.0.1", "10.0.0.0/8", "::1", "fd00::/8", "unix"])
 _NAMES = (b"x-forwarded-for", b"x-forwarded-proto", b"forwarded")
 _CLIENT = "203.0.113.9"
 
@@ -46,7 +46,7 @@ def _fields(data: bytes) -> RawHeaders:
 
 def _seen(fields: RawHeaders) -> Any:
     try:
-        client, secure = seen_by_proxies(fields, _TRUSTED)
+        client, secure = forwarded_client(fields, _TRUSTED)
     except RequestError as error:
         require(error.status == 400, "another status than 400")
         return error.detail
@@ -61,7 +61,7 @@ def _proxy_leads(before: RawHeaders, name: bytes, written: bytes) -> None:
     """The proxy appends to the last field, or sends one more: the client can't keep it from being heard."""
     joined = [*before[:-1], (name, b", ".join([before[-1][1], written]))] if before else [(name, written)]
     for fields in (joined, [*before, (name, written)]):
-        client, secure = seen_by_proxies(fields, _TRUSTED)
+        client, secure = forwarded_client(fields, _TRUSTED)
         if client is None or client[0] != _CLIENT:
             raise Broken(f"{name.decode()}: what a client writes hides what its proxy writes", fields, client)
         require(name != b"forwarded" or secure is True, "the proxy's scheme is not heard", fields)
