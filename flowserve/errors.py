@@ -1,4 +1,4 @@
-"""The exception tree. Each error carries its own answer: a status or a close code, and a short reason."""
+"""The exceptions that flowserve raises. Errors that a peer causes carry the status or close code to answer with."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ from typing import NamedTuple
 
 
 class FlowserveError(Exception):
-    """The root of every error that flowserve raises on purpose."""
+    """The base class of every error that flowserve raises on purpose."""
 
 
 class ConfigError(FlowserveError):
-    """An option, or the application named by it, is wrong; the message says which one and what to do."""
+    """An option has a wrong value, or the application cannot be loaded; the message says which one and what to do."""
 
 
 class SyncApplication(ConfigError):
-    """The application is a plain function where an asynchronous one is wanted; the message says what it gave."""
+    """The application is a plain function instead of an asynchronous one; the message says what it returned."""
 
 
 LATE_REQUEST = 408, "The request head took too long"
-"""The answer to a client that was too slow, status and detail."""
+"""Status and detail of the response to a client that did not send its whole request head in time."""
 LATE_ANSWER = 504, "The application did not answer in time"
-"""Likewise, to one whose handshake nobody has answered."""
+"""Status and detail of the response to an opening handshake that the application did not answer in time."""
 
 
 class StartupFailed(FlowserveError):
-    """The application's lifespan startup failed; the message carries what it said."""
+    """The application's lifespan startup failed; the message holds that of its `lifespan.startup.failed` event, or says
+    how the application ended instead."""
 
 
 class RequestError(FlowserveError):
-    """A request that HTTP/1.1 does not allow, or that goes over a limit (RFC 9110, RFC 9112).
+    """The client's request violates HTTP/1.1 or exceeds a limit (RFC 9110, RFC 9112).
 
-    `status` is the response's status code, `detail` a short text for the response's body.
+    `status` is the status code of the response, `detail` a short text for its body.
     """
 
     headers: Sequence[tuple[bytes, bytes]] = ()
@@ -44,7 +45,8 @@ class RequestError(FlowserveError):
 
 
 class ForeignProtocol(RequestError):
-    """What came is another protocol's. `hint` tells the operator what the peer does, and what to change."""
+    """The client speaks another protocol, such as TLS or HTTP/2. `hint` tells the operator what the client does and
+    what to change."""
 
     def __init__(self, status: int, detail: str, hint: str) -> None:
         super().__init__(status, detail)
@@ -52,11 +54,12 @@ class ForeignProtocol(RequestError):
 
 
 class HandshakeError(FlowserveError):
-    """An opening handshake that RFC 6455 section 4 does not allow, or that the server turned down.
+    """An opening handshake that violates RFC 6455 section 4, or that the server refused.
 
-    `status` and `headers` (lower-case names, bytes) are the server's answer, be it to give or given, `detail` says in
-    short what is wrong, `body` is what a server sent with a refusal, cut where it is long. A `status` of 0 means that
-    no answer came.
+    On a client it holds the response that the server sent, on a server the response to send: `status` is the status
+    code, 0 if there is no response because the peer closed the connection or sent something else; `headers` are the
+    header fields, pairs of bytes with lower-case names; `body` is the body, of which a client keeps the first 64 KiB.
+    `detail` is a short text that says what is wrong.
     """
 
     def __init__(
@@ -70,11 +73,12 @@ class HandshakeError(FlowserveError):
 
 
 class ProxyError(HandshakeError):
-    """A proxy that did not open a tunnel to the server; `status` is its answer, or 0 if none came."""
+    """The proxy did not open a tunnel to the server; `status` is the status code of its response, 0 if none came."""
 
 
 class ProtocolError(FlowserveError):
-    """The peer broke RFC 6455 or RFC 7692: fail the connection with `close_code` and `reason` (at most 123 bytes)."""
+    """The peer violated RFC 6455 or RFC 7692: the connection fails with a close frame of `close_code` and `reason`,
+    which has at most 123 bytes."""
 
     close_code = 1002
 
@@ -84,51 +88,54 @@ class ProtocolError(FlowserveError):
 
 
 class InvalidText(ProtocolError):
-    """A text message or a close reason that is not UTF-8 (RFC 6455 section 8.1)."""
+    """The peer sent a text message or a close reason that is not UTF-8: close code 1007 (RFC 6455 section 8.1)."""
 
     close_code = 1007
 
 
 class PayloadTooBig(ProtocolError):
-    """A message over the limit (RFC 6455 section 7.4.1)."""
+    """The peer sent a message larger than the limit: close code 1009 (RFC 6455 section 7.4.1)."""
 
     close_code = 1009
 
 
 class ASGIMisuse(FlowserveError, RuntimeError):
-    """The application broke the ASGI specification; the message says how."""
+    """The application violated the ASGI specification; the message says how."""
 
 
 class ClientDisconnected(FlowserveError, OSError):
-    """send() after the peer has left (ASGI specification, 'Disconnected Client - send exception')."""
+    """send() was called after the client had disconnected (ASGI specification, 'Disconnected Client - send
+    exception')."""
 
 
 class InvalidURI(FlowserveError, ValueError):
-    """A URI that names no WebSocket (RFC 6455 section 3); the message says why."""
+    """The text is not a valid WebSocket URI (RFC 6455 section 3); the message says why."""
 
 
 class InvalidProxy(FlowserveError, ValueError):
-    """The address of a proxy that is none, or of one that can't be used; the message says why."""
+    """The address of a proxy is invalid or not supported; the message says why."""
 
 
 class Close(NamedTuple):
-    """What a close frame says (RFC 6455 section 5.5.1); 1005 stands for a frame without a code."""
+    """The content of a close frame (RFC 6455 section 5.5.1)."""
 
     code: int
+    """The close code; 1005 if the frame had none."""
     reason: str
+    """The close reason; "" if the frame had none."""
 
     def __str__(self) -> str:
         return f"{self.code} ({self.reason})" if self.reason else str(self.code)
 
 
 class ConnectionClosed(FlowserveError):
-    """The WebSocket has ended.
+    """The WebSocket is closed, so nothing can be received or sent.
 
-    `rcvd` and `sent` are the peer's close frame and this end's, None where there was none; `rcvd_then_sent` says which
-    came first, None without both. `code` and `reason` are the peer's, or 1006 if it sent none.
+    `rcvd` and `sent` are the close frames that the peer and this end sent, None if there was none. `rcvd_then_sent` is
+    True if the peer's came first, False if this end's did, None unless there are both.
     """
 
-    _origin = 0  # the id() of the connection that has ended: of several in one program each has its own errors
+    _connection_id = 0  # id() of the connection that ended: tells its errors from those of others in the same program
 
     def __init__(self, rcvd: Close | None, sent: Close | None, rcvd_then_sent: bool | None = None) -> None:
         if rcvd is None and sent is None:
@@ -142,23 +149,29 @@ class ConnectionClosed(FlowserveError):
 
     @property
     def code(self) -> int:
+        """The peer's close code; 1006 if it sent no close frame."""
         return 1006 if self.rcvd is None else self.rcvd.code
 
     @property
     def reason(self) -> str:
+        """The peer's close reason; "" if it sent none."""
         return "" if self.rcvd is None else self.rcvd.reason
 
 
 class ConnectionClosedOK(ConnectionClosed):
-    """The peer closed it in order, with 1000, 1001 or no code, and this end said nothing else."""
+    """The closing handshake was completed normally: the peer closed with 1000, 1001 or no code, and this end, if it
+    sent a close frame, did so with one of these too."""
 
 
 class ConnectionClosedError(ConnectionClosed):
-    """It ended otherwise. If the peer broke the protocol or a limit, `__cause__` is the ProtocolError that says how."""
+    """The WebSocket ended in any other way: with another close code, without a close frame, or because this end failed
+    the connection. `__cause__` is the ProtocolError that says what the peer did wrong, or, if there was no close frame,
+    the exception with which the connection was lost; None without either."""
 
 
 class AlreadyClosed(ConnectionClosed):
-    """It had ended, and whoever asks knew: it was told before, or has closed the WebSocket itself.
+    """The WebSocket was used although the program already knew that it had ended: an earlier call raised
+    ConnectionClosed, or the program closed the WebSocket itself.
 
-    What is raised is a ConnectionClosedOK or ConnectionClosedError too.
+    The exception raised is always a ConnectionClosedOK or a ConnectionClosedError as well.
     """

@@ -166,7 +166,7 @@ class connect:  # noqa: N801  (used like a function)
         transport = await dial(uri, route, self._config, wish.user_agent, deadline)
         deadline.doing = f"waiting for the answer of {uri}"
         try:
-            return self._extras.put_on(await open_websocket(transport, uri, wish, home))
+            return self._extras.apply_to(await open_websocket(transport, uri, wish, home))
         except BaseException:
             transport.abort()
             raise

@@ -183,7 +183,7 @@ class accept:  # noqa: N801  (used like a function)
         answer, session = upgrade.answer(subprotocol, extra, deflate, stream, home, _date())
         session.begin(answer)
         session.monitor = reception.monitor()
-        ws = handshake.hand_over(self._extras.put_on(WebSocket(session, subprotocol, handshake._request, answer)))
+        ws = handshake.hand_over(self._extras.apply_to(WebSocket(session, subprotocol, handshake._request, answer)))
         reception.hand_over(session, home.variables)
         return ws
 

@@ -29,7 +29,7 @@ from flowserve.hosting.policy import (
     SelectSubprotocol,
     answer_of,
 )
-from flowserve.library.close_errors import tells_end_of
+from flowserve.library.close_errors import is_closed_error_of
 from flowserve.library.context import read_options
 from flowserve.library.messages import pack
 from flowserve.library.timeout import Deadline
@@ -298,7 +298,7 @@ class _Host:
         accept = {"type": "websocket.accept", "subprotocol": subprotocol, "headers": headers}
         await send({**accept, TAKE_SESSION: lambda *given: taken.extend(given)})
         session, head = taken
-        ws = self._extras.put_on(WebSocket(session, subprotocol, handshake._request, head))
+        ws = self._extras.apply_to(WebSocket(session, subprotocol, handshake._request, head))
         await self._handle(handshake.hand_over(ws))
 
     async def _decide(self, handshake: Handshake, scope: dict[str, Any]) -> tuple[str | None, Fields]:
@@ -326,7 +326,7 @@ class _Host:
         try:
             await self._handler(ws)
         except BaseException as error:
-            if holds_only(error, partial(tells_end_of, ws.session.connection)):
+            if holds_only(error, partial(is_closed_error_of, ws.session.connection)):
                 logger.debug("The handler ended with %r, as its WebSocket had", error)
                 return
             if self._extras.logger is None or not isinstance(error, Exception):

@@ -1,4 +1,4 @@
-"""Header fields as text, with case-insensitive names (RFC 9110 section 5.1)."""
+"""Header fields as text; names are case-insensitive (RFC 9110 section 5.1)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 
 
 class Headers(MutableMapping[str, str]):
-    """The fields of a request or response, built from a mapping or from pairs of str or bytes.
+    """The header fields of a request or response: a mutable mapping from case-insensitive names to values.
 
-    `headers["Name"]` is the value of all fields of that name, joined with commas (RFC 9110 section 5.3); `get_all()`
-    returns them separately, which Set-Cookie needs; `raw_items()` returns all fields in the order received. Setting a
-    name adds a field; deleting a name removes all its fields.
+    `Headers(fields)` takes a mapping, or pairs (name, value) of str or of bytes, which are decoded as Latin-1.
+
+    `headers["Name"]` joins the values of all fields with that name by ", " (RFC 9110 section 5.3) and raises KeyError
+    if there is none. `headers["Name"] = value` adds a field and keeps those of the same name; to replace them, delete
+    them first: `del headers["Name"]` removes all fields with that name, if any. Iteration gives each name once, in
+    lower case, and `len()` counts these names.
     """
 
     __slots__ = ("_fields",)
@@ -21,15 +24,16 @@ class Headers(MutableMapping[str, str]):
         if isinstance(fields, Headers):
             fields = fields.raw_items()
         pairs = fields.items() if isinstance(fields, Mapping) else fields
-        self._fields = [(_text(name), _text(value)) for name, value in pairs]
+        self._fields = [(_to_str(name), _to_str(value)) for name, value in pairs]
 
     def get_all(self, name: str) -> list[str]:
-        """Return the values of all fields named `name`, in order."""
+        """Return the values of all fields called `name`, in order; an empty list if there is none. Set-Cookie needs it,
+        as its values cannot be joined."""
         lower = name.lower()
         return [value for each, value in self._fields if each.lower() == lower]
 
     def raw_items(self) -> list[tuple[str, str]]:
-        """Return all fields as (name, value), in order."""
+        """Return all fields as pairs (name, value), in their order and with the names as they were given."""
         return list(self._fields)
 
     def __getitem__(self, name: str) -> str:
@@ -55,5 +59,5 @@ class Headers(MutableMapping[str, str]):
         return f"Headers({self._fields!r})"
 
 
-def _text(value: str | bytes) -> str:
+def _to_str(value: str | bytes) -> str:
     return value if isinstance(value, str) else value.decode("latin-1")

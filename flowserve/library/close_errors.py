@@ -1,4 +1,4 @@
-"""How a WebSocket ended, as an exception; and what may be said to end one."""
+"""The exception that tells how a WebSocket ended, and the check of a close code and reason."""
 
 from __future__ import annotations
 
@@ -32,19 +32,22 @@ class _AlreadyClosedError(AlreadyClosed, ConnectionClosedError):
     pass
 
 
-def closed_error(connection: Connection, told: bool = False, lost_by: Exception | None = None) -> ConnectionClosed:
-    """Return why it has ended. `told` says that the user knows already, `lost_by` what the transport was lost by.
+def closed_error(
+    connection: Connection, already_known: bool = False, lost_by: Exception | None = None
+) -> ConnectionClosed:
+    """Return the exception that tells how `connection` ended, an AlreadyClosed if the user has `already_known` it.
 
-    It was in order if the peer's close frame says so, and this end's does not say otherwise.
+    `lost_by` is the error with which the transport was lost. The result is a ConnectionClosedOK if the close code of
+    the peer's close frame is 1000, 1001 or missing, and that of this end's, if any, too.
     """
     rcvd, sent = _read_close(connection.peer_close), _read_close(connection.sent_close)
-    in_order = rcvd is not None and rcvd.code in _OK and (sent is None or sent.code in _OK)
-    if in_order and not connection.failed:
-        kind: type[ConnectionClosed] = _AlreadyClosedOK if told else ConnectionClosedOK
+    normal = rcvd is not None and rcvd.code in _OK and (sent is None or sent.code in _OK)
+    if normal and not connection.failed:
+        kind: type[ConnectionClosed] = _AlreadyClosedOK if already_known else ConnectionClosedOK
     else:
-        kind = _AlreadyClosedError if told else ConnectionClosedError
+        kind = _AlreadyClosedError if already_known else ConnectionClosedError
     error = kind(rcvd, sent, connection.answered if rcvd is not None and sent is not None else None)
-    error._origin = id(connection)
+    error._connection_id = id(connection)
     if connection.failed and connection.close_code in _CAUSES:
         error.__cause__ = _CAUSES[connection.close_code](connection.close_reason)
     elif rcvd is None:
@@ -52,20 +55,21 @@ def closed_error(connection: Connection, told: bool = False, lost_by: Exception 
     return error
 
 
-def tells_end_of(connection: Connection, error: BaseException) -> bool:
-    """Whether `error` says that `connection` has ended, rather than another one or something else."""
-    return isinstance(error, ConnectionClosed) and error._origin == id(connection)
+def is_closed_error_of(connection: Connection, error: BaseException) -> bool:
+    """Whether `error` is the ConnectionClosed of this connection, not of another one."""
+    return isinstance(error, ConnectionClosed) and error._connection_id == id(connection)
 
 
 def end_of(session: Session) -> ConnectionClosed | None:
-    """Return why it has ended, None before that is known."""
+    """Return the exception that tells how a session ended; None while it is open or waits for the peer's close
+    frame."""
     connection = session.connection
-    over = session.lost or (connection.state != State.OPEN and connection.peer_close is not None)
-    return closed_error(connection) if over else None
+    has_ended = session.lost or (connection.state != State.OPEN and connection.peer_close is not None)
+    return closed_error(connection) if has_ended else None
 
 
 def _read_close(payload: bytes | None) -> Close | None:
-    """What a close frame says; None also for one that RFC 6455 section 5.5.1 does not allow."""
+    """Decode a close frame's payload; None if there is none or it violates RFC 6455 section 5.5.1."""
     if payload is None:
         return None
     if not payload:
@@ -78,9 +82,9 @@ def _read_close(payload: bytes | None) -> Close | None:
 
 
 def check_close(code: object, reason: object) -> None:
-    """Raise TypeError or ValueError for what this end may not put into a close frame."""
+    """Raise TypeError or ValueError if `code` and `reason` may not be sent in a close frame."""
     if not isinstance(code, int) or not isinstance(reason, str):
         raise TypeError(f"a close code is an int and its reason a str, not {code!r} and {reason!r}")
     if not is_sendable(code):
         raise ValueError(f"{code!r} is not a code that a close frame may carry (RFC 6455 section 7.4)")
-    reason.encode()  # a lone surrogate raises now, before anything has happened
+    reason.encode()  # raises for a lone surrogate before anything is sent

@@ -1,5 +1,4 @@
-"""What the WebSockets of a program share: their options, and for each event loop the timers, the output and the
-time slice."""
+"""What the WebSockets of a program share: their options and, per event loop, the timers, flush queue and time slice."""
 
 from __future__ import annotations
 
@@ -18,10 +17,11 @@ from flowserve.transport.flush_queue import FlushQueue
 from flowserve.transport.timers import Timers
 
 _UNLIMITED = {"max_size": 1 << 62, "max_queue": 1 << 30, "close_timeout": 1e9}
-"""What stands for None in the options that the websockets library lets be without a limit."""
-_AT_ONCE = 0.001
-"""Seconds that stand for a close_timeout of 0."""
-_NOT_HERE = {
+"""The values used for None, which means no limit in the websockets library, in options that always have a limit
+here."""
+_NO_CLOSE_TIMEOUT = 0.001
+"""Seconds, used for a close_timeout of 0, which is below the option's minimum."""
+_REPLACEMENTS = {
     "extensions": "permessage-deflate is the only one; see compression and deflate_level and the like",
     "create_connection": "there is one kind of WebSocket; it takes attributes, also those that process_request sets",
     "create_protocol": "there is one kind of WebSocket; it takes attributes, also those that process_request sets",
@@ -31,16 +31,16 @@ _NOT_HERE = {
     "timeout": "see open_timeout and close_timeout",
     "loop": "the running event loop is used",
 }
-"""Arguments of the websockets library, of today or of its past, with what is here instead."""
-_NOT_ONE_BY_ONE = ("per_message_deflate", "max_connections")
-"""Options with another name here, or which mean nothing for a single WebSocket."""
+"""Arguments that the websockets library takes or took, and what to use here instead."""
+_EXCLUDED_OPTIONS = ("per_message_deflate", "max_connections")
+"""Options of the server that have another name here, or no meaning for a single WebSocket."""
 
-_Shared = tuple[Variables, FlushQueue, Timers, TimeSlice]
-_shared: dict[asyncio.AbstractEventLoop, _Shared] = {}
+_LoopState = tuple[Variables, FlushQueue, Timers, TimeSlice]
+_loop_states: dict[asyncio.AbstractEventLoop, _LoopState] = {}
 
 
 class LibraryContext:
-    """The `context.SessionContext` of the WebSockets that a program opens with the same options, in one event loop."""
+    """The `SessionContext` of the WebSockets that a program opens with the same options in one event loop."""
 
     __slots__ = ("config", "flush_queue", "live", "loop", "timers", "timeslice", "variables")
 
@@ -49,42 +49,44 @@ class LibraryContext:
     def __init__(self, config: Config, loop: asyncio.AbstractEventLoop) -> None:
         self.config = config
         self.loop = loop
-        if loop not in _shared:
-            for each in list(_shared):
+        if loop not in _loop_states:
+            for each in list(_loop_states):
                 if each.is_closed():
-                    _shared.pop(each, None)
-            _shared[loop] = _make_shared(loop)
-        self.variables, self.flush_queue, self.timers, self.timeslice = _shared[loop]
+                    _loop_states.pop(each, None)
+            _loop_states[loop] = _make_loop_state(loop)
+        self.variables, self.flush_queue, self.timers, self.timeslice = _loop_states[loop]
         self.live: set[Any] = set()
 
 
-def _make_shared(loop: asyncio.AbstractEventLoop) -> _Shared:
-    """What they share; the context variables are none: those of whoever opens a WebSocket are not for its callbacks."""
+def _make_loop_state(loop: asyncio.AbstractEventLoop) -> _LoopState:
+    """Make what all WebSockets of an event loop share. Their callbacks run in an empty context, not in that of the task
+    that opens the first one."""
     variables = Variables()
     run = variables.run
     return variables, run(FlushQueue, loop), run(Timers, loop), run(TimeSlice, loop)
 
 
 def read_options(options: Mapping[str, Any]) -> Config:
-    """Return the configuration that keyword arguments describe.
+    """Return the configuration for the keyword arguments of `connect()`, `serve()` and `accept()`.
 
-    They are the server's options without their `ws_`, such as max_size, ping_interval or deflate_level; `compression`
-    is "deflate" or None. As in the websockets library, None for max_size, max_queue or close_timeout is no limit, and
-    of a pair (high, low) for max_queue, or (message, fragment) for max_size, the first counts here. A ping_interval or
-    ping_timeout of 0 is none, as None is; a close_timeout of 0 waits for nobody.
+    They are the server's WebSocket options without the prefix `ws_`, such as max_size, ping_interval or deflate_level;
+    `compression` is "deflate" or None. As in the websockets library, None for max_size, max_queue or close_timeout
+    means no limit. Its pairs are accepted, (high, low) for max_queue and (message, fragment) for max_size, but only the
+    first number is used. 0 for ping_interval or ping_timeout disables it, as None does; with a close_timeout of 0,
+    closing does not wait for the peer.
 
-    Raises TypeError for an unknown one, ConfigError for a wrong value.
+    Raises TypeError for an unknown argument, ConfigError for a wrong value.
     """
     pairs = tuple(sorted(options.items()))
     try:
         hash(pairs)
-    except TypeError:  # a value that can't be hashed is wrong, and will be told so
-        return _read.__wrapped__(pairs)
-    return _read(pairs)
+    except TypeError:  # an unhashable value is wrong: let its option raise ConfigError
+        return _make_config.__wrapped__(pairs)
+    return _make_config(pairs)
 
 
 @functools.lru_cache(maxsize=64)
-def _read(options: tuple[tuple[str, Hashable], ...]) -> Config:
+def _make_config(options: tuple[tuple[str, Hashable], ...]) -> Config:
     values: dict[str, Any] = {}
     for name, value in options:
         if name == "compression":
@@ -93,11 +95,11 @@ def _read(options: tuple[tuple[str, Hashable], ...]) -> Config:
             values["ws_per_message_deflate"] = value is not None
             continue
         option = OPTIONS.get(f"ws_{name}")
-        if option is None or option.group not in (WEBSOCKET, COMPRESSION) or name in _NOT_ONE_BY_ONE:
+        if option is None or option.group not in (WEBSOCKET, COMPRESSION) or name in _EXCLUDED_OPTIONS:
             if name == "extensions" and value is None:
                 continue
-            raise TypeError(unexpected(name))
-        values[option.name] = _convert(option, name, _plain(name, value))
+            raise TypeError(unexpected_argument(name))
+        values[option.name] = _convert(option, name, _from_websockets(name, value))
     return Config("flowserve.library:none", **values)
 
 
@@ -105,18 +107,18 @@ def _convert(option: Option, name: str, value: Any) -> Any:
     return _UNLIMITED[name] if value is None and name in _UNLIMITED else option.convert(value, name)
 
 
-def _plain(name: str, value: Any) -> Any:
-    """The value that an option has here for one that the websockets library takes."""
+def _from_websockets(name: str, value: Any) -> Any:
+    """Convert a value as the websockets library takes it into one that the option of this name takes."""
     if name in ("max_size", "max_queue") and isinstance(value, tuple):
         if len(value) != 2 or not all(each is None or type(each) is int for each in value):
             raise ConfigError(f"{name}: {value!r} is no pair of numbers, or None")
         return value[0]
     if value == 0 and type(value) in (int, float):
-        return {"ping_interval": None, "ping_timeout": None, "close_timeout": _AT_ONCE}.get(name, value)
+        return {"ping_interval": None, "ping_timeout": None, "close_timeout": _NO_CLOSE_TIMEOUT}.get(name, value)
     return value
 
 
-def unexpected(name: str) -> str:
-    """What to say of an argument that is none."""
-    hint = _NOT_HERE.get(name)
+def unexpected_argument(name: str) -> str:
+    """Return the message of the TypeError for an unknown argument."""
+    hint = _REPLACEMENTS.get(name)
     return f"unexpected keyword argument {name!r}" + (f": {hint}" if hint else "")

@@ -1,7 +1,7 @@
-"""What users hand over, as what goes to the wire: exactly str, or exactly bytes.
+"""Conversion of what users pass to send into exactly str or exactly bytes, the only types that compiled modules accept.
 
-A subclass of str or bytes, a bytearray or a memoryview of any shape is taken for what it holds, not for what its class
-says of itself: the compiled modules take nothing but the plain types.
+The content of a subclass of str or bytes, a bytearray or a memoryview of any shape is taken; methods that a subclass
+overrides are not called.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ Data = str | bytes | bytearray | memoryview
 
 
 def plain_str(value: str) -> str:
-    """Return `value` as a str and no subclass of it."""
+    """Return the content of `value`, which may be of a subclass, as a str."""
     return str.__str__(value)
 
 
 def plain_bytes(value: bytes | bytearray | memoryview) -> bytes:
-    """Return the bytes that `value` holds; of a memoryview all of them, whatever its items are."""
+    """Return the content of `value` as bytes; all bytes of a memoryview, whatever its item size."""
     return value if type(value) is bytes else memoryview(value).tobytes()
 
 
 def encoded(value: Data, what: str) -> bytes:
-    """Return `value` as bytes, a str in UTF-8. Raises TypeError that says `what` it should be."""
+    """Return `value` as bytes, a str encoded in UTF-8. Raises TypeError for another type; `what` names the value
+    there."""
     if isinstance(value, str):
         return str.encode(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
@@ -31,7 +32,8 @@ def encoded(value: Data, what: str) -> bytes:
 
 
 def message_payload(message: Data, text: bool | None) -> str | bytes:
-    """Return what a session sends as text, a str, or as binary, bytes. `text` as for `WebSocket.send()`."""
+    """Return `message` as a session takes it: a str to send as text, bytes to send as binary. `text` is as for
+    `WebSocket.send()`. Raises TypeError for another type, UnicodeDecodeError for text that is not UTF-8."""
     if isinstance(message, str) and text is not False:
         return plain_str(message)
     data = encoded(message, "a message")
@@ -39,7 +41,8 @@ def message_payload(message: Data, text: bool | None) -> str | bytes:
 
 
 def control_payload(data: Data, what: str) -> bytes:
-    """Return what a ping or pong carries. Raises ValueError for more than RFC 6455 section 5.5 allows."""
+    """Return the payload of a ping or pong; `what` names the frame in errors. Raises ValueError for more than 125 bytes
+    (RFC 6455 section 5.5), TypeError for another type."""
     payload = encoded(data, f"what a {what} carries")
     if len(payload) > MAX_CONTROL_PAYLOAD:
         raise ValueError(f"a {what} holds {MAX_CONTROL_PAYLOAD} bytes at most, not {len(payload)}")

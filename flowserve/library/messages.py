@@ -1,7 +1,7 @@
-"""The heads of an opening handshake as users see them: the client's request and the server's answer.
+"""The request and response of an opening handshake, as the library's users see them.
 
-A WebSocket keeps them as bytes until somebody asks: idle connections are many, and fields as text take ten times as
-much.
+A WebSocket keeps both as bytes until they are first read: a server has many idle connections, and decoded header fields
+take ten times the memory.
 """
 
 from __future__ import annotations
@@ -15,31 +15,38 @@ from flowserve.http.headers import Headers
 
 @dataclass(slots=True)
 class Request:
-    """What a client asked for: `path` is the request target as it was sent, with its query."""
+    """The request of an opening handshake."""
 
     path: str
+    """The request target as the client sent it, with its query (RFC 9112 section 3.2)."""
     headers: Headers
+    """The header fields."""
 
 
 @dataclass(slots=True)
 class Response:
-    """What a server answered, or is to answer; `body` is what came with a refusal, cut where it is long."""
+    """The response to an opening handshake, received by a client or to be sent by a server."""
 
     status_code: int
+    """101 if the WebSocket was opened (RFC 6455 section 4.2.2)."""
     reason_phrase: str
+    """The text after the status code; a server sends the standard one instead."""
     headers: Headers
+    """The header fields."""
     body: bytes = b""
+    """The body to send with a refusal."""
 
     @classmethod
     def made_of(
         cls, status: int, fields: Iterable[tuple[bytes, bytes]], body: bytes = b"", reason: str = ""
     ) -> Response:
-        """The response with these `fields`; without a `reason`, the status's usual one."""
-        return cls(status, reason or usual_reason(status), Headers(fields), body)
+        """Return a response with the header `fields`, pairs of bytes. `reason` is the reason phrase, by default the
+        standard one of `status`."""
+        return cls(status, reason or reason_phrase(status), Headers(fields), body)
 
 
-def usual_reason(status: int) -> str:
-    """The reason phrase that goes with a status (RFC 9110 section 15), "" for one that is not known."""
+def reason_phrase(status: int) -> str:
+    """Return the standard reason phrase of a status code (RFC 9110 section 15), "" for an unknown one."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:
@@ -47,18 +54,18 @@ def usual_reason(status: int) -> str:
 
 
 def pack(start: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Return a head as bytes, made of its first line and its fields."""
+    """Return the head of a message as bytes, from its start line and header fields; `unpack_*()` decode it."""
     return b"\r\n".join([start, *(b"%b: %b" % field for field in fields)])
 
 
 def unpack_request(head: bytes) -> Request:
-    """Return what `pack()` made of a request's head, or what was sent as one."""
+    """Decode the head of a request that `pack()` returned or that was sent."""
     start, fields = _unpack(head)
     return Request(start.split(" ", 2)[1], fields)
 
 
 def unpack_response(head: bytes) -> Response:
-    """Return what `pack()` made of a response's head, or what was sent as one."""
+    """Decode the head of a response that `pack()` returned or that was sent."""
     start, fields = _unpack(head)
     _, status, reason = start.split(" ", 2)
     return Response(int(status), reason, fields)

@@ -1,4 +1,4 @@
-"""Pings that wait for their pongs (RFC 6455 sections 5.5.2 and 5.5.3)."""
+"""Pings that have not been answered by a pong yet (RFC 6455 sections 5.5.2 and 5.5.3)."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ if TYPE_CHECKING:
 
 
 class RoundTrip(float):
-    """The seconds between a ping and its pong. It may be awaited too, which gives the same: programs for the websockets
-    library do so."""
+    """The seconds between a ping and its pong. Awaiting it returns the same number: `await (await ws.ping())`, as
+    programs for the websockets library do."""
 
     __slots__ = ()
 
     def __await__(self) -> Generator[Any, Any, float]:
         return float(self)
-        yield  # which makes it a generator
+        yield  # makes this function a generator
 
 
 class Pings:
-    """The pings of one WebSocket, in the order in which they were sent."""
+    """The unanswered pings of one WebSocket, in the order in which they were sent."""
 
     __slots__ = ("_sent",)
 
     def __init__(self) -> None:
+        # By payload: the future of its round-trip time, None for a ping of the keepalive, and when it was sent.
         self._sent: dict[bytes, tuple[asyncio.Future[float | None] | None, float]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._sent)
 
-    async def ask(self, session: Session, payload: bytes) -> float | None:
-        """Send one; return the seconds until its pong, None if none will come. ValueError for a payload that another
-        one has."""
+    async def send_and_wait(self, session: Session, payload: bytes) -> float | None:
+        """Send a ping and wait for its pong; return the seconds between, None if the connection ended before. Raises
+        ValueError if another unanswered ping has the same payload."""
         if payload in self._sent:
             raise ValueError(f"a ping with {payload!r} is under way already")
         pong: asyncio.Future[float | None] = asyncio.get_running_loop().create_future()
@@ -52,14 +53,16 @@ class Pings:
                 del self._sent[payload]
 
     def add_keepalive(self, payload: bytes) -> None:
-        """The keepalive sends one: its pong answers those before it, and of its own only the last counts."""
+        """Record a ping that the keepalive has sent, in place of its previous one: a pong to it also answers the pings
+        sent before it."""
         self._sent = {each: ping for each, ping in self._sent.items() if ping[0] is not None}
         self._sent.setdefault(payload, (None, perf_counter()))
 
     def answer(self, payload: bytes) -> float | None:
-        """A pong has come, which answers those before it too. Return the seconds that it took, None if it answers none.
+        """Handle a received pong, which also answers all pings sent before the one that it is for (RFC 6455 section
+        5.5.3). Return the seconds since that ping, None if there is none with this payload.
 
-        Measured here, as event loops' own clocks can be coarse.
+        `perf_counter()` measures them, as the clock of an event loop may be coarse.
         """
         if payload not in self._sent:
             return None
@@ -74,7 +77,7 @@ class Pings:
         return seconds
 
     def end(self) -> None:
-        """No pong will come any more."""
+        """Let all waiting `send_and_wait()` calls return None: the connection is lost."""
         for pong, _ in self._sent.values():
             if pong is not None and not pong.done():
                 pong.set_result(None)

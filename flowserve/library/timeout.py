@@ -1,4 +1,4 @@
-"""A time limit over several steps, whose error says at which one the time was up."""
+"""A time limit for several steps; its TimeoutError says during which one the time ran out."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from typing import Any
 
 
 class Deadline:
-    """`async with Deadline(10.0) as deadline` ends its body after so many seconds with a TimeoutError.
+    """`async with Deadline(seconds) as deadline` cancels its body after so many seconds and raises TimeoutError. The
+    body sets `deadline.doing` to what it is doing, for the text of the error.
 
-    `doing` is what the body is at, for the error's text. Here rather than `asyncio.wait_for()`, which before
-    Python 3.12 loses a cancellation that comes with the result; and `asyncio.timeout()` begins with Python 3.11.
+    It is used because `asyncio.timeout()` needs Python 3.11, and because `asyncio.wait_for()` before Python 3.12 loses
+    a cancellation that arrives together with the result.
     """
 
     def __init__(self, seconds: float | None) -> None:
-        """No limit if None."""
+        """`seconds` is None for no limit."""
         self.doing = ""
+        """What the body is doing, e.g. "connecting to localhost, port 80"."""
         self._seconds = seconds
         self._task: Any = None
         self._cancelling = 0
@@ -25,7 +27,7 @@ class Deadline:
 
     @property
     def expired(self) -> bool:
-        """Whether the time is up."""
+        """Whether the time has run out."""
         return self._expired
 
     async def __aenter__(self) -> Deadline:
@@ -45,7 +47,7 @@ class Deadline:
         if not self._expired:
             return
         if hasattr(task, "uncancel") and task.uncancel() > self._cancelling:
-            return  # somebody else has cancelled it too
+            return  # the task was cancelled by others too: let CancelledError pass
         if kind is asyncio.CancelledError:
             raise TimeoutError(f"timed out after {self._seconds:g} s while {self.doing}") from None
 

@@ -167,7 +167,7 @@ class WebSocket(WebSocketProperties):
         session = session_of(self)
         payload = uuid.uuid4().bytes if data is None else control_payload(data, "ping")
         pings = self._pings = self._pings or Pings()
-        seconds = await pings.ask(session, payload)
+        seconds = await pings.send_and_wait(session, payload)
         if seconds is None:
             raise await self._ending()
         return RoundTrip(seconds)

@@ -1,4 +1,4 @@
-"""Arguments of the websockets library that are no options of a server's: the logger, and how much is written ahead."""
+"""Arguments of the websockets library that are not options of the server: the logger, and the write buffer's limits."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from flowserve.library.websocket import WebSocket
 
 
 class WebSocketsArguments:
-    """What each WebSocket of one `connect()`, `serve()` or `accept()` is given once it is open.
+    """Settings that each WebSocket of one `connect()`, `serve()` or `accept()` gets once it is open.
 
-    `logger` is what it has as its `logger`, None for this library's. `write_limit` is how many bytes its transport
-    buffers before `send()` waits, or a pair (high, low) as for `WriteTransport.set_write_buffer_limits()`; None leaves
-    that to the event loop. Raises ConfigError.
+    `logger` becomes its attribute `logger`, None stands for this library's. `write_limit` is how many bytes its
+    transport buffers before `send()` waits, or a pair (high, low) of marks in bytes as for
+    `WriteTransport.set_write_buffer_limits()`; None leaves the event loop's default. Raises ConfigError.
     """
 
     def __init__(self, logger: Any = None, write_limit: int | tuple[int, int | None] | None = None) -> None:
@@ -22,8 +22,8 @@ class WebSocketsArguments:
         self.logger = logger
         self._limits = None if write_limit is None else _limits(write_limit)
 
-    def put_on(self, ws: WebSocket) -> WebSocket:
-        """Give `ws` what it is to have; return it."""
+    def apply_to(self, ws: WebSocket) -> WebSocket:
+        """Apply the settings to `ws`, and return it."""
         if self.logger is not None:
             ws.logger = self.logger
         if self._limits is not None:

@@ -600,4 +600,4 @@ def test_loops_that_are_closed_are_not_kept():
 
     for _ in range(3):
         asyncio.run(touch())
-    assert sum(loop.is_closed() for loop in context._shared) <= 1
+    assert sum(loop.is_closed() for loop in context._loop_states) <= 1
