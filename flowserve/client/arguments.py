@@ -1,4 +1,4 @@
-"""The arguments of `connect()`, checked: each error names the one that is wrong."""
+"""Checks of the arguments of `connect()`; each error names the argument that is wrong."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from flowserve.library.data import plain_str
 
 HeadersLike = Headers | Mapping[str, str] | Iterable[tuple[str, str]]
 
-_NETWORK = ("family", "proto", "flags", "happy_eyeballs_delay", "interleave", "all_errors")
-_TLS = ("ssl_handshake_timeout", "ssl_shutdown_timeout")
+_CONNECT_ARGUMENTS = ("family", "proto", "flags", "happy_eyeballs_delay", "interleave", "all_errors")
+_TLS_ARGUMENTS = ("ssl_handshake_timeout", "ssl_shutdown_timeout")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_FILE = optional(path())
-_TEXT = optional(text())
-_HANDSHAKE = (b"upgrade", b"connection", b"sec-websocket-key", b"sec-websocket-version", b"sec-websocket-accept",
+_OPTIONAL_PATH = optional(path())
+_OPTIONAL_TEXT = optional(text())
+_HANDSHAKE_FIELDS = (b"upgrade", b"connection", b"sec-websocket-key", b"sec-websocket-version", b"sec-websocket-accept",
     b"sec-websocket-protocol", b"sec-websocket-extensions", b"content-length", b"transfer-encoding")  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def make_route(
     proxy: str | Literal[True] | None,
     proxy_ssl: tls.SSLContext | None,
 ) -> Route:
-    """Return the way to the server that these arguments of `connect()` describe. Raises ConfigError, InvalidProxy."""
+    """Return the Route that these arguments of `connect()` describe. Raises ConfigError and InvalidProxy."""
     for name, value in (("ssl", ssl), ("ca_file", ca_file), ("server_hostname", server_hostname)):
         if value is not None and not uri.secure:
             raise ConfigError(f"{name}: {uri} is without TLS; write wss:// for a server that has it")
@@ -65,20 +65,20 @@ def make_route(
         if uds is not None or sock is not None:
             raise ConfigError(f"proxy: can't be gone through with {given[0]}; leave one of them out")
     return Route(
-        TLSOptions(None if ssl is True else ssl, _checked("ca_file", _FILE, ca_file)),
-        _checked("server_hostname", _TEXT, server_hostname),
+        TLSOptions(None if ssl is True else ssl, _parse("ca_file", _OPTIONAL_PATH, ca_file)),
+        _parse("server_hostname", _OPTIONAL_TEXT, server_hostname),
         _host(host),
-        _checked("port", optional(number(1, 65535)), port),
-        _checked("uds", _FILE, uds),
+        _parse("port", optional(number(1, 65535)), port),
+        _parse("uds", _OPTIONAL_PATH, uds),
         _stream_socket(sock),
-        _address(local_addr),
+        _local_address(local_addr),
         proxy,
         TLSOptions(proxy_ssl),
     )
 
 
 def add_arguments(route: Route, options: dict[str, Any]) -> Route:
-    """Return `route` with those of `options` that are further arguments for the event loop, which it takes out."""
+    """Move the arguments that are for the event loop from `options` into the returned copy of `route`."""
 
     def take(*names: str, prefix: str = "") -> dict[str, Any]:
         found = {name: options.pop(prefix + name) for name in names if prefix + name in options}
@@ -86,17 +86,19 @@ def add_arguments(route: Route, options: dict[str, Any]) -> Route:
 
     return replace(
         route,
-        network=take(*_NETWORK),
-        tls=take(*_TLS),
-        proxy_tls=take(*_TLS, prefix="proxy_"),
-        proxy_server_hostname=_checked("proxy_server_hostname", _TEXT, options.pop("proxy_server_hostname", None)),
+        connect_arguments=take(*_CONNECT_ARGUMENTS),
+        tls_arguments=take(*_TLS_ARGUMENTS),
+        proxy_tls_arguments=take(*_TLS_ARGUMENTS, prefix="proxy_"),
+        proxy_server_hostname=_parse(
+            "proxy_server_hostname", _OPTIONAL_TEXT, options.pop("proxy_server_hostname", None)
+        ),
     )
 
 
-def make_wish(
+def make_handshake_request(
     subprotocols: Sequence[str] | None, headers: HeadersLike | None, origin: str | None, user_agent: str | None
 ) -> HandshakeRequest:
-    """Return what these arguments of `connect()` ask a server for. Raises ConfigError."""
+    """Return the HandshakeRequest that these arguments of `connect()` describe. Raises ConfigError."""
     if isinstance(subprotocols, (str, bytes)):
         raise ConfigError(f"subprotocols: a list is wanted, not {subprotocols!r} alone")
     for name in subprotocols or ():
@@ -105,9 +107,9 @@ def make_wish(
     names = tuple(map(plain_str, subprotocols or ()))
     if len(set(names)) < len(names):
         raise ConfigError("subprotocols: each may be named once")
-    pairs = _pairs(headers)
+    pairs = _header_fields(headers)
     given = {name.lower() for name, _ in pairs}
-    for each in _HANDSHAKE:
+    for each in _HANDSHAKE_FIELDS:
         if each in given:
             raise ConfigError(f"additional_headers: {each.decode()!r} belongs to the handshake; connect() makes it")
     if origin is not None:
@@ -120,16 +122,16 @@ def make_wish(
 
 
 def checked_seconds(name: str, value: Any) -> float | None:
-    """Return a duration, or None for no limit, which 0 is too. Raises ConfigError."""
-    return _checked(name, optional(duration(zero=True)), value) or None
+    """Return a duration in seconds; None for None and for 0, which mean no limit. Raises ConfigError."""
+    return _parse(name, optional(duration(zero=True)), value) or None
 
 
 def checked_number(name: str, value: Any) -> int:
-    """Return a whole number from 0 on. Raises ConfigError."""
-    return _checked(name, number(0), value)  # type: ignore[no-any-return]
+    """Return an int of at least 0. Raises ConfigError."""
+    return _parse(name, number(0), value)  # type: ignore[no-any-return]
 
 
-def _checked(name: str, kind: Kind, value: Any) -> Any:
+def _parse(name: str, kind: Kind, value: Any) -> Any:
     try:
         return kind.parse(value)
     except (TypeError, ValueError) as error:
@@ -151,7 +153,7 @@ def _stream_socket(sock: Any) -> socket.socket | None:
     return sock
 
 
-def _address(address: Any) -> tuple[str, int] | None:
+def _local_address(address: Any) -> tuple[str, int] | None:
     if address is None:
         return None
     if not isinstance(address, (tuple, list)) or len(address) != 2:
@@ -159,7 +161,7 @@ def _address(address: Any) -> tuple[str, int] | None:
     return address[0], address[1]
 
 
-def _pairs(given: Any) -> list[tuple[bytes, bytes]]:
+def _header_fields(given: Any) -> list[tuple[bytes, bytes]]:
     if isinstance(given, Headers):
         given = given.raw_items()
     elif isinstance(given, Mapping):

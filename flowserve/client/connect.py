@@ -1,4 +1,4 @@
-"""connect(): a WebSocket to a server, once or as often as it takes."""
+"""connect(): open a WebSocket to a server, and reopen it if wanted."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from flowserve.client.arguments import (
     add_arguments,
     checked_number,
     checked_seconds,
+    make_handshake_request,
     make_route,
-    make_wish,
 )
 from flowserve.client.dial import Route, dial
 from flowserve.client.handshake import HandshakeRequest, open_websocket
-from flowserve.client.reconnect import HELD, Delays, Schedule, backoff, process_exception, retry_after
-from flowserve.client.redirects import follow, target_of, too_many
+from flowserve.client.reconnect import STABLE_SECONDS, Delays, Schedule, backoff, process_exception, retry_after
+from flowserve.client.redirects import follow, redirect_location, too_many_redirects
 from flowserve.client.uri import URI, parse_uri
 from flowserve.errors import ConfigError, HandshakeError
 from flowserve.library.context import LibraryContext, read_options
@@ -35,40 +35,49 @@ from flowserve.websocket.constants import CloseCode
 
 
 class connect:  # noqa: N801  (used like a function)
-    """Open a WebSocket to `uri`, ws:// or wss://.
+    """Connect to the WebSocket server at `uri`, ws:// or wss://, and do the opening handshake.
 
-    `async with connect(uri) as ws` closes it at the end of the block; `ws = await connect(uri)` leaves that to you;
-    `async for ws in connect(uri)` gives a new one whenever the loop's body is done with the one before, which is
-    closed, or has seen its end (`except ConnectionClosed: continue`). While that fails for a reason that may pass, it
-    tries again, with growing delays; leaving the loop closes the WebSocket.
+    There are three ways to use it. `async with connect(uri) as ws` closes the WebSocket at the end of the block, with
+    1011 after an exception. `ws = await connect(uri)` leaves closing to the caller. `async for ws in connect(uri)`
+    reconnects: whenever the loop's body ends, or continues after the WebSocket was closed (`except ConnectionClosed:
+    continue`), it closes that WebSocket and opens a new one; while opening fails for a reason that may pass, it retries
+    with growing delays. Leaving the loop closes the WebSocket.
 
-    What is asked for: `subprotocols` in order of preference, `additional_headers` (a mapping or pairs), `origin`,
-    `user_agent_header` (None for none). `compression` is "deflate" or None.
+    The request: `subprotocols` are offered in order of preference; `additional_headers` is a mapping or pairs
+    (name, value) of str; `origin` is the Origin field; `user_agent_header` is the User-Agent field, None for none;
+    `compression` is "deflate" to offer permessage-deflate (RFC 7692), the default, or None.
 
-    How to get there: for wss://, `ssl` is the context, by default one with the system's authorities, or those in
-    `ca_file` (PEM); `server_hostname` is the name that the certificate must have, if not the URI's host. `host` and
-    `port` connect there instead of where the URI says, `uds` to a UNIX domain socket; `sock` is connected already, and
-    closed with the WebSocket, or if none comes of it. `local_addr` is this end's (host, port). `proxy` is an http://
-    or https:// URL, True for what the environment or system says (https_proxy, http_proxy, no_proxy), None for none;
-    `proxy_ssl` the context for an https:// one. At most `max_redirects` redirects are followed.
+    The connection: for wss://, `ssl` is the TLS context, by default one that trusts the system's certificate
+    authorities, or those in the file `ca_file` (PEM); `server_hostname` is the name that the certificate must have, by
+    default the URI's host. `host` and `port` are where to connect instead of the URI's host and port, `uds` is the path
+    of a UNIX domain socket to connect to; `sock` is a socket that is connected already, which is closed together with
+    the WebSocket, or when opening fails. `local_addr` is the local (host, port) to bind to.
 
-    `family`, `proto`, `flags` and, with asyncio's own loop, `happy_eyeballs_delay`, `interleave` and `all_errors` are
-    as for its create_connection(); `ssl_handshake_timeout` and `ssl_shutdown_timeout` as for its start_tls(), with
-    proxy_ before them for the proxy, which has a `proxy_server_hostname` too.
+    `proxy` is the http:// or https:// URL of a proxy, True (the default) for the one that the environment or system
+    names (https_proxy, http_proxy, no_proxy), None for a direct connection; `proxy_ssl` is the TLS context for an
+    https:// proxy. At most `max_redirects` redirects (301, 302, 303, 307, 308) are followed.
 
-    `open_timeout` is in seconds and for all of the opening; None or 0 for no limit. `reconnect_delays()` gives the
-    delays for `async for`, in seconds, anew after a connection that held; where they end, so does the loop.
-    `process_exception(error)` says which errors it outlasts: it returns None for these, and else the one to raise.
+    `family`, `proto` and `flags` are passed to the event loop's create_connection(), and so are, with asyncio's own
+    loop, `happy_eyeballs_delay`, `interleave` and `all_errors`. `ssl_handshake_timeout` and `ssl_shutdown_timeout` are
+    passed to its start_tls(), `proxy_ssl_handshake_timeout` and `proxy_ssl_shutdown_timeout` likewise for the proxy;
+    `proxy_server_hostname` is the name that the proxy's certificate must have.
 
-    `logger` is told of losses and attempts, and is the WebSocket's `logger`. `write_limit` is how many bytes the
-    transport takes before `send()` waits, or (high, low).
+    `open_timeout` limits the seconds from the start until the WebSocket is open, redirects included; None or 0 for no
+    limit. For `async for`, `reconnect_delays()` returns an iterable of the delays between attempts, in seconds; it is
+    called again after a connection that was open for 10 seconds, and when it is exhausted, the loop ends after a lost
+    connection and raises after a failed attempt. A longer Retry-After of the response is respected, up to 300 seconds.
+    `process_exception(error)` decides what happens after a failed attempt: it returns None to retry, or the exception
+    to raise. By default it retries after OSError, timeouts, and responses with 429, 500, 502, 503 or 504.
 
-    Other keyword arguments are the server's options without their ws_: max_size, max_queue, ping_interval,
-    ping_timeout, close_timeout, idle_timeout, send_timeout, deflate_level and so on.
+    `logger` logs lost connections and retries, and becomes the WebSocket's `logger`. `write_limit` is how many bytes
+    the transport buffers before `send()` waits, or a pair (high, low) of marks.
 
-    Raises InvalidURI, ConfigError and TypeError at once for what is wrong with the arguments. Opening raises OSError
-    (ssl.SSLError for TLS), TimeoutError, InvalidProxy, ProxyError, and HandshakeError, with status, headers and body,
-    for an answer that opens no WebSocket.
+    Other keyword arguments are the server's WebSocket options without their prefix ws_: max_size, max_queue,
+    ping_interval, ping_timeout, close_timeout, idle_timeout, send_timeout, deflate_level and so on.
+
+    The call itself raises InvalidURI, ConfigError or TypeError for wrong arguments. Opening raises OSError
+    (ssl.SSLError for TLS), TimeoutError, InvalidProxy, ProxyError, or HandshakeError, with status, headers and body of
+    the response, if the server does not open the WebSocket.
     """
 
     def __init__(
@@ -103,15 +112,15 @@ class connect:  # noqa: N801  (used like a function)
         )
         self._route = add_arguments(route, options)
         self._config = read_options(options)
-        self._extras = WebSocketsArguments(logger, write_limit)
+        self._websocket_arguments = WebSocketsArguments(logger, write_limit)
         self._logger = logger or loggers.logger
-        self._wish = make_wish(subprotocols, additional_headers, origin, user_agent_header)
+        self._request = make_handshake_request(subprotocols, additional_headers, origin, user_agent_header)
         self._open_timeout = checked_seconds("open_timeout", open_timeout)
         self._max_redirects = checked_number("max_redirects", max_redirects)
         self._process_exception = process_exception
         self._reconnect_delays = reconnect_delays
         self._ws: WebSocket | None = None
-        self._spent = False  # the socket that was given
+        self._sock_used = False  # `sock` can be used for one connection only
 
     # await, and async with
 
@@ -133,40 +142,40 @@ class connect:  # noqa: N801  (used like a function)
 
     async def _open(self) -> WebSocket:
         sock = self._route.sock
-        if sock is not None and self._spent:
+        if sock is not None and self._sock_used:
             raise ConfigError("sock: a socket leads to its server once; give another connect() another one")
-        self._spent = True
+        self._sock_used = True
         try:
             async with Deadline(self._open_timeout) as deadline:
-                return await self._find(deadline)
+                return await self._open_and_redirect(deadline)
         except BaseException:
             if sock is not None:
                 sock.close()
             raise
 
-    async def _find(self, deadline: Deadline) -> WebSocket:
-        """Open it, wherever the server sends this client."""
-        uri, route, wish = self._uri, self._route, self._wish
+    async def _open_and_redirect(self, deadline: Deadline) -> WebSocket:
+        """Open the WebSocket, following redirects."""
+        uri, route, request = self._uri, self._route, self._request
         redirects = 0
         while True:
             try:
-                return await self._attempt(uri, route, wish, deadline)
+                return await self._open_once(uri, route, request, deadline)
             except HandshakeError as error:
-                new = target_of(uri, error)
+                new = redirect_location(uri, error)
                 if new is None:
                     raise
                 redirects += 1
                 if redirects > self._max_redirects:
-                    raise too_many(error, self._max_redirects) from None
-                route, wish = follow(uri, new, route, wish, error)
+                    raise too_many_redirects(error, self._max_redirects) from None
+                route, request = follow(uri, new, route, request, error)
                 uri = new
 
-    async def _attempt(self, uri: URI, route: Route, wish: HandshakeRequest, deadline: Deadline) -> WebSocket:
-        home = LibraryContext(self._config, asyncio.get_running_loop())
-        transport = await dial(uri, route, self._config, wish.user_agent, deadline)
+    async def _open_once(self, uri: URI, route: Route, request: HandshakeRequest, deadline: Deadline) -> WebSocket:
+        context = LibraryContext(self._config, asyncio.get_running_loop())
+        transport = await dial(uri, route, self._config, request.user_agent, deadline)
         deadline.doing = f"waiting for the answer of {uri}"
         try:
-            return self._extras.apply_to(await open_websocket(transport, uri, wish, home))
+            return self._websocket_arguments.apply_to(await open_websocket(transport, uri, request, context))
         except BaseException:
             transport.abort()
             raise
@@ -182,37 +191,37 @@ class connect:  # noqa: N801  (used like a function)
             try:
                 ws = await self._open()
             except Exception as error:
-                delay = self._delay(error, schedule)
+                delay = self._retry_delay(error, schedule)
             else:
                 opened_at = loop.time()
                 try:
                     yield ws
                 finally:
-                    wanted = _wanted(ws)
+                    at_once = _may_reconnect_at_once(ws)
                     await _close(ws, CloseCode.NORMAL)
-                if loop.time() - opened_at >= HELD:
+                if loop.time() - opened_at >= STABLE_SECONDS:
                     schedule.reset()
-                if wanted:
+                if at_once:
                     continue
-                following = schedule.next()
-                if following is None:
+                next_delay = schedule.next()
+                if next_delay is None:
                     return
-                delay = following
+                delay = next_delay
                 self._logger.info(
                     "The WebSocket to %s was lost (%d); connecting again in %.1f s", self._uri, ws.close_code, delay
                 )
             await asyncio.sleep(delay)
 
-    def _delay(self, error: Exception, schedule: Schedule) -> float:
-        """Return the seconds until the next attempt after `error`; raises where there is to be none."""
+    def _retry_delay(self, error: Exception, schedule: Schedule) -> float:
+        """Return the seconds until the next attempt after `error`, or raise if there is to be none."""
         try:
-            verdict = self._process_exception(error)
-        except Exception as raised:  # which says the same as returning it
-            verdict = raised
-        if verdict is not None:
-            if verdict is error:
-                raise verdict
-            raise verdict from error
+            fatal = self._process_exception(error)
+        except Exception as raised:  # the same as returning it
+            fatal = raised
+        if fatal is not None:
+            if fatal is error:
+                raise fatal
+            raise fatal from error
         delay = schedule.next()
         if delay is None:
             raise error
@@ -224,8 +233,8 @@ class connect:  # noqa: N801  (used like a function)
 
 
 def unix_connect(path: str | os.PathLike[str], uri: str | None = None, **options: Any) -> connect:
-    """`connect()` to a server that listens on a UNIX domain socket; `uri` is ws://localhost/ by default, or
-    wss://localhost/ with an `ssl` or a `ca_file`."""
+    """Like `connect()`, to a server that listens on the UNIX domain socket `path`. `uri` is ws://localhost/ by default,
+    wss://localhost/ if `ssl` or `ca_file` is given."""
     if uri is None:
         secure = options.get("ssl") is not None or options.get("ca_file") is not None
         uri = "wss://localhost/" if secure else "ws://localhost/"
@@ -233,7 +242,7 @@ def unix_connect(path: str | os.PathLike[str], uri: str | None = None, **options
 
 
 async def _close(ws: WebSocket, code: int) -> None:
-    """Close it; at once if there is no time to wait for the peer's answer."""
+    """Close the WebSocket; abort it if the wait for the peer's close frame is cancelled."""
     try:
         await ws.close(code)
     except BaseException:
@@ -241,8 +250,9 @@ async def _close(ws: WebSocket, code: int) -> None:
         raise
 
 
-def _wanted(ws: WebSocket) -> bool:
-    """Whether it is still open, or was closed in order by this end: no reason to be careful with the next."""
+def _may_reconnect_at_once(ws: WebSocket) -> bool:
+    """Whether the WebSocket is still open, or this end closed it first with 1000 or 1001: then there is no reason to
+    delay the next connection."""
     if not ws.closed:
         return True
     connection = ws.session.connection

@@ -1,4 +1,4 @@
-"""Transports for clients: TCP, UNIX domain sockets or a socket that is connected already; and TLS over them."""
+"""Transports for clients: over TCP, a UNIX domain socket or a socket that is already connected, with or without TLS."""
 
 from __future__ import annotations
 
@@ -18,74 +18,80 @@ from flowserve.library.timeout import Deadline
 
 @dataclass(frozen=True, slots=True)
 class TLSOptions:
-    """Whom to trust: `ssl` is the context for TLS, None for the system's authorities, or those in `ca_file` (PEM)."""
+    """How to verify a server: by the TLS context `ssl`, or if it is None by the certificate authorities in `ca_file`
+    (PEM), or else by those of the system."""
 
     ssl: tls.SSLContext | None = None
     ca_file: str | None = None
-    _made: list[tls.SSLContext] = field(default_factory=list, compare=False, repr=False)
+    _cache: list[tls.SSLContext] = field(default_factory=list, compare=False, repr=False)
 
     def context(self) -> tls.SSLContext:
-        """The context, made once. Raises ConfigError for a `ca_file` that can't be read."""
+        """Return the TLS context, which is made once. Raises ConfigError if `ca_file` cannot be read."""
         if self.ssl is not None:
             return self.ssl
-        if not self._made:
+        if not self._cache:
             try:
                 context = tls.create_default_context(cafile=self.ca_file)
             except (OSError, tls.SSLError) as error:
                 raise ConfigError(f"ca_file: {self.ca_file}: {error}") from None
             context.set_alpn_protocols(["http/1.1"])
-            self._made.append(context)
-        return self._made[0]
+            self._cache.append(context)
+        return self._cache[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How to reach the server that a URI names; by default through TCP, at the host and port that it says.
+    """How to reach the server that a URI names; by default over TCP at the URI's host and port."""
 
-    `server_hostname` is the name that the certificate must have, if not the URI's host. `host` and `port` connect there
-    instead, `uds` to a UNIX domain socket, `sock` is connected already. `local_addr` is this end's (host, port).
-    `proxy` is the URL of one, True for what the environment says, None for none; `proxy_trust` is for https:// ones,
-    and `proxy_server_hostname` the name that their certificate must have. `network`, `tls` and `proxy_tls` are further
-    arguments for the event loop: for its create_connection(), and for its start_tls() with the server and the proxy.
-    """
-
-    trust: TLSOptions = field(default_factory=TLSOptions)
+    tls_options: TLSOptions = field(default_factory=TLSOptions)
+    """How to verify the server of a wss:// URI."""
     server_hostname: str | None = None
+    """The name that the server's certificate must have; None for the URI's host."""
     host: str | None = None
     port: int | None = None
+    """Connect to these instead of the URI's."""
     uds: str | None = None
+    """Connect to the UNIX domain socket with this path instead."""
     sock: socket.socket | None = None
+    """Use this socket, which is already connected, instead."""
     local_addr: tuple[str, int] | None = None
+    """The local (host, port) to bind to before connecting."""
     proxy: str | Literal[True] | None = True
-    proxy_trust: TLSOptions = field(default_factory=TLSOptions)
+    """The URL of a proxy, True for the one that the environment or the system names, None for none."""
+    proxy_tls_options: TLSOptions = field(default_factory=TLSOptions)
+    """How to verify an https:// proxy."""
     proxy_server_hostname: str | None = None
-    network: Mapping[str, Any] = field(default_factory=dict)
-    tls: Mapping[str, Any] = field(default_factory=dict)
-    proxy_tls: Mapping[str, Any] = field(default_factory=dict)
+    """The name that the proxy's certificate must have; None for the proxy's host."""
+    connect_arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments for the event loop's create_connection()."""
+    tls_arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments for the event loop's start_tls() with the server."""
+    proxy_tls_arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments for the event loop's start_tls() with the proxy."""
 
     def destination(self, uri: URI) -> tuple[str, int]:
-        """The host and port to connect to."""
+        """Return the host and port of the server, which a proxy connects to if there is one."""
         return self.host or uri.host, self.port or uri.port
 
     def proxy_for(self, uri: URI) -> Proxy | None:
-        """The proxy to go through, if any. Raises InvalidProxy."""
+        """Return the proxy to connect through, None for a direct connection. Raises InvalidProxy."""
         if self.proxy is None or self.uds is not None or self.sock is not None:
             return None
         return find_proxy(self.proxy, uri.secure, *self.destination(uri))
 
 
 class Paused(asyncio.Protocol):
-    """The protocol of a new transport: nothing is read until another takes over."""
+    """The protocol of a new transport: reading is paused until another protocol replaces it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         cast(asyncio.Transport, transport).pause_reading()
 
 
 async def dial(uri: URI, route: Route, config: Config, user_agent: str | None, deadline: Deadline) -> asyncio.Transport:
-    """Return a transport to the server, its reading paused.
+    """Connect to the server of `uri` as `route` says, with TLS for wss://; return the transport, with reading paused.
 
-    Raises OSError, ssl.SSLError for a certificate that is not trusted, InvalidProxy and ProxyError. `user_agent` is
-    for the proxy.
+    `user_agent` is the User-Agent to send to a proxy, None for none. `deadline` is told what is being done. Raises
+    OSError, ssl.SSLError for a certificate that is not trusted, ConfigError, InvalidProxy and ProxyError.
     """
     host, port = route.destination(uri)
     proxy = route.proxy_for(uri)
@@ -97,12 +103,14 @@ async def dial(uri: URI, route: Route, config: Config, user_agent: str | None, d
         if proxy is not None:
             if proxy.secure:
                 name = route.proxy_server_hostname or proxy.host
-                transport = await _encrypt(transport, route.proxy_trust, name, route.proxy_tls, deadline)
-            deadline.doing = f"waiting for {proxy} to connect to {uri.place}"
+                transport = await _encrypt(
+                    transport, route.proxy_tls_options, name, route.proxy_tls_arguments, deadline
+                )
+            deadline.doing = f"waiting for {proxy} to connect to {uri.host_and_port}"
             await tunnel(transport, proxy, host, port, user_agent, config)
         if uri.secure:
             name = route.server_hostname or uri.host.partition("%")[0]
-            transport = await _encrypt(transport, route.trust, name, route.tls, deadline)
+            transport = await _encrypt(transport, route.tls_options, name, route.tls_arguments, deadline)
     except BaseException:
         transport.abort()
         raise
@@ -110,7 +118,7 @@ async def dial(uri: URI, route: Route, config: Config, user_agent: str | None, d
 
 
 async def _connect(route: Route, host: str, port: int, deadline: Deadline) -> asyncio.Transport:
-    """Return a transport without TLS; to (`host`, `port`) unless the route names a socket."""
+    """Return a transport without TLS: to (`host`, `port`), or over the route's `sock` or `uds`."""
     loop = asyncio.get_running_loop()
     if route.sock is not None:
         deadline.doing = "taking over the socket"
@@ -122,21 +130,22 @@ async def _connect(route: Route, host: str, port: int, deadline: Deadline) -> as
     else:
         deadline.doing = f"connecting to {host}, port {port}"
         try:
-            opening = loop.create_connection(Paused, host, port, local_addr=route.local_addr, **route.network)
+            opening = loop.create_connection(Paused, host, port, local_addr=route.local_addr, **route.connect_arguments)
         except TypeError:  # uvloop takes fewer arguments than asyncio
-            raise ConfigError(f"{', '.join(route.network)}: the event loop has no such argument") from None
+            raise ConfigError(f"{', '.join(route.connect_arguments)}: the event loop has no such argument") from None
         transport, _ = await opening
     return transport
 
 
 async def _encrypt(
-    transport: asyncio.Transport, trust: TLSOptions, name: str, timeouts: Mapping[str, Any], deadline: Deadline
+    transport: asyncio.Transport, options: TLSOptions, name: str, arguments: Mapping[str, Any], deadline: Deadline
 ) -> asyncio.Transport:
-    """Return a transport with TLS over `transport`, whose certificate is that of `name`; its reading is paused."""
+    """Do a TLS handshake over `transport` with a peer whose certificate must be for `name`; return the encrypted
+    transport, with reading paused."""
     deadline.doing = f"shaking hands for TLS with {name}"
     loop = asyncio.get_running_loop()
     try:
-        secured = await loop.start_tls(transport, Paused(), trust.context(), server_hostname=name, **timeouts)
+        secured = await loop.start_tls(transport, Paused(), options.context(), server_hostname=name, **arguments)
     except TypeError as error:
         if "not supported by start_tls" not in str(error):
             raise
@@ -145,6 +154,6 @@ async def _encrypt(
         if str(error):
             raise
         raise ConnectionResetError(f"the connection was closed during the TLS handshake with {name}") from None
-    assert secured is not None  # as the types have it
+    assert secured is not None  # typeshed declares the result as optional
     secured.pause_reading()
     return secured

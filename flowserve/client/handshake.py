@@ -24,49 +24,53 @@ from flowserve.websocket.deflate import DeflateSettings, PerMessageDeflate
 
 @dataclass(frozen=True, slots=True)
 class HandshakeRequest:
-    """What a client asks for: `headers` (pairs of bytes) go with the request; none of them belongs to the handshake but
-    Host, which then goes instead of the URI's. `user_agent` is what a proxy is told."""
+    """What a client puts into the request of an opening handshake, beside the fields that RFC 6455 section 4.1
+    defines."""
 
     subprotocols: Sequence[str] = ()
+    """The subprotocols to offer, in order of preference."""
     headers: Sequence[tuple[bytes, bytes]] = ()
+    """Further header fields; a Host field replaces the one made from the URI."""
     user_agent: str | None = None
+    """The User-Agent to send to a proxy."""
 
 
 async def open_websocket(
-    transport: asyncio.Transport, uri: URI, wish: HandshakeRequest, home: LibraryContext
+    transport: asyncio.Transport, uri: URI, request: HandshakeRequest, context: LibraryContext
 ) -> WebSocket:
-    """Ask for a WebSocket over a transport that nobody else reads from; its protocol is replaced.
+    """Do the opening handshake of `uri` over a transport with paused reading; its protocol is replaced by the session.
 
-    Raises HandshakeError for an answer that is none or no WebSocket, with its status, headers and body, and OSError.
+    Raises HandshakeError if the response does not open a WebSocket, with its status, headers and body; OSError if the
+    connection is lost.
     """
-    key, settings = new_key(), deflate_settings(home.config, Role.CLIENT)
+    key, settings = new_key(), deflate_settings(context.config, Role.CLIENT)
     offer = negotiation.offer(settings) if settings is not None else None
-    fields = request_fields(uri.authority, key, wish.subprotocols, offer)
+    fields = request_fields(uri.authority, key, request.subprotocols, offer)
     if uri.authorization is not None:
         fields.append((b"authorization", uri.authorization))
-    given = {name.lower() for name, _ in wish.headers}
+    given = {name.lower() for name, _ in request.headers}
     fields = [field for field in fields if field[0] not in given]
-    request = encode_request("GET", uri.target, [*fields, *wish.headers])
-    exchange = Exchange(transport, "GET", home.config)
-    response = await exchange.run(request)
+    head = encode_request("GET", uri.target, [*fields, *request.headers])
+    exchange = Exchange(transport, "GET", context.config)
+    response = await exchange.run(head)
     try:
-        subprotocol = check_response(key, wish.subprotocols, response.status, response.headers)
+        subprotocol = check_response(key, request.subprotocols, response.status, response.headers)
         if response.http_version != "1.1":
             raise HandshakeError(101, f"the server speaks HTTP/{response.http_version}; a WebSocket needs HTTP/1.1")
         codec = _codec(settings, response)
     except HandshakeError as error:
         raise HandshakeError(response.status, error.detail, response.headers, response.body) from None
-    session = open_session(Role.CLIENT, codec, TransportStream(transport, home.variables), home)
-    ws = WebSocket(session, subprotocol, request, _shown(response))
+    session = open_session(Role.CLIENT, codec, TransportStream(transport, context.variables), context)
+    ws = WebSocket(session, subprotocol, head, _response_head(response))
     if exchange.lost:
-        session.connection.feed(exchange.rest)  # which may be all that the server had to say
+        session.connection.feed(exchange.rest)  # the server may have sent frames before it closed the connection
         session.connection_lost(None)
     else:
-        exchange.hand_over(cast(asyncio.Protocol, session), home.variables)
+        exchange.hand_over(cast(asyncio.Protocol, session), context.variables)
     return ws
 
 
-def _shown(response: ResponseHead) -> bytes:
+def _response_head(response: ResponseHead) -> bytes:
     return pack(b"HTTP/1.1 %d %b" % (response.status, response.reason), response.headers)
 
 

@@ -1,4 +1,4 @@
-"""HTTP proxies: which one to go through, and the tunnel that CONNECT opens (RFC 9110 section 9.3.6)."""
+"""HTTP proxies: which one to use, and the tunnel that CONNECT opens (RFC 9110 section 9.3.6)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from flowserve.http.client import encode_request
 from flowserve.logs.redaction import shown_uri
 
 _PORTS = {"http": 80, "https": 443}
-_SECURE, _PLAIN = ("wss", "socks", "https"), ("ws", "socks", "https", "http")
+_KINDS_FOR_WSS, _KINDS_FOR_WS = ("wss", "socks", "https"), ("ws", "socks", "https", "http")
 
 
 class Proxy(NamedTuple):
-    """An HTTP proxy, reached through TLS if `secure`; `authorization` is the value of Proxy-Authorization."""
+    """An HTTP proxy, reached over TLS if `secure`. `authorization` is the value of Proxy-Authorization, None for
+    none."""
 
     secure: bool
     host: str
@@ -30,15 +31,17 @@ class Proxy(NamedTuple):
 
 
 def find_proxy(wanted: str | Literal[True], secure: bool, host: str, port: int) -> Proxy | None:
-    """Return the proxy that is `wanted`, or (True) that the environment says is for this server, as the websockets
-    library finds it: https_proxy, and for ws:// without one http_proxy, unless no_proxy says otherwise.
+    """Return the proxy to use for a server, None for none. `wanted` is the URL of a proxy, or True for the proxy that
+    the environment or the system names: wss_proxy, socks_proxy or https_proxy for a `secure` server, ws_proxy,
+    socks_proxy, https_proxy or http_proxy for another, unless no_proxy covers `host` and `port`. The websockets library
+    looks for the same.
 
     Raises InvalidProxy.
     """
     if wanted is not True:
         return parse_proxy(wanted)
     proxies = urllib.request.getproxies()
-    for kind in _SECURE if secure else _PLAIN:
+    for kind in _KINDS_FOR_WSS if secure else _KINDS_FOR_WS:
         if proxies.get(kind):
             if urllib.request.proxy_bypass(f"{host}:{port}"):
                 return None
@@ -47,7 +50,10 @@ def find_proxy(wanted: str | Literal[True], secure: bool, host: str, port: int) 
 
 
 def parse_proxy(url: str, kind: str = "http") -> Proxy:
-    """Return the proxy of a URL; http:// may be left out. Raises InvalidProxy."""
+    """Parse the URL of a proxy, which is http:// if it has no scheme; `kind` is that of the variable that named it.
+
+    Raises InvalidProxy.
+    """
     shown = repr(shown_uri(url))
     if kind == "socks" or url.lower().startswith("socks"):
         raise InvalidProxy(f"proxy: {shown}: SOCKS is not supported; give an http:// or https:// proxy, or None")
@@ -66,10 +72,10 @@ def parse_proxy(url: str, kind: str = "http") -> Proxy:
 async def tunnel(
     transport: asyncio.Transport, proxy: Proxy, host: str, port: int, user_agent: str | None, config: Config
 ) -> None:
-    """Ask the proxy at the other end of `transport` for a connection to (`host`, `port`); the transport, paused again,
-    is then that connection.
+    """Send CONNECT to the proxy at the other end of `transport`; afterwards the transport, with reading paused, is a
+    connection to (`host`, `port`).
 
-    Raises ProxyError, with the proxy's answer if there was one, and OSError.
+    Raises ProxyError, with the proxy's response if there was one, and OSError.
     """
     place = f"{in_brackets(host)}:{port}"
     fields = [(b"host", place.encode("ascii"))]

@@ -1,4 +1,4 @@
-"""When to connect again, and after how long (RFC 6455 section 7.2.3)."""
+"""Whether to reconnect after an error, and after which delay (RFC 6455 section 7.2.3)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from email.utils import parsedate_to_datetime
 
 from flowserve.errors import HandshakeError
 
-HELD = 10.0
-"""Seconds; a connection that stood for so long has held: after it the delays begin anew."""
+STABLE_SECONDS = 10.0
+"""Seconds; after a connection that was open for so long the delays start from the first one again."""
 LONGEST_RETRY_AFTER = 300.0
-"""Seconds; what a server asks for by Retry-After is not followed beyond this."""
+"""Seconds; a longer delay in a Retry-After field is cut to this."""
 
 _TRANSIENT = (429, 500, 502, 503, 504)
 
@@ -21,10 +21,10 @@ Delays = Callable[[], Iterable[float]]
 
 
 def process_exception(error: Exception) -> Exception | None:
-    """Tell whether to try again after `error`, which `connect()` raised: None if so, or the error to raise.
+    """Decide whether `connect()` retries after `error`, which it raised: return None to retry, or the error to raise.
 
-    Worth another try are OSError (the network, names, TLS: certificates are renewed, too), timeouts, a server that
-    closes the connection without an answer, and answers with 429, 500, 502, 503 or 504, a proxy's too.
+    It retries after OSError (network, name resolution, and TLS, as certificates get renewed), after a timeout, if the
+    server closes the connection without a response, and if a server or proxy responds with 429, 500, 502, 503 or 504.
     """
     if isinstance(error, (OSError, asyncio.TimeoutError)):
         return None
@@ -37,9 +37,12 @@ def process_exception(error: Exception) -> Exception | None:
 def backoff(
     initial_delay: float = 5.0, min_delay: float = 3.0, max_delay: float = 90.0, factor: float = 2.0
 ) -> Iterator[float]:
-    """Give the delays between attempts, in seconds: the first at random up to `initial_delay`, so that the clients of
-    a server that was restarted don't come all at once; then from `min_delay` on each `factor` times the one before, up
-    to `max_delay`, of which half is at random."""
+    """Yield the delays between attempts, in seconds.
+
+    The first is random between 0 and `initial_delay`, so that the clients of a restarted server do not reconnect all at
+    once. The following ones grow from `min_delay` by `factor` up to `max_delay`; each is reduced at random by up to one
+    half.
+    """
     yield random.random() * initial_delay
     delay = min_delay
     while True:
@@ -48,8 +51,8 @@ def backoff(
 
 
 def retry_after(error: Exception) -> float:
-    """Return the seconds that an answer asks to wait for (RFC 9110 section 10.2.3), at most LONGEST_RETRY_AFTER; 0 if
-    it does not."""
+    """Return the delay in seconds that the Retry-After field of a HandshakeError asks for (RFC 9110 section 10.2.3), at
+    most LONGEST_RETRY_AFTER; 0 for another error or without a valid field."""
     if not isinstance(error, HandshakeError):
         return 0.0
     value = next((value for name, value in error.headers if name == b"retry-after"), b"").decode("latin-1")
@@ -67,18 +70,18 @@ def retry_after(error: Exception) -> float:
 
 
 class Schedule:
-    """The delays of one client: `delays()` gives a series of them, from its begin after each success."""
+    """The delays of one client. `delays()` returns an iterable of seconds; it is called again after each `reset()`."""
 
     def __init__(self, delays: Delays) -> None:
         self._delays = delays
         self._series: Iterator[float] | None = None
 
     def next(self) -> float | None:
-        """The next delay, in seconds; None if the series has come to its end."""
+        """Return the next delay in seconds, None if there are no more."""
         if self._series is None:
             self._series = iter(self._delays())
         return next(self._series, None)
 
     def reset(self) -> None:
-        """A connection has held."""
+        """Start from the first delay again: a connection was open for STABLE_SECONDS."""
         self._series = None

@@ -13,35 +13,38 @@ from flowserve.library.data import plain_str
 from flowserve.logs.redaction import shown_target, shown_uri
 
 _PORTS = {"ws": 80, "wss": 443}
-_KEPT = "!$%&'()*+,/:;=?@[]~"  # of a path or query: what has a meaning there, and what is escaped already
+_UNESCAPED = "!$%&'()*+,/:;=?@[]~"  # not escaped in a path or query: delimiters, and % of what is escaped already
 _HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=-]+")
-_BLANK = re.compile(r"[\x00-\x20\x7f]")
+_BLANK_OR_CONTROL = re.compile(r"[\x00-\x20\x7f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 class URI(NamedTuple):
-    """Where a WebSocket is: `host` without brackets, in ASCII and lower case; `target` is what the request asks for."""
+    """The parts of a WebSocket URI (RFC 6455 section 3)."""
 
     secure: bool
+    """True for wss://, False for ws://."""
     host: str
+    """In ASCII and lower case; an IPv6 address without brackets."""
     port: int
     target: str
+    """The request target: path and query, with escapes."""
     authorization: bytes | None = None
-    """The value of an Authorization header, from the user and password that the URI has in it."""
+    """The value of the Authorization field, made from the user and password in the URI; None without them."""
 
     @property
     def authority(self) -> bytes:
-        """The Host header's value (RFC 9110 section 7.2): the port only if it is not the usual one."""
-        return (in_brackets(self.host) if self.port == _PORTS[self.scheme] else self.place).encode("ascii")
+        """The value of the Host field (RFC 9110 section 7.2): with the port only if it is not the scheme's default."""
+        return (in_brackets(self.host) if self.port == _PORTS[self.scheme] else self.host_and_port).encode("ascii")
 
     @property
-    def place(self) -> str:
-        """Host and port, in one."""
+    def host_and_port(self) -> str:
+        """Host and port, joined by a colon."""
         return f"{in_brackets(self.host)}:{self.port}"
 
     @property
     def origin(self) -> tuple[bool, str, int]:
-        """What tells one server from another (RFC 6454 section 4)."""
+        """The origin (RFC 6454 section 4), as a tuple to compare."""
         return self.secure, self.host, self.port
 
     @property
@@ -49,14 +52,13 @@ class URI(NamedTuple):
         return "wss" if self.secure else "ws"
 
     def __str__(self) -> str:
-        """The URI as it may be shown: without user and password, and the secrets of its query."""
+        """Return the URI for messages and logs: without user and password, and with secrets in its query redacted."""
         return f"{self.scheme}://{self.authority.decode()}{shown_target(self.target)}"
 
 
 def parse_uri(uri: str) -> URI:
-    """Return the parts of a ws:// or wss:// URI. International names and paths are put into ASCII (RFC 3987).
-
-    Raises InvalidURI.
+    """Parse a ws:// or wss:// URI. Its host may be an international name and its path may hold any characters; both are
+    encoded in ASCII (RFC 3987). Raises InvalidURI.
     """
     if not isinstance(uri, str):
         raise InvalidURI(f"text is wanted for a URI, not {type(uri).__name__}")
@@ -71,28 +73,28 @@ def parse_uri(uri: str) -> URI:
         raise InvalidURI(f"{shown} is no URI: {error}") from None
     if parts.fragment or uri.endswith("#"):
         raise InvalidURI(f"{shown} has a fragment (#), which a WebSocket URI can't have (RFC 6455 section 3)")
-    target = quote(parts.path or "/", _KEPT)
+    target = quote(parts.path or "/", _UNESCAPED)
     if parts.query:
-        target += "?" + quote(parts.query, _KEPT)
+        target += "?" + quote(parts.query, _UNESCAPED)
     return URI(parts.scheme == "wss", host, parts.port or _PORTS[parts.scheme], target, basic_authorization(parts))
 
 
 def split(uri: str) -> SplitResult:
-    """Return the parts of any URI with a host. Raises ValueError for what is none."""
-    if _BLANK.search(uri):
+    """Split a URI of any scheme that has a host. Raises ValueError for an invalid one."""
+    if _BLANK_OR_CONTROL.search(uri):
         raise ValueError("it has blanks or control characters in it")
     if _SURROGATE.search(uri):
         raise ValueError("it has a lone surrogate in it, which is no character")
     try:
         parts = urlsplit(uri)
     except ValueError as error:
-        if "@" in str(error):  # user and password, with the host
+        if "@" in str(error):  # its text may quote user and password
             raise ValueError("it has characters in user, password or host that stand for others") from None
         raise
     if not parts.hostname:
         raise ValueError("it names no host")
     if "[" in parts.netloc:
-        ipaddress.IPv6Address(parts.hostname.partition("%")[0])  # what Python looks at itself from 3.11 on
+        ipaddress.IPv6Address(parts.hostname.partition("%")[0])  # urlsplit() checks this from Python 3.11 on
     if _port_of(parts) == 0:
         raise ValueError("there is no port 0")
     return parts
@@ -101,30 +103,31 @@ def split(uri: str) -> SplitResult:
 def _port_of(parts: SplitResult) -> int | None:
     try:
         return parts.port
-    except ValueError:  # Python's text has what stands there, which may be part of a password
+    except ValueError:  # Python's text quotes the port, which may be part of a password
         raise ValueError("its port is no number from 1 to 65535") from None
 
 
 def in_brackets(host: str) -> str:
-    """`host` as it stands in a URI: an IPv6 address in brackets, without its zone (RFC 6874 section 3)."""
+    """Return `host` as a URI has it: an IPv6 address in brackets, without its zone (RFC 6874 section 3)."""
     return f"[{host.partition('%')[0]}]" if ":" in host else host
 
 
 def ascii_host(host: str) -> str:
-    """Return `host` in ASCII and lower case. Raises ValueError if it can't be a host's name or address."""
-    if ":" in host:  # an IPv6 address, which urlsplit() has looked at
+    """Return `host` in ASCII and lower case. Raises ValueError if it is not a host name or address."""
+    if ":" in host:  # an IPv6 address, which split() has checked
         return host.replace("%25", "%")
     try:
-        found = host.encode("idna").decode("ascii").lower()
+        encoded = host.encode("idna").decode("ascii").lower()
     except UnicodeError:
-        found = ""
-    if host and not _HOST.fullmatch(found):
+        encoded = ""
+    if host and not _HOST.fullmatch(encoded):
         raise ValueError(f"{host!r} can't be the name of a host")
-    return found
+    return encoded
 
 
 def basic_authorization(parts: SplitResult) -> bytes | None:
-    """HTTP Basic authentication (RFC 7617) with the user and password of a URI."""
+    """Return the value of an Authorization field for HTTP Basic authentication (RFC 7617) with the user and password of
+    a URI, None if it has none."""
     if parts.username is None:
         return None
     user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"

@@ -167,14 +167,14 @@ class accept:  # noqa: N801  (used like a function)
         except HandshakeError as error:
             if not error.status:
                 raise
-            raise await self._terms.refused(handshake, error) from None
+            raise await self._terms.process_refusal(handshake, error) from None
 
     async def _answer(self, reception: _Reception, head: RequestHead, handshake: Handshake) -> WebSocket:
         if self._request is None and not head.is_websocket():
-            raise await self._terms.turn_away(handshake, head.method)
+            raise await self._terms.refuse_plain_request(handshake, head.method)
         upgrade = Upgrade(head)
-        subprotocol = await self._terms.agree(handshake, upgrade.subprotocols)
-        extra = await self._terms.accepted(handshake, subprotocol, self._extra)
+        subprotocol = await self._terms.choose_subprotocol(handshake, upgrade.subprotocols)
+        extra = await self._terms.process_acceptance(handshake, subprotocol, self._extra)
         if reception.lost:
             raise HandshakeError(0, "the client left before it was answered")
         home = LibraryContext(self._config, asyncio.get_running_loop())

@@ -1,4 +1,4 @@
-"""What happens to the WebSockets of a server, as one stream of events."""
+"""The events of all WebSockets of a server, as one asynchronous stream."""
 
 from __future__ import annotations
 
@@ -15,75 +15,83 @@ from flowserve.library.websocket import WebSocket
 @sealed
 @dataclass(frozen=True, slots=True)
 class NewClient:
-    """A WebSocket is open; send and close with `ws`, its messages come as events."""
+    """A WebSocket was opened. Use `ws` to send and to close; do not receive with it, its messages become events."""
 
     id: UUID
+    """The WebSocket's `id`, which all its events have."""
     ws: WebSocket
+    """The WebSocket."""
 
 
 @sealed
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A message has come: str for text, bytes for binary."""
+    """A WebSocket received a message."""
 
     id: UUID
+    """The WebSocket's `id`."""
     message: str | bytes
+    """The message: str for text, bytes for binary."""
 
 
 @sealed
 @dataclass(frozen=True, slots=True)
 class Disconnect:
-    """A WebSocket has ended, and nothing more comes of it. `code` and `reason` are the peer's: 1005 if it gave no code,
-    1006 if it sent no close frame."""
+    """A WebSocket is closed and its connection gone; this is its last event."""
 
     id: UUID
+    """The WebSocket's `id`."""
     code: int
+    """The peer's close code; 1005 if its close frame had none, 1006 if it sent no close frame."""
     reason: str
+    """The peer's close reason; "" if there is none."""
 
 
 @sealed
 @dataclass(frozen=True, slots=True)
 class Error:
-    """A WebSocket ends as it should not: its peer broke the protocol or a limit (`error.__cause__` says how), or went
-    without a close frame. Disconnect follows."""
+    """A WebSocket failed: its peer violated the protocol or a limit, or the connection was lost without a close frame.
+    A Disconnect follows. There is no Error if the program closed the WebSocket itself."""
 
     id: UUID
+    """The WebSocket's `id`."""
     error: ConnectionClosedError
+    """How it ended; `error.__cause__` says what the peer did wrong."""
 
 
 Event = NewClient | NewMessage | Disconnect | Error
 
 
 class EventStream:
-    """`async for event in events`, in one task: of each WebSocket a NewClient, any number of NewMessage, an Error if
-    its end is none in order, and at last a Disconnect.
+    """The events of many WebSockets: `async for event in events`, in one task. Each WebSocket has one NewClient, any
+    number of NewMessage, an Error if it failed, and finally a Disconnect.
 
-    Of each WebSocket one event waits at most. Asking for the next event says that the one before has been dealt with:
-    only then is more of that WebSocket's taken from its own queue, which is bounded, so that a slow program makes its
-    peers wait; and its end is not answered before what it sent.
-
-    `connections` has the WebSockets of which a NewClient has been taken, but no Disconnect.
+    At most one event of each WebSocket is queued. Asking for the next event means that the one before has been handled;
+    only then is the next message taken from that WebSocket's own queue. As that queue is bounded, a slow program slows
+    its peers down (backpressure); and a peer's close frame is answered only after the messages before it were taken.
     """
 
     def __init__(self) -> None:
         self.connections: dict[UUID, WebSocket] = {}
+        """The WebSockets by `id`, from the iteration that returned their NewClient to that of their Disconnect."""
+        # An event with the future that is done when it was handled; None at the end of the stream.
         self._events: asyncio.Queue[tuple[Event, asyncio.Future[None] | None] | None] = asyncio.Queue()
-        self._waiting: set[asyncio.Future[None]] = set()  # for an event to be dealt with
-        self._taken: asyncio.Future[None] | None = None  # of these the last event's
-        self._leaving = False
+        self._unhandled: set[asyncio.Future[None]] = set()
+        self._current: asyncio.Future[None] | None = None  # that of the event returned last
+        self._discarding = False
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
 
     async def __anext__(self) -> Event:
-        taken, self._taken = self._taken, None
-        if taken is not None and not taken.done():
-            taken.set_result(None)
-        found = await self._events.get()
-        if found is None:
-            self._events.put_nowait(None)  # for whoever asks again
+        handled, self._current = self._current, None
+        if handled is not None and not handled.done():
+            handled.set_result(None)
+        entry = await self._events.get()
+        if entry is None:
+            self._events.put_nowait(None)  # so that the next call raises too
             raise StopAsyncIteration
-        event, self._taken = found
+        event, self._current = entry
         if isinstance(event, NewClient):
             self.connections[event.id] = event.ws
         elif isinstance(event, Disconnect):
@@ -91,43 +99,44 @@ class EventStream:
         return event
 
     async def handle(self, ws: WebSocket) -> None:
-        """Make events of a WebSocket, until its end."""
+        """Queue the events of a WebSocket until its end; the handler for `serve()`."""
         try:
-            await self._tell(NewClient(ws.id, ws))
+            await self._put(NewClient(ws.id, ws))
             async for message in ws:
-                await self._tell(NewMessage(ws.id, message))
+                await self._put(NewMessage(ws.id, message))
         except ConnectionClosedError as error:
             failed = error.__cause__ is not None or error.rcvd is None
-            if failed and not isinstance(error, AlreadyClosed):  # else it was this end's wish
-                await self._tell(Error(ws.id, error))
+            if failed and not isinstance(error, AlreadyClosed):  # otherwise this end closed it
+                await self._put(Error(ws.id, error))
         finally:
-            await self._say_goodbye(ws)
+            await self._put_disconnect(ws)
 
-    async def _say_goodbye(self, ws: WebSocket) -> None:
+    async def _put_disconnect(self, ws: WebSocket) -> None:
         try:
-            await ws.wait_closed()  # then it is known what the peer said
+            await ws.wait_closed()  # until the peer's close code is known
         finally:  # also when this is cancelled
-            end = Disconnect(ws.id, ws.close_code or 1006, ws.close_reason or "")
-            self._events.put_nowait((end, None))
+            event = Disconnect(ws.id, ws.close_code or 1006, ws.close_reason or "")
+            self._events.put_nowait((event, None))
 
-    async def _tell(self, event: Event) -> None:
-        if self._leaving:
+    async def _put(self, event: Event) -> None:
+        """Queue an event, and wait until it was handled."""
+        if self._discarding:
             return
-        dealt: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._events.put_nowait((event, dealt))
-        self._waiting.add(dealt)
+        handled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._events.put_nowait((event, handled))
+        self._unhandled.add(handled)
         try:
-            await dealt
+            await handled
         finally:
-            self._waiting.discard(dealt)
+            self._unhandled.discard(handled)
 
     def leave(self) -> None:
-        """Nobody asks for events any more: nobody is to wait for that."""
-        self._leaving = True
-        for dealt in self._waiting:
-            if not dealt.done():
-                dealt.set_result(None)
+        """Discard events from now on, and stop waiting for those that were not handled: nobody iterates any more."""
+        self._discarding = True
+        for handled in self._unhandled:
+            if not handled.done():
+                handled.set_result(None)
 
     def finish(self) -> None:
-        """There will be no more WebSockets: the stream ends behind the events that wait."""
+        """End the stream after the events that are queued."""
         self._events.put_nowait(None)

@@ -1,4 +1,4 @@
-"""The opening handshake that a server's callbacks look at, before there is a WebSocket."""
+"""The opening handshake as the callbacks of a server get it, before the WebSocket is opened."""
 
 from __future__ import annotations
 
@@ -10,35 +10,36 @@ from flowserve.library.messages import Request, Response, unpack_request
 from flowserve.library.websocket import WebSocket
 from flowserve.logs.redaction import shown_target
 
-_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+_PLAIN_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
 
 class Handshake:
-    """An opening handshake that waits for its answer.
+    """An opening handshake that has not been answered yet; `process_request` and the other callbacks get it.
 
-    `process_request` and the other callbacks may set attributes on it, `handshake.user = ...`: the handler finds them
-    on the WebSocket, `ws.user`. Its own, and the names of what a WebSocket has, can't be set.
+    They may set attributes on it, `handshake.user = ...`, which the handler finds on the WebSocket, `ws.user`. Setting
+    one of its own attributes or one that a WebSocket has raises AttributeError; only `logger` can be replaced.
     """
 
-    __slots__ = ("__dict__", "_id", "_local", "_remote", "_request")
+    __slots__ = ("__dict__", "_id", "_local_address", "_remote_address", "_request")
 
     logger = WebSocket.logger
+    """The logger that the WebSocket will have."""
 
     def __init__(self, request: Request | bytes, remote_address: Any, local_address: Any) -> None:
-        """`request` may be bytes, as of `heads.pack()`."""
+        """`request` may be bytes as `messages.pack()` returns them; they are decoded when first read."""
         self._request: Request | bytes
         self._id: uuid.UUID | None
-        self._remote: Any
-        self._local: Any
-        own = object.__setattr__
-        own(self, "_request", request)
-        own(self, "_remote", remote_address)
-        own(self, "_local", local_address)
-        own(self, "_id", None)
+        self._remote_address: Any
+        self._local_address: Any
+        set_slot = object.__setattr__
+        set_slot(self, "_request", request)
+        set_slot(self, "_remote_address", remote_address)
+        set_slot(self, "_local_address", local_address)
+        set_slot(self, "_id", None)
 
     @property
     def request(self) -> Request:
-        """What the client asks for."""
+        """The client's request."""
         request = self._request
         if isinstance(request, bytes):
             request = unpack_request(request)
@@ -56,20 +57,21 @@ class Handshake:
 
     @property
     def remote_address(self) -> Any:
-        """The client's address as a socket's getpeername() gives it, or as a trusted proxy does."""
-        return self._remote
+        """The client's address as a socket's getpeername() returns it, or as a trusted proxy reported it."""
+        return self._remote_address
 
     @property
     def local_address(self) -> Any:
-        """This end's address, likewise."""
-        return self._local
+        """The address of this end of the connection, in the same form."""
+        return self._local_address
 
     def respond(self, status: int, text: str) -> Response:
-        """Return a plain-text response, to be returned by `process_request` or `process_response`."""
-        return Response.made_of(int(status), [_TEXT], plain_str(text).encode())
+        """Return a plain-text response with a status code and a body, for `process_request` or `process_response` to
+        return."""
+        return Response.made_of(int(status), [_PLAIN_TEXT], plain_str(text).encode())
 
     def hand_over(self, ws: WebSocket) -> WebSocket:
-        """Give `ws` what the callbacks have set here; return it."""
+        """Copy the attributes that callbacks have set here to `ws`; return `ws`."""
         if self._id is not None:
             ws._id = self._id
         if self.__dict__:
@@ -77,7 +79,7 @@ class Handshake:
         return ws
 
     def __repr__(self) -> str:
-        return f"<Handshake of {self._remote!r} for {shown_target(self.request.path)!r}>"
+        return f"<Handshake of {self._remote_address!r} for {shown_target(self.request.path)!r}>"
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name != "logger" and (hasattr(Handshake, name) or hasattr(WebSocket, name)):

@@ -1,4 +1,5 @@
-"""serve(): WebSockets of a server inside a program, behind the same face as a client's. The ASGI server opens them."""
+"""serve(): a WebSocket server inside a program. The ASGI server does the handshakes; `connect()` has the same
+WebSocket."""
 
 from __future__ import annotations
 
@@ -44,13 +45,13 @@ _Sockets = Callable[[], Sequence[socket.socket]]
 Handler = Callable[[WebSocket], Awaitable[None]]
 _Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-_GROUPS = (HTTP, LIMITS, PROTECTION, PROXIES, SIGHT, TLS)
-_OTHERS = ("access_log", "backlog", "timeout_graceful_shutdown")
+_SERVER_GROUPS = (HTTP, LIMITS, PROTECTION, PROXIES, SIGHT, TLS)
+_SERVER_OPTIONS = ("access_log", "backlog", "timeout_graceful_shutdown")
 _DEFAULTS = {"access_log": False, "proxy_headers": False}
-_FOREVER = 1e9
-"""Seconds, for no limit."""
+_NO_LIMIT = 1e9
+"""Seconds, used for an open_timeout of None."""
 _MAX_REASON = 123
-"""Bytes in a close frame (RFC 6455 section 5.5)."""
+"""Bytes of a reason that a close frame holds (RFC 6455 section 5.5)."""
 
 
 def serve(
@@ -77,44 +78,50 @@ def serve(
 ) -> WebSocketServer:
     """Serve WebSockets: `async with serve(handler, "localhost", 8765) as server`, or `server = await serve(...)`.
 
-    `handler(ws)` is called for each. When it returns, the WebSocket is closed with 1000, and with 1011 when it raises,
-    which the log tells of; ConnectionClosed of this WebSocket is no error.
+    The coroutine function `handler(ws)` is called for each WebSocket. When it returns, the WebSocket is closed with
+    1000; when it raises, with 1011, and the exception is logged, unless it is the ConnectionClosed of this WebSocket.
 
-    It listens at `host`, several hosts or None for every interface, and `port`, 0 or None for a free one; or at the
-    UNIX domain socket `uds`; or at `sock`, bound already. `ssl` is a server's context, for wss. `family` chooses among
-    the host's addresses; with `reuse_port` several processes may listen there (SO_REUSEPORT). Without `start_serving`
-    it listens when `start_serving()` or `serve_forever()` is called.
+    Exactly one of these says where to listen: `host`, a name or address, several of them, or None for every interface,
+    with `port`, 0 or None for a free one; `uds`, the path of a UNIX domain socket; or `sock`, a socket that is already
+    bound. `ssl` is the TLS context of a server, for wss://. `family` restricts the addresses of `host`, e.g. to
+    socket.AF_INET; with `reuse_port` several processes may listen on the same port (SO_REUSEPORT). Without
+    `start_serving` it listens only after `start_serving()` or `serve_forever()` was called.
 
-    `process_request(handshake, request)` may answer with a Response, `handshake.respond(200, "OK")`, also to a GET that
-    asks for no WebSocket; otherwise that gets a 426. Attributes that it sets, `handshake.user = ...`, are the
-    WebSocket's in the handler. `process_response(handshake, request, response)` may change the answer's fields, or
-    return another answer. `subprotocols` are what is spoken here: a client that offers none of them is refused, unless
-    `select_subprotocol(handshake, offered)` chooses. `origins` are those allowed, with None for clients that send no
-    Origin. See `library.terms.HandshakePolicy`. `server_header` is its value, or None for none.
+    `process_request(handshake, request)`, a function or coroutine function, returns None to continue, or a Response to
+    send instead, e.g. `handshake.respond(200, "OK")`. It is called for plain GET requests too, which get a response
+    with status 426 otherwise. Attributes that it sets on `handshake` are those of the WebSocket later.
+    `process_response(handshake, request, response)` may change the header fields of the response, or return another.
+    `subprotocols` are those of the server, in order of preference: a client that offers none of them is refused, unless
+    `select_subprotocol(handshake, offered)` chooses. `origins` are the allowed origins, str or compiled patterns, with
+    None for clients that send no Origin. `hosting.policy.HandshakePolicy` has the details. `server_header` is the value
+    of the Server field, True for the default, None for no field.
 
-    `logger` is told of handlers that raise, and is the WebSockets' `logger`; `write_limit` is as for `connect()`.
+    `logger` logs exceptions of handlers, and becomes the `logger` of the WebSockets. `write_limit` is as for
+    `connect()`.
 
-    A client has `open_timeout` seconds (None or 0: no limit) for its request, and for its TLS handshake; the callbacks
-    have as long, and are cancelled then. The other options are those of a WebSocket, such as `max_size`, and these of
-    the server by their own names: headers, access_log, backlog, timeout_graceful_shutdown, and the groups HTTP, limits,
-    protection, proxies, metrics and TLS. By default nothing is written to the access log, and no proxy is believed.
+    A client has `open_timeout` seconds (None or 0 for no limit) for its TLS handshake, as many for its request, and the
+    callbacks as many to decide, after which they are cancelled. The other options are those of `connect()`, such as
+    `max_size`, and the following ones of the server, by their own names: headers, access_log, backlog,
+    timeout_graceful_shutdown, and the groups HTTP, limits, protection, proxies, metrics and TLS. By default there is no
+    access log, and no proxy is trusted.
 
-    Raises ConfigError, here or when it is awaited, for what can't be served; TypeError for an unknown option.
+    Raises ConfigError, here or when it is awaited, for a wrong value, and TypeError for an unknown option. Awaiting it
+    raises OSError if it cannot listen.
     """
-    terms = HandshakePolicy(subprotocols, select_subprotocol, origins, process_request, process_response)
-    host_app = _Host(handler, terms, WebSocketsArguments(logger, write_limit), open_timeout or None)
-    options.pop("reuse_address", None)  # which is always so
-    given = {name: each for name, each in options.items() if _is_servers(name)}
+    policy = HandshakePolicy(subprotocols, select_subprotocol, origins, process_request, process_response)
+    app = _HandlerApp(handler, policy, WebSocketsArguments(logger, write_limit), open_timeout or None)
+    options.pop("reuse_address", None)  # always on
+    given = {name: each for name, each in options.items() if _is_server_option(name)}
     config = read_options({name: each for name, each in options.items() if name not in given})
     changes = {**_DEFAULTS, **{name: OPTIONS[name].convert(each, name) for name, each in given.items()}}
     changes.update(_server_header(server_header, changes.get("headers", ())))
-    changes.update(_timeouts(open_timeout, ssl is not None))
+    changes.update(_handshake_timeouts(open_timeout, ssl is not None))
     if ssl is not None:
         changes["ssl_context_factory"] = lambda config, make: ssl
-    changes["bind"] = bind = _places(host, port, uds, sock)
+    changes["bind"] = bind = _bind_addresses(host, port, uds, sock)
     config = dataclasses.replace(
         config,
-        app=host_app,
+        app=app,
         interface="asgi3",
         lifespan="off",
         ws_shutdown_code=1001,
@@ -126,77 +133,81 @@ def serve(
         sockets = partial(list, [sock])
     elif uds is None and (family or reuse_port):
         sockets = partial(open_sockets, bind, family, reuse_port)
-    return WebSocketServer(host_app, config, sockets, start_serving)
+    return WebSocketServer(app, config, sockets, start_serving)
 
 
 def unix_serve(handler: Handler, path: str | os.PathLike[str] | None = None, **options: Any) -> WebSocketServer:
-    """Serve WebSockets at the UNIX domain socket `path`, or at `sock=`; everything else is as in `serve()`."""
+    """Like `serve()`, on the UNIX domain socket `path`, or on the one passed as `sock`."""
     return serve(handler, uds=path, **options)
 
 
 class WebSocketServer:
-    """What `serve()` returns: used with `async with`, or awaited; its methods are those of an asyncio.Server."""
+    """The server that `serve()` returns, to be used with `async with` or awaited. Its methods are those of
+    asyncio.Server, with the same meaning."""
 
-    def __init__(self, host: _Host, config: Config, sockets: _Sockets | None, at_once: bool = True) -> None:
-        """`sockets()` gives those to listen on, if not the server itself makes them; `at_once` is whether it listens
-        as soon as it is awaited."""
-        self._host = host
+    def __init__(
+        self, app: _HandlerApp, config: Config, sockets: _Sockets | None, start_when_awaited: bool = True
+    ) -> None:
+        """`sockets()` returns the sockets to listen on; if it is None, the server opens them as `config` says.
+        `start_when_awaited` is whether awaiting this starts to listen."""
+        self._app = app
         self._config = config
         self._sockets = sockets
-        self._at_once = at_once
+        self._start_when_awaited = start_when_awaited
         self._server: Server | None = None
         self._closing: asyncio.Task[None] | None = None
         self._closed = asyncio.Event()
 
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
-        """The listening sockets; none before it serves, and after `close()`."""
+        """The listening sockets; empty before it listens and after `close()`."""
         return tuple(self._server.sockets) if self._server is not None and self.is_serving() else ()
 
     @property
     def connections(self) -> set[WebSocket]:
-        """The WebSockets that are open."""
-        return {ws for ws in self._host.connections if not ws.closed}
+        """The open WebSockets, in a new set."""
+        return {ws for ws in self._app.connections if not ws.closed}
 
     def is_serving(self) -> bool:
-        """Whether it listens."""
+        """Whether it listens, that is, was started and not closed."""
         return self._server is not None and self._closing is None
 
     def close(self, close_connections: bool = True, code: int = 1001, reason: str = "") -> None:
-        """Stop listening, close the WebSockets with `code` and `reason`, and wait in the background for the handlers;
-        `wait_closed()` tells the end. With `close_connections=False` the WebSockets go on until they end by
-        themselves. Newcomers get a 503. A second call changes nothing.
+        """Stop listening and close the WebSockets with `code` and `reason`, of which 123 bytes are sent. It returns at
+        once; `wait_closed()` waits until the handlers have returned. With `close_connections=False` WebSockets stay
+        open until they end by themselves. Handshakes in progress are refused with 503. Further calls have no effect.
 
-        Handlers that are not done within timeout_graceful_shutdown (30 seconds by default) are cancelled.
+        Handlers that have not returned after timeout_graceful_shutdown (by default 30 seconds) are cancelled. Raises
+        ValueError for a code that may not be sent.
         """
         code = OPTIONS["ws_shutdown_code"].kind.parse(code)
         if self._server is None:
             self._closed.set()
         elif self._closing is None:
-            self._host.closing = True
+            self._app.closing = True
             reason = reason.encode()[:_MAX_REASON].decode(errors="ignore")
-            farewell = (code, reason) if close_connections else None
-            self._closing = asyncio.ensure_future(self._close(self._server, farewell))
+            close = (code, reason) if close_connections else None
+            self._closing = asyncio.ensure_future(self._close(self._server, close))
 
-    async def _close(self, server: Server, farewell: tuple[int, str] | None) -> None:
+    async def _close(self, server: Server, close: tuple[int, str] | None) -> None:
         try:
-            if farewell is None:
+            if close is None:
                 await server.stop_accepting()
-                await self._host.idle.wait()
+                await self._app.idle.wait()
             else:
-                for ws in self._host.connections:
+                for ws in self._app.connections:
                     ws.session.connection.late_room = LATE_ROOM
-                    ws.session.close(*farewell)
+                    ws.session.close(*close)
             await server.shutdown()
         finally:
             self._closed.set()
 
     async def wait_closed(self) -> None:
-        """Wait until it is closed, all connections are gone, and all handlers have returned."""
+        """Wait until the server is closed, all connections are gone and all handlers have returned."""
         await self._closed.wait()
 
     async def serve_forever(self) -> None:
-        """Wait until it is closed; when this is cancelled, close it."""
+        """Listen, and wait until the server is closed; close it if this is cancelled."""
         await self.start_serving()
         try:
             await self.wait_closed()
@@ -206,11 +217,11 @@ class WebSocketServer:
             raise
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
-        """The event loop that it serves in: the running one."""
+        """Return the event loop that it serves in, which is the running one."""
         return asyncio.get_running_loop()
 
     async def start_serving(self) -> None:
-        """Listen, if it does not yet."""
+        """Start to listen; no effect if it listens already. Raises OSError and ConfigError."""
         if self._server is None:
             server = Server(self._config)
             server.announces = False
@@ -219,7 +230,7 @@ class WebSocketServer:
             self._closed.clear()
 
     async def _start(self) -> WebSocketServer:
-        if self._at_once:
+        if self._start_when_awaited:
             await self.start_serving()
         return self
 
@@ -235,16 +246,18 @@ class WebSocketServer:
 
 
 class start_server(EventStream):  # noqa: N801  (used like a function)
-    """Serve WebSockets as one stream of events: `async with start_server(8765) as events: async for event in events`.
+    """Serve WebSockets and get what happens to them as one stream of events: `async with start_server(8765) as
+    events:`, and inside `async for event in events:`.
 
-    The events are NewClient, NewMessage, Error and Disconnect; see `EventStream`. `server` is the WebSocketServer
-    beneath: leaving the `async with` closes it, and when it is closed otherwise the stream ends. The options are those
-    of `serve()`.
+    The events are NewClient, NewMessage, Error and Disconnect; see `EventStream`. `host`, `port` and the options are
+    those of `serve()`. Leaving the `async with` block closes the server; when the server is closed otherwise, the
+    stream ends.
     """
 
     def __init__(self, port: int | None = None, host: str | Sequence[str] | None = None, **options: Any) -> None:
         super().__init__()
         self.server = serve(self.handle, host, port, **options)
+        """The WebSocketServer."""
         self._watching: asyncio.Task[None] | None = None
 
     async def _start(self) -> start_server:
@@ -269,52 +282,54 @@ class start_server(EventStream):  # noqa: N801  (used like a function)
         await self.server.wait_closed()
 
 
-class _Host:
-    """The ASGI application that opens WebSockets and gives them to a handler."""
+class _HandlerApp:
+    """The ASGI application that accepts or refuses handshakes and calls the handler for each WebSocket."""
 
     def __init__(
-        self, handler: Handler, terms: HandshakePolicy, extras: WebSocketsArguments, timeout: float | None
+        self, handler: Handler, policy: HandshakePolicy, websocket_arguments: WebSocketsArguments, timeout: float | None
     ) -> None:
-        self.connections: set[WebSocket] = set()  # whose handler is running
-        self.idle = asyncio.Event()  # none is
+        self.connections: set[WebSocket] = set()  # those whose handler is running
+        self.idle = asyncio.Event()  # set while no handler is running
         self.idle.set()
-        self.closing = False
+        self.closing = False  # refuse new handshakes
         self._handler = handler
-        self._terms = terms
-        self._extras = extras
+        self._policy = policy
+        self._websocket_arguments = websocket_arguments
         self._timeout = timeout
 
     async def __call__(self, scope: dict[str, Any], receive: Callable[[], Any], send: _Send) -> None:
         handshake = Handshake(_request(scope), scope["client"], scope["server"])
-        if self._extras.logger is not None:
-            handshake.logger = self._extras.logger
+        if self._websocket_arguments.logger is not None:
+            handshake.logger = self._websocket_arguments.logger
         try:
-            subprotocol, headers = await self._decide(handshake, scope)
+            subprotocol, headers = await self._check_handshake(handshake, scope)
         except HandshakeError as error:
             kind = "http.response" if scope["type"] == "http" else "websocket.http.response"
-            await _respond(send, kind, await self._terms.refused(handshake, error))
+            await _respond(send, kind, await self._policy.process_refusal(handshake, error))
             return
-        taken: list[Any] = []
+        handed_over: list[Any] = []
         accept = {"type": "websocket.accept", "subprotocol": subprotocol, "headers": headers}
-        await send({**accept, TAKE_SESSION: lambda *given: taken.extend(given)})
-        session, head = taken
-        ws = self._extras.apply_to(WebSocket(session, subprotocol, handshake._request, head))
+        await send({**accept, TAKE_SESSION: lambda *given: handed_over.extend(given)})
+        session, head = handed_over
+        ws = self._websocket_arguments.apply_to(WebSocket(session, subprotocol, handshake._request, head))
         await self._handle(handshake.hand_over(ws))
 
-    async def _decide(self, handshake: Handshake, scope: dict[str, Any]) -> tuple[str | None, Fields]:
-        """Return subprotocol and header fields of a WebSocket that may be opened. Raises HandshakeError for another,
-        also when the callbacks are not done in time: nobody waits for them then, so they are cancelled."""
-        deadline = Deadline(self._timeout if self._terms.waits else None)
+    async def _check_handshake(self, handshake: Handshake, scope: dict[str, Any]) -> tuple[str | None, Fields]:
+        """Return the subprotocol and further header fields for a WebSocket to accept. Raises HandshakeError if it is
+        refused, also with 504 when the callbacks, which are cancelled then, take longer than open_timeout."""
+        deadline = Deadline(self._timeout if self._policy.may_wait else None)
         try:
             async with deadline:
                 if scope["type"] == "http":
-                    raise await self._terms.turn_away(handshake, scope["method"])
-                subprotocol = await self._terms.agree(handshake, scope["subprotocols"])
-                headers = await self._terms.accepted(handshake, subprotocol, ())
+                    raise await self._policy.refuse_plain_request(handshake, scope["method"])
+                subprotocol = await self._policy.choose_subprotocol(handshake, scope["subprotocols"])
+                headers = await self._policy.process_acceptance(handshake, subprotocol, ())
         except TimeoutError:
             if not deadline.expired:
                 raise
-            (self._extras.logger or logger).error("The callbacks of a handshake were not done in time (open_timeout)")
+            (self._websocket_arguments.logger or logger).error(
+                "The callbacks of a handshake were not done in time (open_timeout)"
+            )
             raise HandshakeError(*LATE_ANSWER) from None
         if self.closing:
             raise HandshakeError(503, "The server is shutting down")
@@ -329,9 +344,9 @@ class _Host:
             if holds_only(error, partial(is_closed_error_of, ws.session.connection)):
                 logger.debug("The handler ended with %r, as its WebSocket had", error)
                 return
-            if self._extras.logger is None or not isinstance(error, Exception):
+            if self._websocket_arguments.logger is None or not isinstance(error, Exception):
                 raise
-            self._extras.logger.error("The handler of a WebSocket raised an exception", exc_info=error)
+            self._websocket_arguments.logger.error("The handler of a WebSocket raised an exception", exc_info=error)
             ws.session.close(CloseCode.INTERNAL_ERROR, "")
         finally:
             self.connections.discard(ws)
@@ -340,7 +355,7 @@ class _Host:
 
 
 def _request(scope: Mapping[str, Any]) -> bytes:
-    """The request's head; who needs more than bytes of it unpacks it."""
+    """Return the head of the request as bytes, which Handshake and WebSocket decode when it is first read."""
     target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
     return pack(b"%b %b HTTP/1.1" % (scope.get("method", "GET").encode(), target), scope["headers"])
 
@@ -351,9 +366,13 @@ async def _respond(send: _Send, kind: str, error: HandshakeError) -> None:
     await send({"type": f"{kind}.body", "body": body})
 
 
-def _is_servers(name: str) -> bool:
+def _is_server_option(name: str) -> bool:
     option = OPTIONS.get(name)
-    return option is not None and not name.startswith("ws_") and (option.group in _GROUPS or name in _OTHERS)
+    return (
+        option is not None
+        and not name.startswith("ws_")
+        and (option.group in _SERVER_GROUPS or name in _SERVER_OPTIONS)
+    )
 
 
 def _server_header(value: str | bool | None, headers: tuple[tuple[str, str], ...]) -> dict[str, Any]:
@@ -362,13 +381,13 @@ def _server_header(value: str | bool | None, headers: tuple[tuple[str, str], ...
     return {"server_header": bool(value)}
 
 
-def _timeouts(seconds: float | None, secure: bool) -> dict[str, Any]:
-    limit = OPTIONS["timeout_header"].convert(seconds or _FOREVER, "open_timeout")
+def _handshake_timeouts(seconds: float | None, secure: bool) -> dict[str, Any]:
+    limit = OPTIONS["timeout_header"].convert(seconds or _NO_LIMIT, "open_timeout")
     names = ("timeout_header", "timeout_handshake") + (("ssl_handshake_timeout",) if secure else ())
     return dict.fromkeys(names, limit)
 
 
-def _places(
+def _bind_addresses(
     host: str | Sequence[str] | None,
     port: int | None,
     uds: str | os.PathLike[str] | None,

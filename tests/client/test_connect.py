@@ -267,7 +267,7 @@ async def test_a_body_without_end():
 
 
 async def test_a_body_that_does_not_come(monkeypatch):
-    monkeypatch.setattr(http_exchange, "_BODY_PATIENCE", 0.05)
+    monkeypatch.setattr(http_exchange, "_BODY_TIMEOUT", 0.05)
 
     async def slow(peer: Peer) -> None:
         await peer.request()

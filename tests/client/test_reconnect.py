@@ -262,7 +262,7 @@ async def test_the_delays_end():
 async def test_the_delays_begin_anew_after_a_connection_that_held(monkeypatch):
     async with nothing_left(), Scripted(hello_and_cut) as server:
         for held, delays in ((60.0, [0.001, 0.002, 0.003]), (0.0, [0.001] * 3)):
-            monkeypatch.setattr("flowserve.client.connect.HELD", held)
+            monkeypatch.setattr("flowserve.client.connect.STABLE_SECONDS", held)
             waited: list[float] = []
 
             def series():

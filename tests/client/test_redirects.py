@@ -9,7 +9,7 @@ from support.helpers import until, within
 from support.scripted import TLS_OF_310, Certificates, Peer, Scripted, nothing_left, talk
 
 from flowserve.client.connect import connect
-from flowserve.client.redirects import target_of
+from flowserve.client.redirects import redirect_location
 from flowserve.client.uri import parse_uri
 from flowserve.errors import HandshakeError, ProxyError
 
@@ -153,5 +153,5 @@ async def test_a_socket_leads_nowhere_else():
 def test_a_proxys_redirect_is_not_followed():
     uri = parse_uri("wss://a.example/")
     headers = [(b"location", b"https://login.example/")]
-    assert target_of(uri, ProxyError(302, "x", headers)) is None
-    assert target_of(uri, HandshakeError(302, "x", headers)) is not None
+    assert redirect_location(uri, ProxyError(302, "x", headers)) is None
+    assert redirect_location(uri, HandshakeError(302, "x", headers)) is not None

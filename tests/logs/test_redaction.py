@@ -14,7 +14,7 @@ from support.helpers import Client, echo, until, within
 
 from flowserve import HandshakeError, InvalidURI, connect
 from flowserve.client.proxies import parse_proxy
-from flowserve.client.redirects import target_of
+from flowserve.client.redirects import redirect_location
 from flowserve.client.uri import parse_uri
 from flowserve.commands.bench.command import bench
 from flowserve.config import Config
@@ -238,7 +238,7 @@ async def test_no_error_of_a_client_shows_one(serve, everything, unused_tcp_port
     for location in (f"//me:{SECRET}@h:port{TARGET}", f"http://h:99999{TARGET}", f"ftp://h{TARGET}"):
         moved = HandshakeError(302, "moved", [(b"location", location.encode())])
         with pytest.raises(HandshakeError) as caught:
-            target_of(parse_uri("wss://h/"), moved)
+            redirect_location(parse_uri("wss://h/"), moved)
         shown.append(str(caught.value))
     with pytest.raises(Exception, match="proxy") as caught:
         parse_proxy(f"http://me:{SECRET}@h:port/")

@@ -9,7 +9,7 @@ import base64
 from typing import Any
 
 from compliance.fuzz.findings import require
-from flowserve.hosting.basic_auth import _read
+from flowserve.hosting.basic_auth import _parse_authorization
 from flowserve.http.headers import Headers
 
 MAX_LEN = 300
@@ -17,10 +17,10 @@ MAX_LEN = 300
 
 def observe(data: bytes) -> Any:
     headers = Headers([(b"authorization", value) for value in data.split(b"\n")] if data else [])
-    given = _read(headers.get_all("Authorization"))
+    given = _parse_authorization(headers.get_all("Authorization"))
     if given is not None:
         user, password = given
         require(":" not in user, "a user has a colon in it")
         again = "basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-        require(_read([again]) == given, "user and password that are encoded again are others")
+        require(_parse_authorization([again]) == given, "user and password that are encoded again are others")
     return given

@@ -13,7 +13,7 @@ from typing import Any
 
 from compliance.fuzz.findings import Broken, require
 from flowserve.client.proxies import parse_proxy
-from flowserve.client.redirects import target_of
+from flowserve.client.redirects import redirect_location
 from flowserve.client.uri import URI, parse_uri
 from flowserve.errors import HandshakeError, InvalidProxy, InvalidURI
 from flowserve.http.client import encode_request
@@ -78,7 +78,7 @@ def _proxy(text: str) -> Any:
 def _redirect(data: bytes) -> Any:
     location = data.replace(b"\r", b"").replace(b"\n", b"").strip(b" \t")
     try:
-        new = target_of(_BASE, HandshakeError(302, "elsewhere", [(b"location", location)]))
+        new = redirect_location(_BASE, HandshakeError(302, "elsewhere", [(b"location", location)]))
     except HandshakeError as error:
         require(error.status == 302, "a redirect that is refused has lost its status")
         return "refused"
