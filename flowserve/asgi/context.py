@@ -18,7 +18,7 @@ from asgiref.typing import ASGI3Application
 from flowserve.asgi.application import App, Call, Invocation
 from flowserve.config import Config
 from flowserve.logs.loggers import logger
-from flowserve.logs.redaction import shown_target
+from flowserve.logs.redaction import redact_target
 from flowserve.session.time_slice import TimeSlice
 from flowserve.transport.timers import Timers
 
@@ -153,7 +153,7 @@ class Context:
     def target_for_log(self, target: bytes) -> str:
         """Return the target of a request as it may stand in the log (--log-query)."""
         text = self.root_path + target.decode("latin-1")
-        return shown_target(text, self._log_query) if "?" in text else text
+        return redact_target(text, self._log_query) if "?" in text else text
 
     def call_app(self, call: Call, scope: Any) -> Variables:
         """Call the application for `call`, in a task of its own. Returns the context variables that it is called with:

@@ -11,7 +11,7 @@ from flowserve.client.uri import ascii_host, basic_authorization, in_brackets, s
 from flowserve.config import Config
 from flowserve.errors import HandshakeError, InvalidProxy, ProxyError
 from flowserve.http.client import encode_request
-from flowserve.logs.redaction import shown_uri
+from flowserve.logs.redaction import redact_uri
 
 _PORTS = {"http": 80, "https": 443}
 _KINDS_FOR_WSS, _KINDS_FOR_WS = ("wss", "socks", "https"), ("ws", "socks", "https", "http")
@@ -54,7 +54,7 @@ def parse_proxy(url: str, kind: str = "http") -> Proxy:
 
     Raises InvalidProxy.
     """
-    shown = repr(shown_uri(url))
+    shown = repr(redact_uri(url))
     if kind == "socks" or url.lower().startswith("socks"):
         raise InvalidProxy(f"proxy: {shown}: SOCKS is not supported; give an http:// or https:// proxy, or None")
     try:

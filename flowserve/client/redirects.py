@@ -9,7 +9,7 @@ from flowserve.client.dial import Route
 from flowserve.client.handshake import HandshakeRequest
 from flowserve.client.uri import URI, parse_uri
 from flowserve.errors import HandshakeError, InvalidURI, ProxyError
-from flowserve.logs.redaction import shown_uri
+from flowserve.logs.redaction import redact_uri
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _SAME_ORIGIN_FIELDS = (b"authorization", b"cookie", b"proxy-authorization", b"host")
@@ -33,7 +33,7 @@ def redirect_location(uri: URI, error: HandshakeError) -> URI | None:
     except InvalidURI as invalid:
         raise _refusal(error, f"was redirected, but {invalid}") from None
     except ValueError as invalid:
-        raise _refusal(error, f"was redirected, but {shown_uri(text)!r} is no URI: {invalid}") from None
+        raise _refusal(error, f"was redirected, but {redact_uri(text)!r} is no URI: {invalid}") from None
     if uri.secure and not new.secure:
         raise _refusal(error, f"was redirected to {new}, which is not encrypted as {uri} is")
     if new.origin == uri.origin and new.authorization is None:

@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from flowserve.errors import InvalidURI
 from flowserve.library.data import plain_str
-from flowserve.logs.redaction import shown_target, shown_uri
+from flowserve.logs.redaction import redact_target, redact_uri
 
 _PORTS = {"ws": 80, "wss": 443}
 _UNESCAPED = "!$%&'()*+,/:;=?@[]~"  # not escaped in a path or query: delimiters, and % of what is escaped already
@@ -53,7 +53,7 @@ class URI(NamedTuple):
 
     def __str__(self) -> str:
         """Return the URI for messages and logs: without user and password, and with secrets in its query redacted."""
-        return f"{self.scheme}://{self.authority.decode()}{shown_target(self.target)}"
+        return f"{self.scheme}://{self.authority.decode()}{redact_target(self.target)}"
 
 
 def parse_uri(uri: str) -> URI:
@@ -63,7 +63,7 @@ def parse_uri(uri: str) -> URI:
     if not isinstance(uri, str):
         raise InvalidURI(f"text is wanted for a URI, not {type(uri).__name__}")
     uri = plain_str(uri)
-    shown = repr(shown_uri(uri))
+    shown = repr(redact_uri(uri))
     if not uri.lower().startswith(("ws://", "wss://")):
         raise InvalidURI(f"{shown} should begin with ws:// or wss://")
     try:

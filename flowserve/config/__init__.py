@@ -1,4 +1,4 @@
-"""Every option: what there is, how values are read and checked, and where they come from."""
+"""The options: their declaration, the parsing and checking of values, and the sources of values."""
 
 from flowserve.config.config import Config
 

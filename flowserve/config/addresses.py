@@ -1,4 +1,4 @@
-"""Places as options name them: where to listen, whom to trust, which hosts and origins are meant. A leaf."""
+"""Kinds of options for addresses: where to listen, trusted proxies, hosts and origins."""
 
 from __future__ import annotations
 
@@ -11,14 +11,20 @@ from flowserve.config.kinds import Kind, check_path, several
 
 
 class Bind(NamedTuple):
-    """Where to listen: exactly one of `host` (with `port`), `path` (with `mode`), `fd` and `systemd` is set."""
+    """An address to listen on: exactly one of `host`, `path`, `fd` and `systemd` is set."""
 
     host: str | None = None
+    """A name or IP address, for TCP."""
     port: int = 0
+    """The port for `host`; 0 for a free one."""
     path: str | None = None
+    """The path of a UNIX domain socket."""
     mode: int = 0o666
+    """The permissions of the socket at `path`."""
     fd: int | None = None
+    """The descriptor of an inherited socket."""
     systemd: bool = False
+    """Listen on the sockets that systemd passes."""
 
     def __str__(self) -> str:
         if self.host is not None:
@@ -33,7 +39,7 @@ _UNIX = re.compile(r"unix:(.+?)(?:,mode=([0-7]{3,4}))?", re.DOTALL)
 _DESCRIPTOR = re.compile(r"fd:(?://)?(\d{1,9})", re.ASCII)
 
 
-def _bind(value: Any) -> Bind:
+def _parse_bind(value: Any) -> Bind:
     if isinstance(value, Bind):
         return value
     if value == "systemd":
@@ -53,7 +59,7 @@ def _bind(value: Any) -> Bind:
     return Bind(host=match[1] or match[2] or "0.0.0.0", port=int(match[3]))
 
 
-def _address(value: str) -> str:
+def _parse_network(value: str) -> str:
     if value in ("*", "unix"):
         return value
     try:
@@ -67,54 +73,54 @@ def _address(value: str) -> str:
         ) from None
 
 
-_HOST = re.compile(r"\*|(?:\*\.)?(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?::\d{1,5})?")
-_ORIGIN = re.compile(
+_HOST_PATTERN = re.compile(r"\*|(?:\*\.)?(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?::\d{1,5})?")
+_ORIGIN_PATTERN = re.compile(
     r"\*|null|[a-z][a-z0-9+.-]*://(?:\*\.)?(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?::\d{1,5})?"
 )
 
 
-def _host(value: str) -> str:
+def _parse_host(value: str) -> str:
     value = value.lower()
-    if not _HOST.fullmatch(value):
+    if not _HOST_PATTERN.fullmatch(value):
         raise ValueError(f"{value!r} is not a host; write e.g. example.com, *.example.com or localhost:8000")
     return value
 
 
-def _origin(value: str) -> str:
+def _parse_origin(value: str) -> str:
     value = value.lower()
-    if not _ORIGIN.fullmatch(value):
+    if not _ORIGIN_PATTERN.fullmatch(value):
         raise ValueError(f"{value!r} is not an origin; write e.g. https://example.com or https://*.example.com")
     return value
 
 
 def binds() -> Kind:
-    """Where to listen, several times."""
-    return several(_bind, "ADDRESS", r"\s+", " ", Bind)
+    """Addresses to listen on."""
+    return several(_parse_bind, "ADDRESS", r"\s+", " ", Bind)
 
 
-def place() -> Kind:
-    """One place to listen, that this process opens itself."""
+def listen_address() -> Kind:
+    """One address to listen on: a host and port, or a UNIX domain socket."""
 
     def parse(value: Any) -> Bind:
         with suppress(ValueError):
-            found = _bind(value) if isinstance(value, (str, Bind)) else Bind()
-            if found.host is not None or found.path is not None:
-                return found
+            bind = _parse_bind(value) if isinstance(value, (str, Bind)) else Bind()
+            if bind.host is not None or bind.path is not None:
+                return bind
         raise ValueError(f"{str(value)!r} is no place to listen; write host:port, [ipv6]:port or unix:PATH,mode=660")
 
     return Kind(parse, str, "HOST:PORT")
 
 
 def addresses() -> Kind:
-    """IP addresses and networks, `unix` and `*`."""
-    return several(_address, "ADDRESSES")
+    """IP addresses and networks, `unix` for UNIX domain sockets, and `*` for all."""
+    return several(_parse_network, "ADDRESSES")
 
 
 def hosts() -> Kind:
-    """Names of hosts, with a port or without, `*.` for any subdomain, `*` for all."""
-    return several(_host, "HOSTS")
+    """Host names or addresses with an optional port; `*.` stands for any subdomain, `*` for all hosts."""
+    return several(_parse_host, "HOSTS")
 
 
 def origins() -> Kind:
-    """Origins (RFC 6454), `*.` for any subdomain, `*` for all."""
-    return several(_origin, "ORIGINS")
+    """Origins (RFC 6454); `*.` stands for any subdomain, `*` for all origins."""
+    return several(_parse_origin, "ORIGINS")

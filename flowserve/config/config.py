@@ -1,6 +1,7 @@
-"""Every option, named, typed, defaulted, explained and checked once.
+"""The declaration of every option: name, type, default, kind, group and help text.
 
-The command line, the environment variables and `--help` are made from `OPTIONS`: a new option is a new field.
+The command line, the environment variables, the configuration file and `--help` are made from `OPTIONS`; to add an
+option, add a field to `Config`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from flowserve.config.addresses import Bind, addresses, binds, hosts, origins, place
+from flowserve.config.addresses import Bind, addresses, binds, hosts, listen_address, origins
 from flowserve.config.kinds import (
     INT_MAX,
     KIB,
@@ -46,7 +47,7 @@ APPLICATION = "Application"
 PROCESSES = "Processes"
 DRAINING = "Shutdown and draining"
 LOGGING = "Logging"
-SIGHT = "Metrics and health"
+METRICS = "Metrics and health"
 WEBSOCKET = "WebSocket"
 COMPRESSION = "WebSocket compression (permessage-deflate)"
 HTTP = "HTTP"
@@ -66,13 +67,16 @@ _LEVEL = choice("critical", "error", "warning", "info", "debug", "trace")
 @sealed
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What to serve and how: `Config("myapp:app", port=8000, ws_max_size="16MiB")`.
+    """The configuration of a server: `Config("myapp:app", port=8000, ws_max_size="16MiB")`.
 
-    Sizes are bytes and durations seconds; both may be given as text with a unit. Raises ConfigError for a wrong value
-    or a combination that makes no sense; the message names the option.
+    Each option is a keyword argument and an attribute; `flowserve --help` describes them under the same names, with
+    hyphens. Sizes are in bytes and durations in seconds; both may be given as text with a unit, such as "16MiB" or
+    "500ms". The attributes hold the parsed values and cannot be changed. Raises ConfigError for a wrong value or an
+    invalid combination; the message names the option.
     """
 
     app: str | Callable[..., Any]
+    """The application, or where to import it from as "module:attribute"."""
     _: KW_ONLY
 
     host: str = option(
@@ -177,10 +181,10 @@ class Config:
     log_config: str | None = option(None, _FILE, LOGGING, "Configure logging by this file: JSON, YAML or INI.")
 
     metrics: Bind | None = option(  # noqa: RUF009  (a field, as the others)
-        None, optional(place()), SIGHT, "Serve Prometheus metrics of all workers here; or unix:PATH."
+        None, optional(listen_address()), METRICS, "Serve Prometheus metrics of all workers here; or unix:PATH."
     )
     health_path: str | None = option(
-        None, optional(url_path()), SIGHT, "Path that answers 200, and 503 while draining, without APP."
+        None, optional(url_path()), METRICS, "Path that answers 200, and 503 while draining, without APP."
     )
 
     ws_max_size: int = option(16 * MIB, size(), WEBSOCKET, "Largest message from a client; a larger one ends in 1009.")
@@ -307,8 +311,8 @@ class Config:
     ssl_handshake_timeout: float = option(10.0, duration(), TLS, "Time a client has for the TLS handshake.")
     ssl_reload: bool = option(False, _SWITCH, TLS, "Load certificate and key anew when their files change.")
     ssl_context_factory: Callable[[Config, Callable[[], SSLContext]], SSLContext] | None = None
-    """Not on the command line: called with this Config and a function that makes the context that the options above
-    describe; returns the context to use."""
+    """Returns the TLS context to use; turns TLS on. It is called with this Config and with a function that returns the
+    context described by the options above. Not on the command line."""
 
     def __post_init__(self) -> None:
         for each in OPTIONS.values():
@@ -317,7 +321,7 @@ class Config:
 
     @property
     def ssl(self) -> bool:
-        """Whether connections speak TLS."""
+        """Whether the server uses TLS."""
         return self.ssl_certfile is not None or self.ssl_context_factory is not None
 
 
@@ -342,8 +346,8 @@ def _check_combinations(config: Config) -> None:
         raise ConfigError("workers and reload load the application anew: name it as 'module:attribute'")
     if config.proxy_protocol and not config.forwarded_allow_ips:
         raise ConfigError("--proxy-protocol: no proxy is trusted; name yours in --forwarded-allow-ips")
-    everybody = config.proxy_headers and not config.proxy_protocol and "*" in config.forwarded_allow_ips
-    if config.limit_connections_per_address is not None and everybody:
+    trusts_all = config.proxy_headers and not config.proxy_protocol and "*" in config.forwarded_allow_ips
+    if config.limit_connections_per_address is not None and trusts_all:
         raise ConfigError(
             "--limit-connections-per-address: with --forwarded-allow-ips '*' every client counts as a proxy, and those"
             " are not limited; name the proxies"
@@ -354,17 +358,17 @@ def _check_combinations(config: Config) -> None:
     if config.interface != "wsgi" and config.wsgi_threads != OPTIONS["wsgi_threads"].default:
         raise ConfigError("--wsgi-threads: only WSGI applications have threads; add --interface wsgi, or leave it out")
     for name in _TLS_ONLY:
-        # never plain text where TLS was meant
+        # refuse to serve plain text where TLS was intended
         if not config.ssl and getattr(config, name) != OPTIONS[name].default:
             raise ConfigError(f"{OPTIONS[name].flag}: TLS needs a certificate too; give --ssl-certfile")
     if config.ssl_cert_reqs != "none" and config.ssl_ca_certs is None:
         raise ConfigError("--ssl-cert-reqs: clients' certificates can't be checked without --ssl-ca-certs")
 
 
-def _option_of(field: dataclasses.Field[Any]) -> Option:
+def _make_option(field: dataclasses.Field[Any]) -> Option:
     meta = field.metadata
     word = meta["word"] or field.name.replace("_", "-")
     return Option(field.name, field.default, meta["help"], meta["group"], meta["kind"], word, secret=not field.repr)
 
 
-OPTIONS: dict[str, Option] = {field.name: _option_of(field) for field in dataclasses.fields(Config) if field.metadata}
+OPTIONS: dict[str, Option] = {field.name: _make_option(field) for field in dataclasses.fields(Config) if field.metadata}

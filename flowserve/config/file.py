@@ -1,4 +1,4 @@
-"""flowserve.toml: options in a file, and all options as such a file with where each value comes from."""
+"""flowserve.toml: reading options from a file or the environment, and writing all options in this format."""
 
 from __future__ import annotations
 
@@ -14,34 +14,38 @@ from flowserve.config.option import Option
 from flowserve.errors import ConfigError
 
 NAMES = ("flowserve.toml", "pyproject.toml")
-"""Looked for in this order, in the current folder."""
+"""The files that are looked for in the current folder, in this order."""
 APP = "app"
-"""The key for what is no option on the command line, but its argument."""
+"""The key for the application, which is an argument on the command line, not an option."""
 
 _PROJECT = "pyproject.toml"
 _KEYS = {APP: APP, **{option.word: name for name, option in OPTIONS.items()}}
 _HIDDEN = "***"
 _SURROGATE = re.compile(r"\\ud[89a-f][0-9a-f]{2}")
 _COLUMN = 44
-"""Where the comments begin, if the value leaves room."""
+"""The column at which comments begin after short values."""
 
 
 class Given(NamedTuple):
-    """A value that somebody gave an option: not yet checked, where it comes from, and how a message names that."""
+    """A value that was given for an option, before it is checked."""
 
     value: Any
     origin: str
+    """Where it comes from, for --print-config: "command line", "environment FLOWSERVE_PORT", a file's name."""
     where: str | None = None
+    """How an error message names the option there; None for its flag."""
 
 
 class ConfigFile(NamedTuple):
-    """What a file says: values by the names of `Config`'s fields, as TOML has them, not yet checked."""
+    """The options in a file."""
 
     name: str
+    """The file's name."""
     values: dict[str, Any]
+    """The values by the names of `Config`'s fields, as TOML types, before they are checked."""
 
     def given(self) -> dict[str, Given]:
-        """The values of options, without that of `app`."""
+        """Return the values of options, without `app`."""
         return {
             name: Given(value, self.name, f"{self.name}: {OPTIONS[name].word}")
             for name, value in self.values.items()
@@ -50,7 +54,7 @@ class ConfigFile(NamedTuple):
 
 
 def from_environment() -> dict[str, Given]:
-    """What FLOWSERVE_* variables give; an empty one gives nothing."""
+    """Return the options that FLOWSERVE_* environment variables set; empty variables are ignored."""
     return {
         name: Given(os.environ[option.env], f"environment {option.env}", option.env)
         for name, option in OPTIONS.items()
@@ -59,22 +63,22 @@ def from_environment() -> dict[str, Given]:
 
 
 def find_file(path: str | None = None, origin: str = "--config") -> ConfigFile | None:
-    """Read the file at `path`; without one flowserve.toml, or else the table [tool.flowserve] of pyproject.toml, if
-    one of them is in the current folder.
+    """Read the file at `path`. If `path` is None, read flowserve.toml in the current folder, or if there is none the
+    table [tool.flowserve] of pyproject.toml; return None without either.
 
-    The keys are the options' words, with - or _, and `app`. Raises ConfigError, which names the file, or `origin`
-    for one that can't be read.
+    The keys are the options' names on the command line, with - or _, and `app`. Raises ConfigError, which names the
+    file; `origin` says there what named a file that cannot be read.
     """
     if path is not None:
-        return _file(path, _read(path, f"{origin}: {path!r}"))
+        return _make_file(path, _read(path, f"{origin}: {path!r}"))
     for name in NAMES:
         if os.path.isfile(name):
             data = _read(name, name)
-            # not ours to judge unless it speaks of us
+            # do not report errors in a pyproject.toml that does not mention flowserve
             if name != _PROJECT or b"flowserve" in data:
-                found = _file(name, data, optional=True)
-                if found is not None:
-                    return found
+                file = _make_file(name, data, optional=True)
+                if file is not None:
+                    return file
     return None
 
 
@@ -86,7 +90,7 @@ def _read(path: str, where: str) -> bytes:
         raise ConfigError(f"{where}: {error.strerror}") from None
 
 
-def _file(name: str, data: bytes, optional: bool = False) -> ConfigFile | None:
+def _make_file(name: str, data: bytes, optional: bool = False) -> ConfigFile | None:
     table: Any = _parse(name, data)
     if os.path.basename(name) == _PROJECT:
         tools = table.get("tool", {})
@@ -99,7 +103,7 @@ def _file(name: str, data: bytes, optional: bool = False) -> ConfigFile | None:
     for key, value in table.items():
         field = _KEYS.get(key.replace("_", "-"))
         if field is None:
-            raise ConfigError(f"{name}: there is no option {key!r}{_near(key)}")
+            raise ConfigError(f"{name}: there is no option {key!r}{_suggestion(key)}")
         if field in values:
             raise ConfigError(f"{name}: {key!r} stands there twice, with - and with _")
         values[field] = value
@@ -122,61 +126,62 @@ def _parse(name: str, data: bytes) -> dict[str, Any]:
         raise ConfigError(f"{name}: not TOML: {' '.join(str(error).split())}") from None
 
 
-def _near(key: str) -> str:
-    near = difflib.get_close_matches(key.replace("_", "-"), _KEYS, 1)
-    return f"; did you mean {near[0]}?" if near else "; flowserve --help shows them all"
+def _suggestion(key: str) -> str:
+    matches = difflib.get_close_matches(key.replace("_", "-"), _KEYS, 1)
+    return f"; did you mean {matches[0]}?" if matches else "; flowserve --help shows them all"
 
 
 def as_file(config: Config, given: Mapping[str, Given]) -> str:
-    """All options as a flowserve.toml. A comment behind each says where its value comes from: the origin in `given`,
-    which has the fields' names, or default. What is not set, or secret, is a comment as a whole."""
+    """Return all options in the format of flowserve.toml. A comment after each says where its value comes from: the
+    origin in `given`, a mapping by the names of fields, or default. Options that are not set or secret are commented
+    out."""
     app = given.get(APP)
     lines = ["# The options that are in force, as a flowserve.toml.", ""]
-    lines.append(_line(APP, _text(app.value), app.origin) if app else _line(APP, None, "not set"))
+    lines.append(_line(APP, _toml_string(app.value), app.origin) if app else _line(APP, None, "not set"))
     group = ""
     for name, option in OPTIONS.items():
         if option.group != group:
             group = option.group
             lines += ["", f"# {group}"]
         value = getattr(config, name)
-        shown = _shown(option, value)
-        origin = "default" if shown is not None else "not set"
+        toml = _toml_value(option, value)
+        origin = "default" if toml is not None else "not set"
         if name in given:
             origin = given[name].origin
             if given[name].value == "auto":
-                shown = _text("auto")  # rather than what that came to on this machine
+                toml = _toml_string("auto")  # not the number that it means on this machine
         if option.secret and value is not None:
-            lines.append(_line(f"# {option.word}", _text(_HIDDEN), origin))
-        elif shown is not None and _SURROGATE.search(shown):  # in the name of a file; TOML can't hold it
-            lines.append(_line(f"# {option.word}", shown, origin))
+            lines.append(_line(f"# {option.word}", _toml_string(_HIDDEN), origin))
+        elif toml is not None and _SURROGATE.search(toml):  # a surrogate in a file name, which TOML cannot express
+            lines.append(_line(f"# {option.word}", toml, origin))
         else:
-            lines.append(_line(option.word, shown, origin))
+            lines.append(_line(option.word, toml, origin))
     return "\n".join(lines)
 
 
-def _line(word: str, shown: str | None, comment: str) -> str:
-    entry = f"{word} = {shown}" if shown is not None else f"# {word} ="
+def _line(word: str, toml: str | None, comment: str) -> str:
+    entry = f"{word} = {toml}" if toml is not None else f"# {word} ="
     return f"{entry:<{_COLUMN}} # {comment}"
 
 
-def _shown(option: Option, value: Any) -> str | None:
-    """The value in TOML, None for one that is merely not set."""
+def _toml_value(option: Option, value: Any) -> str | None:
+    """Return a value in TOML, None if the option is not set."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if option.kind.repeat:
-        return "[" + ", ".join(_text(option.kind.show((each,))) for each in value) + "]"
+        return "[" + ", ".join(_toml_string(option.kind.show((each,))) for each in value) + "]"
     text = option.kind.show(value)
     if isinstance(value, int) and text == str(value):
         return text
-    return _text(text) if text or value == "" else None
+    return _toml_string(text) if text or value == "" else None
 
 
-def _text(value: str) -> str:
-    """A basic string of TOML."""
-    return '"' + "".join(_escaped(each) for each in value) + '"'
+def _toml_string(value: str) -> str:
+    """Return a TOML basic string."""
+    return '"' + "".join(_escape(each) for each in value) + '"'
 
 
-def _escaped(each: str) -> str:
+def _escape(each: str) -> str:
     if each in '"\\':
         return "\\" + each
     if each.isprintable():

@@ -1,4 +1,4 @@
-"""Kinds of options: how a value is read, checked, shown and named."""
+"""Kinds of options: how a value is parsed, checked and formatted, and its name in --help."""
 
 from __future__ import annotations
 
@@ -16,47 +16,50 @@ from flowserve.logs.access import LineFormat
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 INT_MAX = 2**31 - 1
-"""The most that C takes as an int: for descriptors and backlogs."""
+"""The largest C int, the limit for descriptors and backlogs."""
 
 _SIZE_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": KIB, "mib": MIB, "gib": GIB}
-_SIZE_SHOWN = ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
+_SIZE_UNITS_SHOWN = ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 _TIME_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _WITH_UNIT = re.compile(r"\s*(\d{1,20}(?:\.\d{1,20})?)\s*([A-Za-z]*)\s*", re.ASCII)
-_LONGEST = 1e9  # seconds, some 30 years
-_SHORTEST = 1e-6
-_MOST = 2**53  # of what is counted
-_MAX_REASON = 123  # bytes in a close frame (RFC 6455 section 5.5)
-_PATH_MAX = 4095  # bytes, of Linux; others take no more
-_MOST_WORKERS = 4096
+_MAX_DURATION = 1e9  # seconds, some 30 years
+_MIN_DURATION = 1e-6
+_MAX_NUMBER = 2**53
+_MAX_REASON = 123  # bytes of a reason in a close frame (RFC 6455 section 5.5)
+_PATH_MAX = 4095  # bytes; the limit of Linux, other systems have smaller ones
+_MAX_WORKERS = 4096
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
 _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 section 5.5
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_CONNECTIONS_OWN = frozenset(
+_CONNECTION_FIELDS = frozenset(
     ("connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade")
 )
-"""Names of headers that say how a response is framed, or what becomes of the connection (RFC 9110 sections 7.6.1 and
-8.6): one for all responses would be wrong for most."""
-_HANDSHAKES_OWN = "sec-websocket-"
+"""Header fields that frame a response or control the connection (RFC 9110 sections 7.6.1 and 8.6): no value is right
+for all responses."""
+_HANDSHAKE_PREFIX = "sec-websocket-"
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How an option's value is read, shown and named.
-
-    `parse` takes a proper value or its text and raises ValueError with what is wrong and what to write instead.
-    `show` gives the text that `parse` reads back, or "" for a value that is merely not set.
-    """
+    """How the values of an option are parsed and formatted."""
 
     parse: Callable[[Any], Any]
+    """Takes a value or its text and returns the value; raises ValueError, which says what is wrong and what to
+    write."""
     show: Callable[[Any], str]
+    """Returns the text of a value, which `parse` accepts; "" if the option is not set."""
     metavar: str
-    switch: bool = False  # --name and --no-name, without a value
-    repeat: bool = False  # may be given several times; `parse` takes the list
+    """The name of a value in --help, e.g. SIZE."""
+    switch: bool = False
+    """Whether the option is --name and --no-name, without a value."""
+    repeat: bool = False
+    """Whether the option may be repeated; `parse` takes a list then."""
 
 
 def text(*, empty: bool = False, printable: bool = False, metavar: str = "TEXT") -> Kind:
-    """Any text of characters, or (`printable`) without control characters. Messages don't show it: it may be secret."""
+    """Text without lone surrogates, and with `printable` without control characters. Error messages do not quote it, as
+    it may be secret."""
 
     def parse(value: Any) -> str:
         if not isinstance(value, str):
@@ -67,13 +70,13 @@ def text(*, empty: bool = False, printable: bool = False, metavar: str = "TEXT")
             raise ValueError("a lone surrogate is no character; write the value in UTF-8")
         if printable and _CONTROL.search(value):
             raise ValueError("a control character, such as a line's end, can't be in it")
-        return str.__str__(value)  # of a subclass of str the text alone
+        return str.__str__(value)  # a plain str if it is of a subclass
 
     return Kind(parse, str, metavar)
 
 
 def path(*, empty: bool = False, metavar: str = "PATH") -> Kind:
-    """The name of a file or folder, which need not be UTF-8 (PEP 383)."""
+    """The path of a file or folder, whose bytes need not be UTF-8 (PEP 383)."""
 
     def parse(value: Any) -> str:
         value = os.fspath(value) if isinstance(value, os.PathLike) else value
@@ -88,7 +91,7 @@ def path(*, empty: bool = False, metavar: str = "PATH") -> Kind:
 
 
 def check_path(value: str) -> None:
-    """Raise ValueError for what no file can be called."""
+    """Raise ValueError for a path that no file can have."""
     try:
         encoded = os.fsencode(value)
     except UnicodeEncodeError:
@@ -99,7 +102,7 @@ def check_path(value: str) -> None:
         raise ValueError(f"{value!r} can't be the name of a file: it has more than {_PATH_MAX} bytes")
 
 
-def number(low: int, high: int = _MOST, metavar: str = "NUMBER") -> Kind:
+def number(low: int, high: int = _MAX_NUMBER, metavar: str = "NUMBER") -> Kind:
     """A whole number from `low` to `high`."""
 
     def parse(value: Any) -> int:
@@ -107,19 +110,19 @@ def number(low: int, high: int = _MOST, metavar: str = "NUMBER") -> Kind:
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool):
             raise ValueError(f"{value!r} is not a whole number {wanted}")
-        if value > high and high == _MOST:
+        if value > high and high == _MAX_NUMBER:
             raise ValueError(f"{value!r} is too large; the most is {high}")
         if not low <= value <= high:
             raise ValueError(f"{value!r} is not a whole number {wanted}")
         return int(value)
 
-    wanted = f"from {low} to {high}" if high < _MOST else f"of at least {low}"
+    wanted = f"from {low} to {high}" if high < _MAX_NUMBER else f"of at least {low}"
 
     return Kind(parse, str, metavar)
 
 
 def size(low: int = 1) -> Kind:
-    """A number of bytes, at least `low`; as text also with B, kB, MB, GB, KiB, MiB or GiB, in any case."""
+    """A number of bytes, at least `low`; as text also with the unit B, kB, MB, GB, KiB, MiB or GiB in any case."""
 
     def parse(value: Any) -> int:
         amount = value
@@ -139,7 +142,7 @@ def size(low: int = 1) -> Kind:
 
 
 def duration(*, zero: bool = False) -> Kind:
-    """Seconds, above 0 or (`zero`) from 0 on; as text also with ms, s, m (or min), h or d."""
+    """A number of seconds above 0, or with `zero` also 0; as text also with the unit ms, s, m (or min), h or d."""
 
     def parse(value: Any) -> float:
         amount = value
@@ -147,15 +150,15 @@ def duration(*, zero: bool = False) -> Kind:
             match = _WITH_UNIT.fullmatch(value)
             unit = _TIME_UNITS.get(match[2].lower()) if match else None
             if match and unit:
-                # 500ms is 0.5 exactly; 500 * 0.001 need not be
+                # dividing gives 0.5 for 500ms exactly, multiplying by 0.001 may not
                 amount = float(match[1]) / 1000 if unit == 0.001 else float(match[1]) * unit
         if not isinstance(amount, (int, float)) or isinstance(amount, bool) or not abs(amount) < math.inf:
             raise ValueError(f"{value!r} is not a duration; write a number of seconds or e.g. 20s, 500ms, 2m")
-        if amount > _LONGEST:
-            raise ValueError(f"{value!r} is too long; the most is {_LONGEST:.0f} seconds")
+        if amount > _MAX_DURATION:
+            raise ValueError(f"{value!r} is too long; the most is {_MAX_DURATION:.0f} seconds")
         if amount < 0 or (amount == 0 and not zero):
             raise ValueError(f"{value!r} is too short; write a duration {'of 0 or more' if zero else 'above 0'}")
-        if 0 < amount < _SHORTEST:
+        if 0 < amount < _MIN_DURATION:
             raise ValueError(f"{value!r} is too short; the least is 0.001ms{' beside 0' if zero else ''}")
         return float(amount) or 0.0  # not -0.0
 
@@ -163,7 +166,7 @@ def duration(*, zero: bool = False) -> Kind:
 
 
 def choice(*values: str, also: dict[str, str] | None = None) -> Kind:
-    """One of `values`, in any case. `also` maps other spellings, whole numbers among them, to these."""
+    """One of `values`, in any case. `also` maps other accepted spellings, also of integers, to values."""
 
     def parse(value: Any) -> str:
         word = value.strip().lower() if isinstance(value, str) else ""
@@ -178,6 +181,7 @@ def choice(*values: str, also: dict[str, str] | None = None) -> Kind:
 
 
 def switch() -> Kind:
+    """A bool, as --name and --no-name on the command line."""
     words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
     def parse(value: Any) -> bool:
@@ -190,13 +194,13 @@ def switch() -> Kind:
 
 
 def on_off() -> Kind:
-    """A switch that takes a value, as `--name on` or `--name off`."""
+    """A bool that takes a value on the command line: `--name on` or `--name off`."""
     return dataclasses.replace(switch(), metavar="[on|off]", switch=False)
 
 
 def optional(kind: Kind, *words: str) -> Kind:
-    """`kind` or None. `words` are the texts that mean None, the first of them shown; without any, None is 'not set'.
-    Where off is among them, so does False, as a file may have it."""
+    """A value of `kind`, or None. `words` are the texts that mean None; `show` returns the first, or "" if there are
+    none. If "off" is one of them, False means None too, as it may stand in a file."""
 
     def parse(value: Any) -> Any:
         if value is None or (isinstance(value, str) and value.strip().lower() in words):
@@ -215,7 +219,7 @@ def optional(kind: Kind, *words: str) -> Kind:
 
 
 def line_format() -> Kind:
-    """A format for access lines."""
+    """A format for access lines (see LineFormat)."""
     plain = text()
 
     def parse(value: Any) -> str:
@@ -227,7 +231,7 @@ def line_format() -> Kind:
 
 
 def header_list() -> Kind:
-    """Pairs of name and value, or texts 'Name: value'; one text holds several, a line each."""
+    """Header fields: pairs (name, value), or texts 'Name: value' with one field a line."""
 
     def pair(entry: Any) -> tuple[str, str]:
         if isinstance(entry, str):
@@ -242,7 +246,7 @@ def header_list() -> Kind:
                 raise ValueError(f"{entry!r} is not a header; write a pair (name, value) of str")
         if not _TOKEN.fullmatch(name):
             raise ValueError(f"{name!r} can't be the name of a header (RFC 9110 section 5.6.2)")
-        if name.lower() in _CONNECTIONS_OWN or name.lower().startswith(_HANDSHAKES_OWN):
+        if name.lower() in _CONNECTION_FIELDS or name.lower().startswith(_HANDSHAKE_PREFIX):
             raise ValueError(f"{name!r} can't be the same in every response; the server sends it where it belongs")
         if not _FIELD_VALUE.fullmatch(value):
             raise ValueError(f"{value!r} can't be the value of a header: a control character, or not Latin-1")
@@ -259,7 +263,7 @@ def header_list() -> Kind:
 
 
 def _show_size(value: int) -> str:
-    for factor, unit in _SIZE_SHOWN:
+    for factor, unit in _SIZE_UNITS_SHOWN:
         if value and value % factor == 0:
             return f"{value // factor}{unit}"
     return str(value)
@@ -272,11 +276,11 @@ def _show_duration(value: float) -> str:
     milliseconds = f"{value * 1000:g}"
     if 0 < value < 1 and float(milliseconds) / 1000 == value:
         return f"{milliseconds}ms"
-    return format(Decimal(repr(value)), "f").removesuffix(".0") + "s"  # all digits, and no exponent
+    return format(Decimal(repr(value)), "f").removesuffix(".0") + "s"  # all digits, no exponent
 
 
 def url_path(*, prefix: bool = False) -> Kind:
-    """The path of a URL; a `prefix` of other paths may be empty, and loses its last slash, as they bring their own."""
+    """The path of a URL. A `prefix` of paths may be empty, and slashes at its end are removed."""
     plain = text(empty=prefix, printable=True)
 
     def parse(value: Any) -> str:
@@ -297,8 +301,9 @@ def several(
     shown: str = ",",
     also: type = os.PathLike,
 ) -> Kind:
-    """A list: in one text the entries stand with `between` (a pattern) between them, on the command line also in
-    repetitions of the option. `also` is what an entry may be beside text."""
+    """A list of entries that `one` parses: a list, or a text with entries separated by the pattern `between`; on the
+    command line the option may also be repeated. `shown` separates them in the formatted text. `also` is a type that an
+    entry may have besides str."""
     wanted = (str, also)
 
     def parse(value: Any) -> tuple[Any, ...]:
@@ -322,17 +327,17 @@ def _text_entry(value: Any) -> str:
 
 
 def paths() -> Kind:
-    """Files or folders."""
+    """Paths of files or folders, separated by os.pathsep in one text."""
     return several(path().parse, "PATH", re.escape(os.pathsep), os.pathsep)
 
 
 def patterns() -> Kind:
-    """Patterns of file names."""
+    """Patterns of file names, as for fnmatch."""
     return several(_text_entry, "PATTERN")
 
 
 def close_reason() -> Kind:
-    """Why a WebSocket is closed (RFC 6455 section 7.1.6)."""
+    """A close reason of at most 123 bytes (RFC 6455 section 7.1.6)."""
     plain = text(empty=True)
 
     def parse(value: Any) -> str:
@@ -345,8 +350,8 @@ def close_reason() -> Kind:
 
 
 def worker_count() -> Kind:
-    """A number of processes; auto is the number of CPUs that this process may use."""
-    plain = number(1, _MOST_WORKERS)
+    """A number of processes; auto means the number of CPUs that this process may use."""
+    plain = number(1, _MAX_WORKERS)
 
     def parse(value: Any) -> int:
         if isinstance(value, str) and value.strip().lower() == "auto":
@@ -360,7 +365,7 @@ def worker_count() -> Kind:
 
 
 def close_code() -> Kind:
-    """A code that a server may close a WebSocket with (RFC 6455 section 7.4)."""
+    """A close code that a server may send (RFC 6455 section 7.4)."""
     plain = number(1000, 4999, "CODE")
 
     def parse(value: Any) -> int:

@@ -1,4 +1,4 @@
-"""The option itself, as the command line, the environment and the file see it."""
+"""The declaration of one option, for the command line, the environment and the configuration file."""
 
 from __future__ import annotations
 
@@ -9,20 +9,26 @@ from typing import Any
 from flowserve.config.kinds import Kind
 from flowserve.errors import ConfigError
 
-_LONGEST_MESSAGE = 500
+_MAX_MESSAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option, as the command line and the environment see it."""
+    """The declaration of one option."""
 
     name: str
+    """The name of its field in `Config`."""
     default: Any
     help: str
+    """The text in --help."""
     group: str
+    """The heading in --help under which it is listed."""
     kind: Kind
+    """How values are parsed and formatted."""
     word: str
-    secret: bool = False  # not to be shown
+    """The name on the command line and in a file, e.g. ws-max-size."""
+    secret: bool = False
+    """Whether its value must not be shown."""
 
     @property
     def flag(self) -> str:
@@ -35,19 +41,20 @@ class Option:
         return "FLOWSERVE_" + self.word.upper().replace("-", "_")
 
     def convert(self, value: Any, origin: str | None = None) -> Any:
-        """The checked value of `value`; raises ConfigError that names `origin` (the flag if None)."""
+        """Return the parsed and checked `value`. Raises ConfigError, which names `origin`, by default the flag."""
         try:
             return self.kind.parse(value)
         except ValueError as error:
-            raise ConfigError(f"{origin or self.flag}: {_cut(str(error))}") from None
+            raise ConfigError(f"{origin or self.flag}: {_shorten(str(error))}") from None
 
 
 def option(default: Any, kind: Kind, group: str, help: str, *, word: str | None = None, secret: bool = False) -> Any:
-    """A field of `Config`. `word` is its name on the command line where that differs; a secret stays out of repr()."""
+    """Declare a field of `Config`. `word` is the option's name on the command line, by default the field's name with
+    hyphens; the value of a `secret` option is not in repr()."""
     metadata = {"kind": kind, "group": group, "help": help, "word": word}
     return dataclasses.field(default=default, repr=not secret, metadata=metadata)
 
 
-def _cut(message: str) -> str:
-    half = _LONGEST_MESSAGE // 2
-    return message if len(message) <= _LONGEST_MESSAGE else f"{message[:half]} ... {message[-half:]}"
+def _shorten(message: str) -> str:
+    half = _MAX_MESSAGE // 2
+    return message if len(message) <= _MAX_MESSAGE else f"{message[:half]} ... {message[-half:]}"

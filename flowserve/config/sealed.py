@@ -1,4 +1,4 @@
-"""Values that can't be changed, and say so."""
+"""Frozen dataclasses with a clear error when an attribute is set."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ T = TypeVar("T")
 
 
 def sealed(cls: type[T]) -> type[T]:
-    """Have a frozen dataclass with slots say of any attribute that it can't be set; by itself it fails with a
-    TypeError about super() where there is no such field (CPython issue 90562)."""
+    """Make a frozen dataclass with slots raise FrozenInstanceError when any attribute is set or deleted. By itself it
+    raises a TypeError about super() for names that are not fields (CPython issue 90562)."""
 
     def refuse(self: T, name: str, value: object = None) -> None:
         raise FrozenInstanceError(f"{name!r} can't be set: a {cls.__name__} does not change, and takes no attributes")

@@ -8,7 +8,7 @@ from typing import Any
 from flowserve.library.data import plain_str
 from flowserve.library.messages import Request, Response, unpack_request
 from flowserve.library.websocket import WebSocket
-from flowserve.logs.redaction import shown_target
+from flowserve.logs.redaction import redact_target
 
 _PLAIN_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
@@ -79,7 +79,7 @@ class Handshake:
         return ws
 
     def __repr__(self) -> str:
-        return f"<Handshake of {self._remote_address!r} for {shown_target(self.request.path)!r}>"
+        return f"<Handshake of {self._remote_address!r} for {redact_target(self.request.path)!r}>"
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name != "logger" and (hasattr(Handshake, name) or hasattr(WebSocket, name)):

@@ -17,7 +17,7 @@ from flowserve.asgi.application_errors import holds_only
 from flowserve.asgi.websocket import TAKE_SESSION
 from flowserve.config import Config
 from flowserve.config.addresses import Bind
-from flowserve.config.config import HTTP, LIMITS, OPTIONS, PROTECTION, PROXIES, SIGHT, TLS
+from flowserve.config.config import HTTP, LIMITS, METRICS, OPTIONS, PROTECTION, PROXIES, TLS
 from flowserve.errors import LATE_ANSWER, ConfigError, HandshakeError
 from flowserve.hosting.events import EventStream
 from flowserve.hosting.handshake import Handshake
@@ -45,7 +45,7 @@ _Sockets = Callable[[], Sequence[socket.socket]]
 Handler = Callable[[WebSocket], Awaitable[None]]
 _Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-_SERVER_GROUPS = (HTTP, LIMITS, PROTECTION, PROXIES, SIGHT, TLS)
+_SERVER_GROUPS = (HTTP, LIMITS, PROTECTION, PROXIES, METRICS, TLS)
 _SERVER_OPTIONS = ("access_log", "backlog", "timeout_graceful_shutdown")
 _DEFAULTS = {"access_log": False, "proxy_headers": False}
 _NO_LIMIT = 1e9
@@ -105,8 +105,8 @@ def serve(
     timeout_graceful_shutdown, and the groups HTTP, limits, protection, proxies, metrics and TLS. By default there is no
     access log, and no proxy is trusted.
 
-    Raises ConfigError, here or when it is awaited, for a wrong value, and TypeError for an unknown option. Awaiting it
-    raises OSError if it cannot listen.
+    Raises TypeError for an unknown option, and ConfigError, here or when it is awaited, for a wrong value or if it
+    cannot listen.
     """
     policy = HandshakePolicy(subprotocols, select_subprotocol, origins, process_request, process_response)
     app = _HandlerApp(handler, policy, WebSocketsArguments(logger, write_limit), open_timeout or None)
@@ -221,7 +221,7 @@ class WebSocketServer:
         return asyncio.get_running_loop()
 
     async def start_serving(self) -> None:
-        """Start to listen; no effect if it listens already. Raises OSError and ConfigError."""
+        """Start to listen; no effect if it listens already. Raises ConfigError if it cannot."""
         if self._server is None:
             server = Server(self._config)
             server.announces = False

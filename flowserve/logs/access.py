@@ -1,7 +1,7 @@
-"""The access lines: what they hold, how a person reads them, and formats of the user's own. A leaf.
+"""The lines of the access log: their fields, their usual text, and formats that users define.
 
-A line is the `msg` of its log record, so that it becomes text only where it is written, and each formatter finds its
-fields under their names.
+An AccessLine is the `msg` of its log record: it is formatted only when it is written, and each formatter gets its
+fields by name.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ FIELDS: dict[str, tuple[Any, str]] = {
     "bytes_out": (0, "bytes of them"),
     "dropped": (0, "messages that were not sent to a slow client (--ws-slow-consumer drop)"),
 }
-"""What --access-log-format can name: for each an example, which tells its type, and what it means."""
+"""The fields that --access-log-format can name. Each has an example value, which gives its type, and a description."""
 
 MISSING = "-"
-"""Stands for what a line does not have."""
+"""The text for a field that a line does not have."""
 
 _STATUS_COLOURS = {1: 97, 2: 32, 3: 33, 4: 31, 5: 91}
 _OTHER_STATUS = 91
-_HEALTHY_CLOSES = frozenset((1000, 1001, 1005, 1012))
-_HEALTHY, _UNHEALTHY = 32, 33
+_NORMAL_CODES = frozenset((1000, 1001, 1005, 1012))
+_NORMAL_COLOUR, _OTHER_COLOUR = 32, 33
 
 _CONVERSION = re.compile(
     r"%(?:%|(?:\((?P<name>[^()]*)\))?(?P<flags>[-+ #0]*)(?P<width>\d{0,3})(?P<precision>(?:\.\d{0,2})?)"
@@ -53,17 +53,18 @@ _CONVERSION = re.compile(
 
 @dataclass(slots=True)
 class AccessLine(ABC):
-    """What every access line has. Texts are as the peer sent them, for `text()` and LineFormat to make printable."""
+    """A line of the access log. Its strings are as the peer sent them; `text()` and LineFormat escape them."""
 
     client: str
 
     @abstractmethod
     def text(self, colours: bool = False) -> str:
-        """The line as a person reads it, in printable ASCII; with `colours` its outcome is in one (ECMA-48)."""
+        """Return the usual text of the line, in printable ASCII; with `colours`, its status or close code is coloured
+        (ECMA-48)."""
 
     @abstractmethod
     def fields(self) -> dict[str, Any]:
-        """What it holds, under the names in FIELDS."""
+        """Return the line's fields by their names in FIELDS."""
 
     def __str__(self) -> str:
         return self.text()
@@ -71,7 +72,7 @@ class AccessLine(ABC):
 
 @dataclass(slots=True)
 class HTTPLine(AccessLine):
-    """A request with its response: 127.0.0.1:51234 - "GET /path HTTP/1.1" 200 1.2ms"""
+    """A request and its response: 127.0.0.1:51234 - "GET /path HTTP/1.1" 200 1.2ms"""
 
     method: str
     target: str
@@ -90,7 +91,7 @@ class HTTPLine(AccessLine):
         return {
             "kind": "http",
             "event": "response",
-            **_request(self.client, self.method, self.target),
+            **_request_fields(self.client, self.method, self.target),
             "http_version": self.http_version,
             "status": self.status,
             "duration": round(self.duration, 6),
@@ -99,7 +100,7 @@ class HTTPLine(AccessLine):
 
 @dataclass(slots=True)
 class OpenLine(AccessLine):
-    """A WebSocket's begin: 127.0.0.1:51234 - "WebSocket /ws" accepted"""
+    """An accepted WebSocket: 127.0.0.1:51234 - "WebSocket /ws" accepted"""
 
     target: str
     subprotocol: str | None
@@ -109,7 +110,12 @@ class OpenLine(AccessLine):
         return f'{escape_for_log(self.client)} - "WebSocket {escape_for_log(self.target)}" accepted{chosen}'
 
     def fields(self) -> dict[str, Any]:
-        fields = {"kind": "websocket", "event": "open", **_request(self.client, "GET", self.target), "status": 101}
+        fields = {
+            "kind": "websocket",
+            "event": "open",
+            **_request_fields(self.client, "GET", self.target),
+            "status": 101,
+        }
         if self.subprotocol is not None:
             fields["subprotocol"] = self.subprotocol
         return fields
@@ -117,7 +123,7 @@ class OpenLine(AccessLine):
 
 @dataclass(slots=True)
 class CloseLine(AccessLine):
-    """A WebSocket's end:
+    """A closed WebSocket:
     127.0.0.1:51234 - "WebSocket /ws" closed 1000 after 12.3s, in 12 messages 3.4kB, out 12 messages 3.4kB
     """
 
@@ -133,7 +139,7 @@ class CloseLine(AccessLine):
     def text(self, colours: bool = False) -> str:
         code = str(self.close_code)
         if colours:
-            code = coloured(code, _HEALTHY if self.close_code in _HEALTHY_CLOSES else _UNHEALTHY)
+            code = coloured(code, _NORMAL_COLOUR if self.close_code in _NORMAL_CODES else _OTHER_COLOUR)
         traffic = (
             f"in {self.messages_in} messages {show_bytes(self.bytes_in)},"
             f" out {self.messages_out} messages {show_bytes(self.bytes_out)}"
@@ -147,7 +153,7 @@ class CloseLine(AccessLine):
         return {
             "kind": "websocket",
             "event": "close",
-            **_request(self.client, "GET", self.target),
+            **_request_fields(self.client, "GET", self.target),
             "status": 101,
             "duration": round(self.duration, 6),
             "close_code": self.close_code,
@@ -160,33 +166,34 @@ class CloseLine(AccessLine):
 
 
 class LineFormat:
-    """A format with names, as Python's % has it: `%(client)s "%(method)s %(target)s" %(status)d %(duration).3f`.
+    """A format for access lines in the syntax of Python's % operator: `%(client)s "%(method)s" %(status)d`.
 
-    Raises ValueError, which says what is wrong with the format and what it may name.
+    Raises ValueError, which says what is wrong with the format and lists the fields.
     """
 
     def __init__(self, text: str) -> None:
-        self._pieces: list[str | tuple[str, str, str]] = []  # a tuple: name, how to show it, how to show its absence
+        # Literal text, or for a field its name, its format, and the format of MISSING.
+        self._pieces: list[str | tuple[str, str, str]] = []
         end = 0
         for match in _CONVERSION.finditer(text):
             self._pieces.append(text[end : match.start()])
-            self._pieces.append("%" if match[0] == "%%" else _checked(match))
+            self._pieces.append("%" if match[0] == "%%" else _parse_conversion(match))
             end = match.end()
         self._pieces.append(text[end:])
 
     def show(self, fields: Mapping[str, Any]) -> str:
-        """The line; texts become printable ASCII, and what `fields` lack is shown as -."""
-        return "".join(piece if isinstance(piece, str) else _show(*piece, fields) for piece in self._pieces)
+        """Return the line for `fields`, in printable ASCII; - stands for a field that is not among them."""
+        return "".join(piece if isinstance(piece, str) else _format_field(*piece, fields) for piece in self._pieces)
 
 
-def _checked(match: re.Match[str]) -> tuple[str, str, str]:
+def _parse_conversion(match: re.Match[str]) -> tuple[str, str, str]:
     found, name, kind = match[0], match["name"], match["type"]
     if name is None:
         found = match.string[match.start() :][:20]
         raise ValueError(f"{found!r} names no field; write e.g. %(client)s, and %% for a percent sign")
     if name not in FIELDS:
-        near = difflib.get_close_matches(name, FIELDS, 1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
+        matches = difflib.get_close_matches(name, FIELDS, 1)
+        hint = f" (did you mean {matches[0]}?)" if matches else ""
         raise ValueError(f"there is no field {name!r}{hint}; the fields are {', '.join(FIELDS)}")
     if not kind:
         raise ValueError(f"{found!r} does not say how to show the field; write e.g. %({name})s")
@@ -198,14 +205,14 @@ def _checked(match: re.Match[str]) -> tuple[str, str, str]:
     return name, spec, f"%{'-' if '-' in match['flags'] else ''}{match['width']}s"
 
 
-def _show(name: str, spec: str, absent: str, fields: Mapping[str, Any]) -> str:
+def _format_field(name: str, spec: str, absent: str, fields: Mapping[str, Any]) -> str:
     value = fields.get(name)
     if value is None:
         return absent % MISSING
     return spec % (escape_for_log(value) if isinstance(value, str) else value)
 
 
-def _request(client: str, method: str, target: str) -> dict[str, Any]:
+def _request_fields(client: str, method: str, target: str) -> dict[str, Any]:
     host, colon, _ = client.rpartition(":")
     address = host.strip("[]") if colon else client
     path = target.partition("?")[0]
@@ -213,24 +220,24 @@ def _request(client: str, method: str, target: str) -> dict[str, Any]:
 
 
 def escape_for_log(text: str) -> str:
-    """`text` in printable ASCII, without a bare quote: nothing that a peer sends can forge or garble a line."""
+    """Return `text` in printable ASCII, with quotes and backslashes escaped, so that a peer cannot forge log lines."""
     if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
         return text
     return text.encode("unicode_escape").decode("ascii").replace('"', '\\"')
 
 
 def coloured(text: str, colour: int) -> str:
-    """`text` in a terminal's colour (ECMA-48, select graphic rendition)."""
+    """Return `text` in a terminal colour, the number of a select graphic rendition sequence (ECMA-48)."""
     return f"\x1b[{colour}m{text}\x1b[0m"
 
 
 def show_time(seconds: float) -> str:
-    """Milliseconds below a second, seconds from there on: 1.2ms, 12.3s."""
+    """Format a duration: 1.2ms below a second, 12.3s from a second on."""
     return f"{seconds * 1000:.1f}ms" if seconds < 0.9995 else f"{seconds:.1f}s"
 
 
 def show_bytes(count: int) -> str:
-    """Decimal units: 812B, 3.4kB, 1.2GB."""
+    """Format a number of bytes in decimal units: 812B, 3.4kB, 1.2GB."""
     if count < 1000:
         return f"{count}B"
     amount = float(count)

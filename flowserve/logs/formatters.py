@@ -1,4 +1,4 @@
-"""How records are written: for people, as JSON, and access lines in a format of the user's own."""
+"""The log formatters: text for people, JSON, and a format for access lines that the user defines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _Style = Literal["%", "{", "$"]
 
 
 class HumanFormatter(logging.Formatter):
-    """'INFO:     message', with `colours` for the level and the outcome of an access line."""
+    """Formats records as 'INFO:     message'. With `colours`, the level and the status or close code of an access line
+    are coloured."""
 
     def __init__(self, colours: bool = False) -> None:
         super().__init__()
@@ -33,10 +34,10 @@ class HumanFormatter(logging.Formatter):
 
 
 class AccessFormatter(logging.Formatter):
-    """Access lines in a format of the user's own (see `flowserve.logs.access.FIELDS`); the line is nothing else.
+    """Formats access lines by `fmt`, such as `%(client)s %(status)d`; `flowserve.logs.access.FIELDS` has the fields.
 
-    Raises ValueError for a format that is broken or names what there is not. The parameters are logging's own, so
-    that a file for --log-config can name this class; but for the first they mean nothing here.
+    Raises ValueError for an invalid format or an unknown field. The other parameters are those of logging.Formatter, so
+    that a file for --log-config can name this class; they have no effect.
     """
 
     def __init__(
@@ -53,11 +54,11 @@ class AccessFormatter(logging.Formatter):
 
 
 class JSONFormatter(logging.Formatter):
-    """One JSON object a line: time (RFC 3339, UTC), level, logger, pid, message; the fields of an access line; the
-    traceback as exception.
+    """Formats each record as a JSON object in one line: time (RFC 3339, UTC), level, logger, pid, message; the fields
+    of an access line; a traceback as exception, stack information as stack.
 
-    `fmt`, if given, is how an access line's message is written (see AccessFormatter). The parameters are
-    logging's own here too.
+    `fmt`, if given, is the format of an access line's message (see AccessFormatter). The other parameters are those of
+    logging.Formatter, without effect.
     """
 
     def __init__(
@@ -92,6 +93,6 @@ class JSONFormatter(logging.Formatter):
 
 
 def _time(record: logging.LogRecord) -> str:
-    """RFC 3339, in UTC, with milliseconds."""
+    """Return the time of a record by RFC 3339, in UTC with milliseconds."""
     moment = datetime.fromtimestamp(record.created, timezone.utc)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""Where lines go: a stream that may be a full disk, or a pipe that nobody reads."""
+"""A log handler for a stream that may be a file on a full disk, or a pipe that is not read."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from flowserve.logs.pipe import log_pipe
 
 
 class StreamHandler(logging.StreamHandler):  # type: ignore[type-arg]  # no class takes one in Python 3.10
-    """Leaves out what can't be written, as on a full disk: logging would show a traceback for each line; and what would
-    have to wait for a pipe's reader, see `log_pipe`."""
+    """A StreamHandler that drops lines instead of blocking or raising: lines that cannot be written, e.g. to a full
+    disk, for which logging would print a traceback each, and lines for whose pipe it would have to wait (see
+    `log_pipe`)."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
         self._pipe = log_pipe(stream)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record as a line."""
+        """Write a record as a line, after a note on the lines that were dropped before it, if any."""
         pipe = self._pipe
         if pipe is None:
             super().emit(record)
@@ -27,9 +28,9 @@ class StreamHandler(logging.StreamHandler):  # type: ignore[type-arg]  # no clas
         try:
             if pipe.left_out and not pipe.is_stuck():
                 count, pipe.left_out = pipe.left_out, 0
-                pipe.write(self._encoded(_missing(count)))
+                pipe.write(self._encoded(_drop_notice(count)))
             if not pipe.left_out:
-                self.flush()  # what the application has printed before
+                self.flush()  # write what the application has printed before it
             pipe.write(self._encoded(record))
         except Exception:
             self.handleError(record)
@@ -43,6 +44,6 @@ class StreamHandler(logging.StreamHandler):  # type: ignore[type-arg]  # no clas
             super().handleError(record)
 
 
-def _missing(count: int) -> logging.LogRecord:
+def _drop_notice(count: int) -> logging.LogRecord:
     text = "%s of the log were left out, as nobody read them"
     return logging.LogRecord(logger.name, logging.WARNING, __file__, 0, text, (plural(count, "line"),), None)

@@ -1,8 +1,8 @@
-"""What a log may show of a request target or a URI: secrets often stand in the query, as a browser's WebSocket and
-EventSource can't set header fields. A leaf.
+"""Redaction of request targets and URIs for logs. Secrets are often passed in the query, because WebSocket and
+EventSource in a browser cannot set header fields.
 
-The value of a parameter whose name looks like a secret's is replaced by REDACTED, as OpenTelemetry's conventions for
-`url.query` have it. Rather one value too many: only the log loses it.
+The value of a parameter whose name looks like that of a secret is replaced by REDACTED, as OpenTelemetry's conventions
+for `url.query` say. It redacts too much rather than too little, since only the log is affected.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ SECRET_NAMES = frozenset(
     (
         # credentials
         "auth", "authorization", "bearer", "jwt", "otp", "pass", "pin", "pw", "pwd",
-        # OAuth 2.0 (RFC 6749, RFC 7521, RFC 8628), OpenID Connect, SAML and CAS: what can be exchanged for a login
+        # OAuth 2.0 (RFC 6749, RFC 7521, RFC 8628), OpenID Connect, SAML and CAS: can be exchanged for a login
         "assertion", "authcode", "authorizationcode", "clientassertion", "code", "devicecode", "samlrequest",
         "samlresponse", "ticket", "usercode",
-        # sessions, Engine.IO's among them
+        # sessions, also of Engine.IO
         "sess", "session", "sid",
-        # signed links: Azure's sig, and whatever calls itself so
+        # signed links, such as Azure's
         "hmac", "sig",
     )
 )  # fmt: skip
-"""Names of secrets as a whole; in lower case and letters alone."""
+"""Whole names of secrets, in lower case and reduced to letters."""
 
 SECRET_ENDINGS = (
     "key",  # api_key, subscription-key, session_key
@@ -38,7 +38,7 @@ SECRET_ENDINGS = (
     "sessionid",
     "sessid",  # PHPSESSID
 )
-"""Names of secrets end with one of these."""
+"""A name that ends with one of these is that of a secret."""
 
 SECRET_PARTS = (
     "token",  # access_token, id_token, X-Amz-Security-Token, tokens, bearer_token_v2
@@ -50,54 +50,55 @@ SECRET_PARTS = (
     "credential",  # X-Amz-Credential
     "codeverifier",  # RFC 7636
 )
-"""Names of secrets have one of these in them."""
+"""A name that contains one of these is that of a secret."""
 
 _JWT = "eyJ"  # '{"' in base64: a JSON Web Token is a secret under any name, or without one
-_MOST_PARAMETERS = 256  # more are not looked at one by one, which would take the time of others
-_LONGEST_NAME = 192  # characters, of the end
-_NO_LETTERS = re.compile("[^a-z]+")
-_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)?.*@", re.DOTALL)
-"""User and password, however malformed the rest is: all up to the last @, but for the scheme."""
+_MAX_PARAMETERS = 256  # a query with as many is redacted as a whole, as checking each would take too long
+_MAX_NAME = 192  # characters; only the last ones of a longer name are checked
+_NON_LETTERS = re.compile("[^a-z]+")
+_USERINFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)?.*@", re.DOTALL)
+"""User and password, also in a malformed URI: everything up to the last @, except the scheme."""
 
 
-def shown_target(target: str, wanted: LogQuery = "redact") -> str:
-    """The target of a request, or a URI, as a log may show it."""
+def redact_target(target: str, log_query: LogQuery = "redact") -> str:
+    """Return a request target or URI for a log: with its query as `log_query`, the option --log-query, says."""
     path, mark, query = target.partition("?")
-    if not mark or wanted == "full":
+    if not mark or log_query == "full":
         return target
-    return path if wanted == "omit" else f"{path}?{redact_query(query)}"
+    return path if log_query == "omit" else f"{path}?{redact_query(query)}"
 
 
-def shown_uri(uri: str) -> str:
-    """What was meant to be a URI, for an error about it: without what may be user and password, and the secrets of
-    its query."""
-    return shown_target(_USER.sub(lambda found: found[1] or "", uri))
+def redact_uri(uri: str) -> str:
+    """Return a possibly malformed URI for an error message: without user and password, and with the secrets in its
+    query redacted."""
+    return redact_target(_USERINFO.sub(lambda match: match[1] or "", uri))
 
 
 def redact_query(query: str) -> str:
-    """Replace the values of a query that look like secrets."""
-    if query.count("&") + query.count(";") >= _MOST_PARAMETERS:
+    """Return a query with the values that look like secrets replaced by REDACTED."""
+    if query.count("&") + query.count(";") >= _MAX_PARAMETERS:
         return REDACTED
     return "&".join([_redact_parameter(each) for each in query.split("&")])
 
 
 def _redact_parameter(parameter: str) -> str:
-    """Replace a secret value up to the next '&': a ';' may separate parameters too, or belong to the value."""
-    begin = 0
+    """Return the parameters between two '&' with a secret value, and all behind it, replaced: a ';' may separate
+    parameters or be part of a value."""
+    part_start = 0
     for part in parameter.split(";"):
         name, equals, value = part.partition("=")
-        at = begin + len(name) + 1 if equals else begin
-        begin += len(part) + 1
-        if (value or not equals) and parameter.startswith(_JWT, at):
-            return parameter[:at] + REDACTED
-        if equals and at < len(parameter) and _is_secret(name[-_LONGEST_NAME:]):
-            return parameter[:at] + REDACTED
+        value_start = part_start + len(name) + 1 if equals else part_start
+        part_start += len(part) + 1
+        if (value or not equals) and parameter.startswith(_JWT, value_start):
+            return parameter[:value_start] + REDACTED
+        if equals and value_start < len(parameter) and _is_secret(name[-_MAX_NAME:]):
+            return parameter[:value_start] + REDACTED
     return parameter
 
 
 @lru_cache(1024)
 def _is_secret(name: str) -> bool:
-    letters = _NO_LETTERS.sub("", unquote(name, "latin-1").lower())
+    letters = _NON_LETTERS.sub("", unquote(name, "latin-1").lower())
     if letters in SECRET_NAMES or letters.endswith(SECRET_ENDINGS):
         return True
     return any(part in letters for part in SECRET_PARTS)

@@ -1,4 +1,4 @@
-"""How both loggers are set up: by the options, or as the file of --log-config says."""
+"""Setup of both loggers by the options, or by the file that --log-config names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flowserve.logs.loggers import TRACE, access, logger
 
 
 class LogOptions(Protocol):
-    """The options that say how to log: a `Config` has them."""
+    """The options that configure logging; a `Config` has them."""
 
     @property
     def access_log(self) -> bool: ...
@@ -34,11 +34,12 @@ class LogOptions(Protocol):
 
 
 def set_up_logging(options: LogOptions) -> None:
-    """Configure both loggers: level, stderr for `flowserve`, stdout for the access lines, their format and colours;
-    or as the file of --log-config says.
+    """Configure both loggers by the file that --log-config names, or by the options: `flowserve` writes to stderr,
+    `flowserve.access` to stdout.
 
-    Colours are as `use_colors` says; if that is None, where the stream is a terminal and NO_COLOR is not set.
-    A second call replaces what the first one did. Raises ConfigError for a file that can't be used.
+    `use_colors` says whether to use colours; if it is None, they are used on a terminal unless NO_COLOR is set. A
+    second call replaces the configuration of the first. Raises ConfigError for a file that cannot be read or is
+    invalid.
     """
     logging.addLevelName(TRACE, "TRACE")
     for each in (logger, access):
@@ -58,7 +59,7 @@ def set_up_logging(options: LogOptions) -> None:
 
 
 def _set_up(each: logging.Logger, options: LogOptions) -> None:
-    stream: TextIO | None = sys.stdout if each is access else sys.stderr  # None without a console, as in pythonw
+    stream: TextIO | None = sys.stdout if each is access else sys.stderr  # None under pythonw
     formatter: logging.Formatter
     if options.log_format == "json":
         formatter = JSONFormatter(options.access_log_format)
@@ -74,7 +75,7 @@ def _set_up(each: logging.Logger, options: LogOptions) -> None:
 
 
 def _load(path: str) -> None:
-    """Configure logging by the file, which its name tells to be JSON, YAML or (any other name) INI."""
+    """Configure logging by the file at `path`: JSON or YAML by its extension, otherwise INI."""
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()
@@ -94,7 +95,7 @@ def _load(path: str) -> None:
     except Exception as error:  # whatever the file's own names and arguments raise
         raise ConfigError(f"--log-config: {path!r}: {_reason(error)}") from None
     for each in (logger, access):
-        each.disabled = False  # a file that does not name them must not silence the server
+        each.disabled = False  # a file that does not mention them must not disable them
 
 
 def _dictionary(value: Any) -> dict[str, Any]:
@@ -112,18 +113,19 @@ def _yaml(text: str) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong with the file, in one line; logging wraps the reason into a vaguer one."""
+    """Return what is wrong with the file in one line, with the causes of the error: those of logging itself are
+    vague."""
     reasons: list[str] = []
     inner: BaseException | None = error
     while inner is not None:
-        said = " ".join(str(inner).split()) or type(inner).__name__
-        if not reasons or said not in reasons[-1]:
-            reasons.append(f"no {said}" if isinstance(inner, KeyError) else said)
+        reason = " ".join(str(inner).split()) or type(inner).__name__
+        if not reasons or reason not in reasons[-1]:
+            reasons.append(f"no {reason}" if isinstance(inner, KeyError) else reason)
         inner = inner.__cause__
     return ": ".join(reasons)
 
 
-def _want_colours(stream: TextIO | None, wanted: bool | None) -> bool:
-    if wanted is not None:
-        return wanted
+def _want_colours(stream: TextIO | None, use_colors: bool | None) -> bool:
+    if use_colors is not None:
+        return use_colors
     return stream is not None and stream.isatty() and not os.environ.get("NO_COLOR")

@@ -16,12 +16,12 @@ from asgiref.typing import (
 )
 
 from flowserve.logs.loggers import TRACE, logger
-from flowserve.logs.redaction import LogQuery, shown_target
+from flowserve.logs.redaction import LogQuery, redact_target
 
 
 def trace(app: ASGI3Application, log_query: LogQuery = "redact") -> ASGI3Application:
-    """`app`, with each of its messages logged at TRACE; bodies and texts as sizes, headers as a number, the query as
-    `log_query` says."""
+    """Return `app` wrapped to log each ASGI message at level TRACE: bodies and texts by their size, headers by their
+    number, the query as the option `log_query` says."""
     numbers = itertools.count(1)
 
     async def traced(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -48,15 +48,15 @@ def trace(app: ASGI3Application, log_query: LogQuery = "redact") -> ASGI3Applica
 
 
 def _summary(message: Mapping[str, Any], log_query: LogQuery = "redact") -> dict[str, Any]:
-    """A message or scope with sizes in the place of contents."""
-    summary = {key: _sized(key, value) for key, value in message.items()}
+    """Return a message or scope with sizes in place of contents."""
+    summary = {key: _summary_of_value(key, value) for key, value in message.items()}
     query = summary.get("query_string")
     if isinstance(query, bytes):
-        summary["query_string"] = shown_target("?" + query.decode("latin-1"), log_query)[1:].encode("latin-1")
+        summary["query_string"] = redact_target("?" + query.decode("latin-1"), log_query)[1:].encode("latin-1")
     return summary
 
 
-def _sized(key: str, value: Any) -> Any:
+def _summary_of_value(key: str, value: Any) -> Any:
     if key == "headers":
         return f"<{len(value)} headers>" if isinstance(value, (list, tuple)) else "<headers>"
     if key == "text" and isinstance(value, str):

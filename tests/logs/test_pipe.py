@@ -47,7 +47,7 @@ class Ends:
 
 @pytest.fixture(params=["pipe", "socket"])
 def ends(request: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ends]:
-    monkeypatch.setattr(module, "_PATIENCE", 0.05)
+    monkeypatch.setattr(module, "_MAX_WAIT", 0.05)
     made = Ends(request.param)
     yield made
     made.close()
@@ -123,7 +123,7 @@ def test_a_line_that_was_cut_gets_its_end() -> None:
 
     reader, writer = os.pipe()
     pipe = LogPipe(write, writer)
-    pipe._patience = 0.0
+    pipe._wait_left = 0.0
     os.set_blocking(writer, False)
     with contextlib.suppress(BlockingIOError):
         while True:

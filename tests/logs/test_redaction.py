@@ -24,7 +24,7 @@ from flowserve.library.messages import Request
 from flowserve.logs import AccessFormatter, JSONFormatter
 from flowserve.logs.access import CloseLine, OpenLine
 from flowserve.logs.formatters import HumanFormatter
-from flowserve.logs.redaction import SECRET_ENDINGS, SECRET_NAMES, SECRET_PARTS, redact_query, shown_target, shown_uri
+from flowserve.logs.redaction import SECRET_ENDINGS, SECRET_NAMES, SECRET_PARTS, redact_query, redact_target, redact_uri
 from flowserve.logs.trace import trace
 
 SECRET = "s3cr3t-v4lu3"
@@ -85,12 +85,12 @@ def test_queries(query, shown):
 
 
 def test_targets():
-    assert shown_target("/a?token=s&b") == "/a?token=REDACTED&b"
-    assert shown_target("/a?token=s&b", "omit") == "/a"
-    assert shown_target("/a?token=s&b", "full") == "/a?token=s&b"
+    assert redact_target("/a?token=s&b") == "/a?token=REDACTED&b"
+    assert redact_target("/a?token=s&b", "omit") == "/a"
+    assert redact_target("/a?token=s&b", "full") == "/a?token=s&b"
     for wanted in ("redact", "omit", "full"):
-        assert shown_target("/token=s", wanted) == "/token=s"
-    assert (shown_target("/?"), shown_target("/?", "omit")) == ("/?", "/")
+        assert redact_target("/token=s", wanted) == "/token=s"
+    assert (redact_target("/?"), redact_target("/?", "omit")) == ("/?", "/")
 
 
 def test_the_lists_are_such_as_names_are_compared_with():
@@ -124,7 +124,7 @@ def test_no_secret_is_left_whatever_is_around_it(before, name, after):
     ],
 )
 def test_uris(uri, shown):
-    assert shown_uri(uri) == shown
+    assert redact_uri(uri) == shown
 
 
 # Where they could be shown
