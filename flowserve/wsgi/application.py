@@ -1,11 +1,11 @@
-"""A WSGI application (PEP 3333) served as an ASGI one.
+"""Serves a WSGI application (PEP 3333) as an ASGI application.
 
-Each request has a thread of a pool, which calls the application, iterates over the response and closes it. The event
-loop sends what the thread hands over while the thread goes on; only when _WRITE_MARK bytes wait to be sent, it waits
-too. The request's body is received when the application reads it (see `environ`).
+Each request occupies one thread of a pool, which calls the application, iterates over the response and closes it. The
+event loop sends the parts that the thread produces while the thread continues; the thread waits only while _WRITE_MARK
+bytes are unsent. The request body is received when the application reads it (see `environ`).
 
-Once the client has left, which is looked for while a response is sent in parts, the next part raises in the thread: so
-that response is closed, and the thread is free for others.
+While a response is sent in parts, the server watches for the client's disconnect. After it, the next part raises in the
+thread, so that the response is closed and the thread is free for other requests.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from flowserve.errors import ClientDisconnected
 from flowserve.http.messages import as_bytes
 from flowserve.http.response_encoder import checked_fields
 from flowserve.logs.loggers import logger
-from flowserve.wsgi.environ import environ_of
-from flowserve.wsgi.request_body import Incoming
+from flowserve.wsgi.environ import build_environ
+from flowserve.wsgi.request_body import RequestMessages
 from flowserve.wsgi.threads import ThreadPool
 
 _WRITE_MARK = 65536
-"""Bytes of a response that may wait to be sent before its thread waits."""
+"""The thread of a response waits while this many bytes of it are unsent."""
 _STATUS = re.compile(r"([2-9]\d\d)(?: .*)?", re.ASCII)
 
 Message: TypeAlias = dict[str, Any]
@@ -39,34 +39,34 @@ ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | N
 
 
 class WSGIAdapter:
-    """The ASGI 3 application that serves `app`.
+    """An ASGI 3 application that serves the WSGI application `app`.
 
-    At most `threads` requests run at a time, further ones wait in line. `multiprocess` is what the application is told
-    of other processes that may run it too. A request for a WebSocket is answered as the GET that it is: a server may
-    ignore Upgrade (RFC 9110 section 7.8).
+    At most `threads` requests run at a time, further ones are queued. `multiprocess` becomes wsgi.multiprocess: whether
+    other processes may run the application too. A WebSocket handshake is answered as the GET request that it is: a
+    server may ignore Upgrade (RFC 9110 section 7.8).
     """
 
     def __init__(self, app: WSGIApplication, threads: int, multiprocess: bool) -> None:
         self._app = app
         self._pool = ThreadPool(threads)
-        self._same = {"wsgi.multithread": threads > 1, "wsgi.multiprocess": multiprocess}
+        self._constant_environ = {"wsgi.multithread": threads > 1, "wsgi.multiprocess": multiprocess}
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Serve one request, or the lifespan. Raises what `app` raises."""
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await self._run_lifespan(receive, send)
             return
         if scope["type"] == "websocket":
             await receive()  # websocket.connect
-            receive, send = _without_body(receive), partial(_deny, send)
-        incoming = Incoming(receive)
-        environ = environ_of(scope, incoming) | self._same
-        response = _Response(environ["REQUEST_METHOD"], incoming, send)
-        self._pool.submit(partial(copy_context().run, response.make, self._app, environ))
+            receive, send = _receive_without_body(receive), partial(_send_denial, send)
+        messages = RequestMessages(receive)
+        environ = build_environ(scope, messages) | self._constant_environ
+        response = _Response(environ["REQUEST_METHOD"], messages, send)
+        self._pool.submit(partial(copy_context().run, response.run, self._app, environ))
         await response.send()
 
-    async def _live(self, receive: Receive, send: Send) -> None:
-        """WSGI has no lifespan; only the threads end with the server."""
+    async def _run_lifespan(self, receive: Receive, send: Send) -> None:
+        """WSGI has no lifespan: shutdown only ends the threads."""
         await receive()
         await send({"type": "lifespan.startup.complete"})
         await receive()
@@ -74,8 +74,8 @@ class WSGIAdapter:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def _without_body(receive: Receive) -> Receive:
-    """The events of a GET in place of a WebSocket's that is not accepted."""
+def _receive_without_body(receive: Receive) -> Receive:
+    """Return a receive() with the events of a GET without a body, for a WebSocket that is not accepted."""
     events = iter([{"type": "http.request", "body": b"", "more_body": False}])
 
     async def next_event() -> Message:
@@ -87,124 +87,124 @@ def _without_body(receive: Receive) -> Receive:
     return next_event
 
 
-async def _deny(send: Send, message: Message) -> None:
-    """Send an HTTP event as one of a denial response, which is what a request for a WebSocket can be answered with."""
+async def _send_denial(send: Send, message: Message) -> None:
+    """Send an HTTP event as the corresponding event of the WebSocket Denial Response extension."""
     await send({**message, "type": f"websocket.{message['type']}"})
 
 
 class _Response:
-    """One response: a thread makes it, in `make()`, and the event loop sends it, in `send()`.
+    """One response: a thread produces it in `run()`, and the event loop sends it in `send()`.
 
-    What the two share is guarded by `_changed`. The thread waits on it while there is no room, the loop waits for
-    `_alarm` while there is nothing to send.
+    `_condition` guards the state that both use. The thread waits on it while too much is unsent; the event loop waits
+    for the future `_wakeup` while there is nothing to send.
     """
 
-    def __init__(self, method: str, incoming: Incoming, send: Send) -> None:
-        self._incoming = incoming
+    def __init__(self, method: str, messages: RequestMessages, send: Send) -> None:
+        self._messages = messages
         self._send = send
         self._loop = asyncio.get_running_loop()
-        # the thread's
+        # used by the thread only
         self._head: Message | None = None
         self._method = method
         self._bodiless = False
-        self._begun = False  # the head can't be changed any more
+        self._head_final = False  # the head is queued and can't be replaced any more
         self._complete = False
-        self._left: int | None = None  # bytes of body that the Content-Length has room for, if it counts
-        # the event loop's
-        self._alarm: asyncio.Future[None] | None = None
+        self._length_left: int | None = None  # bytes of body that Content-Length still allows; None without it
+        # used by the event loop only
+        self._wakeup: asyncio.Future[None] | None = None
         self._head_sent = False
         # shared
-        self._changed = threading.Condition(threading.Lock())
-        self._parts: list[bytes] = []  # of the body
-        self._more = True  # parts come after these
-        self._waiting = 0  # bytes that are not sent yet
-        self._awake = False  # the loop looks, or is going to
-        self._made = False  # the thread is done
-        self._error: BaseException | None = None  # what the application has raised
-        self._refused: Exception | None = None  # why nothing can be sent any more
-        self._cut = False  # the loop does not wait for the thread any more
+        self._condition = threading.Condition(threading.Lock())
+        self._parts: list[bytes] = []  # queued parts of the body
+        self._more_body = True  # further parts follow the queued ones
+        self._unsent = 0  # bytes that are queued and not sent yet
+        self._loop_awake = False  # the event loop is sending, or its wakeup is scheduled
+        self._finished = False  # the thread has finished
+        self._error: BaseException | None = None  # what the application raised
+        self._send_error: Exception | None = None  # why no more parts can be sent
+        self._abandoned = False  # the event loop no longer waits for the thread
 
     # In the event loop
 
     async def send(self) -> None:
-        """Send what the thread hands over, until it is done. Raises what the application has raised."""
+        """Send the parts that the thread queues until it has finished. Raises what the application raised."""
         try:
             while await self._send_next():
                 pass
             self._raise_error()
         finally:
-            self._incoming.close()
-            self._cut = True
-            self._refuse(ClientDisconnected("the request was cut short"))
+            self._messages.close()
+            self._abandoned = True
+            self._set_send_error(ClientDisconnected("the request was cut short"))
 
     async def _send_next(self) -> bool:
-        """Send what has been handed over, or wait for it. Returns whether more may come."""
-        with self._changed:
+        """Send the queued parts, or wait for some. Returns whether more may follow."""
+        with self._condition:
             parts, self._parts = self._parts, []
-            more, made = self._more, self._made
-            self._awake = bool(parts) or made
+            more, made = self._more_body, self._finished
+            self._loop_awake = bool(parts) or made
         if parts:
             await self._send_body(parts[0] if len(parts) == 1 else b"".join(parts), more)
         elif not made:
-            self._alarm = self._loop.create_future()
-            await self._alarm
+            self._wakeup = self._loop.create_future()
+            await self._wakeup
         return not made
 
     async def _send_body(self, body: bytes, more: bool) -> None:
-        if self._refused is None:
+        if self._send_error is None:
             try:
                 if self._head is not None and not self._head_sent:
                     self._head_sent = True
                     await self._send(self._head)
                 await self._send({"type": "http.response.body", "body": body, "more_body": more})
             except Exception as error:
-                self._refuse(error)
+                self._set_send_error(error)
         if more:
-            self._incoming.watch(self._client_left)
-        with self._changed:
-            self._waiting -= len(body)
-            self._changed.notify()
+            self._messages.watch(self._client_left)
+        with self._condition:
+            self._unsent -= len(body)
+            self._condition.notify()
 
     def _client_left(self) -> None:
-        self._refuse(ClientDisconnected("the client has left"))
+        self._set_send_error(ClientDisconnected("the client has left"))
 
-    def _refuse(self, error: Exception) -> None:
-        with self._changed:
-            self._refused = self._refused or error
-            self._changed.notify()
+    def _set_send_error(self, error: Exception) -> None:
+        with self._condition:
+            self._send_error = self._send_error or error
+            self._condition.notify()
 
     def _raise_error(self) -> None:
-        error, self._error = self._error or self._refused, None
+        error, self._error = self._error or self._send_error, None
         try:
-            if isinstance(self._refused, ClientDisconnected) and error is self._refused:
-                return  # nobody is there to miss the rest
+            if isinstance(self._send_error, ClientDisconnected) and error is self._send_error:
+                return  # the client is gone: the rest is not missed
             if isinstance(error, Exception):
                 raise error
-            if error is not None:  # SystemExit and the like, which would end more than this request
+            if error is not None:  # SystemExit and the like would end more than this request
                 raise RuntimeError(f"the application raised {type(error).__name__}") from error
         finally:
-            del error  # its traceback leads here
+            del error  # its traceback refers to this frame: a reference cycle
 
-    def _ring(self) -> None:
-        if self._alarm is not None and not self._alarm.done():
-            self._alarm.set_result(None)
+    def _resolve_wakeup(self) -> None:
+        if self._wakeup is not None and not self._wakeup.done():
+            self._wakeup.set_result(None)
 
     # In the thread
 
-    def make(self, app: WSGIApplication, environ: dict[str, Any]) -> None:
-        """Call the application and hand over its response; what it raises, `send()` raises."""
+    def run(self, app: WSGIApplication, environ: dict[str, Any]) -> None:
+        """Call the application and queue its response. What the application raises, `send()` raises."""
         try:
-            if not self._cut:  # while it waited for a thread
+            if not self._abandoned:  # while the request waited for a thread
                 self._respond(app, environ)
         except BaseException as error:
             self._error = error
-        with self._changed:
-            self._made, cut = True, self._cut
-            self._wake()
+        with self._condition:
+            self._finished, cut = True, self._abandoned
+            self._wake_loop()
         if cut and self._error is not None:
-            self._report_late()
+            self._log_late_error()
 
-    def _report_late(self) -> None:
+    def _log_late_error(self) -> None:
         error, self._error = self._error, None
         if not isinstance(error, ClientDisconnected):
             logger.error("Exception in the application, whose request had been cut short", exc_info=error)
@@ -212,14 +212,14 @@ class _Response:
     def _respond(self, app: WSGIApplication, environ: dict[str, Any]) -> None:
         response = app(environ, self.start_response)
         try:
-            whole = isinstance(response, (list, tuple)) and len(response) == 1
+            single_part = isinstance(response, (list, tuple)) and len(response) == 1
             for part in response:
-                if part:  # the head waits for the first one that is not empty, and may come with it
-                    self._hand_over(part, not whole)
-                if self._begun and self._bodiless:
+                if part:  # the head waits for the first non-empty part (PEP 3333), and may leave with it
+                    self._queue_body(part, not single_part)
+                if self._head_final and self._bodiless:
                     break
             if not self._complete:
-                self._hand_over(b"", False)
+                self._queue_body(b"", False)
         finally:
             if hasattr(response, "close"):
                 response.close()
@@ -227,71 +227,73 @@ class _Response:
     def start_response(
         self, status: str, headers: Sequence[tuple[str, str]], exc_info: ExcInfo | None = None
     ) -> Callable[[bytes], None]:
-        """Set the head; again, with `exc_info`, in place of one that has not been sent. Returns write().
+        """The start_response() of PEP 3333: set the head; with `exc_info`, replace a head that has not been sent.
+        Returns write().
 
         Raises the error in `exc_info` if the head has been sent. Raises RuntimeError for a second call without it, and
         ValueError, TypeError or ASGIMisuse for a head that can't be sent.
         """
-        if exc_info is not None and self._begun:
+        if exc_info is not None and self._head_final:
             try:
                 raise exc_info[1].with_traceback(exc_info[2])
             finally:
-                exc_info = None  # whose traceback leads here
+                exc_info = None  # its traceback refers to this frame: a reference cycle
         if exc_info is None and self._head is not None:
             raise RuntimeError("start_response() was called before; the second call needs exc_info (PEP 3333)")
-        code, fields = _code(status), _fields(headers)
+        code, fields = _parse_status(status), _encode_headers(headers)
         self._head = {"type": "http.response.start", "status": code, "headers": fields}
         self._bodiless = self._method == "HEAD" or code in (204, 304)
         declared = [int(value) for name, value in fields if name == b"content-length" and value.isdigit()]
-        self._left = declared[0] if declared and not self._bodiless else None
+        self._length_left = declared[0] if declared and not self._bodiless else None
         return self._write
 
     def _write(self, data: bytes) -> None:
-        self._hand_over(data, True)
+        self._queue_body(data, True)
 
-    def _hand_over(self, data: bytes, more: bool) -> None:
-        """Have a part of the body sent, and the head before the first one. `more` says that there will be others."""
+    def _queue_body(self, data: bytes, more: bool) -> None:
+        """Queue a part of the body, behind the head if it is the first. `more` says that others follow."""
         if self._head is None:
             raise RuntimeError("the response has no head: start_response() was not called (PEP 3333)")
-        data, room = as_bytes(data, "a part of the body"), self._left
-        if self._bodiless and (more or self._begun):
-            data = b""  # or the server would take its length for that of the whole body
-        self._begun = True
-        if room is not None:
-            self._left = max(0, room - len(data))
-            more = more and self._left > 0
+        data, allowed = as_bytes(data, "a part of the body"), self._length_left
+        if self._bodiless and (more or self._head_final):
+            data = b""  # the server would take its length for the Content-Length of the whole body
+        self._head_final = True
+        if allowed is not None:
+            self._length_left = max(0, allowed - len(data))
+            more = more and self._length_left > 0
         if not self._complete:
             self._complete = not more
-            self._put(data[:room], more)
-        if room is not None and len(data) > room:
+            self._queue_part(data[:allowed], more)
+        if allowed is not None and len(data) > allowed:
             raise RuntimeError("the response body is longer than its Content-Length")
 
-    def _put(self, data: bytes, more: bool) -> None:
-        with self._changed:
-            while self._waiting >= _WRITE_MARK and self._refused is None:
-                self._changed.wait()
-            if self._refused is not None:
-                raise self._refused
+    def _queue_part(self, data: bytes, more: bool) -> None:
+        with self._condition:
+            while self._unsent >= _WRITE_MARK and self._send_error is None:
+                self._condition.wait()
+            if self._send_error is not None:
+                raise self._send_error
             self._parts.append(data)
-            self._more = more
-            self._waiting += len(data)
-            self._wake()
+            self._more_body = more
+            self._unsent += len(data)
+            self._wake_loop()
 
-    def _wake(self) -> None:
-        if not self._awake and not self._cut:
-            self._awake = True
-            self._loop.call_soon_threadsafe(self._ring)
+    def _wake_loop(self) -> None:
+        if not self._loop_awake and not self._abandoned:
+            self._loop_awake = True
+            self._loop.call_soon_threadsafe(self._resolve_wakeup)
 
 
-def _code(status: str) -> int:
+def _parse_status(status: str) -> int:
     match = _STATUS.fullmatch(status)
     if match is None:
         raise ValueError(f"the status must be like '200 OK', not {status!r}")
     return int(match[1])
 
 
-def _fields(headers: Sequence[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
-    """Headers as ASGI has them. Raises what `checked_fields()` raises, and ValueError for other characters."""
+def _encode_headers(headers: Sequence[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """Return the header fields as ASGI has them. Raises what `checked_fields()` raises, and UnicodeEncodeError, a
+    ValueError, for characters beyond Latin-1."""
     for name, value in headers:
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"a header must be two str: (name, value), not {(name, value)!r}")

@@ -1,4 +1,4 @@
-"""What an application receives of a request: the body, for a thread that reads it, and whether the client has left."""
+"""The ASGI messages of a request: the body, as a file for another thread, and the client's disconnect."""
 
 from __future__ import annotations
 
@@ -11,86 +11,86 @@ from typing import Any
 from flowserve.errors import ClientDisconnected
 
 
-class Incoming:
-    """What `receive` gives, in the running event loop; at most one message of the body is kept.
+class RequestMessages:
+    """Reads the messages of the ASGI callable `receive` in the running event loop, at most one body message ahead.
 
-    `on_disconnect` is called when the client has left, once `watch()` was called.
+    After `watch()`, it calls back when the client has disconnected.
     """
 
     def __init__(self, receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
         self.loop = asyncio.get_running_loop()
         self._receive = receive
-        self._next: asyncio.Task[dict[str, Any]] | None = None
-        self._after_next: asyncio.Task[dict[str, Any]] | None = None
+        self._next_task: asyncio.Task[dict[str, Any]] | None = None
+        self._disconnect_task: asyncio.Task[dict[str, Any]] | None = None
         self._on_disconnect: Callable[[], None] | None = None
 
     async def receive(self) -> dict[str, Any]:
-        """Return the next message."""
-        message = await self._ask()
-        self._next, self._after_next = self._after_next, None
+        """Return the next ASGI message."""
+        message = await self._next_message()
+        self._next_task, self._disconnect_task = self._disconnect_task, None
         if self._on_disconnect is not None:
-            self._ask()
+            self._next_message()
         return message
 
     def watch(self, on_disconnect: Callable[[], None]) -> None:
-        """Have `on_disconnect` called when the client leaves. It is not noticed while more than one message
-        of the body waits to be read."""
+        """Call `on_disconnect` when the client disconnects. This is not noticed while more than one message of the body
+        is unread."""
         if self._on_disconnect is None:
             self._on_disconnect = on_disconnect
-            self._ask()
+            self._next_message()
 
     def close(self) -> None:
-        """Receive no more."""
+        """Cancel what is being received."""
         self._on_disconnect = None
-        for task in (self._next, self._after_next):
+        for task in (self._next_task, self._disconnect_task):
             if task is not None:
                 task.cancel()
 
-    def _ask(self) -> asyncio.Task[dict[str, Any]]:
-        if self._next is None:
-            self._next = self.loop.create_task(self._one())
-        return self._next
+    def _next_message(self) -> asyncio.Task[dict[str, Any]]:
+        if self._next_task is None:
+            self._next_task = self.loop.create_task(self._receive_message())
+        return self._next_task
 
-    async def _one(self) -> dict[str, Any]:
+    async def _receive_message(self) -> dict[str, Any]:
         message = await self._receive()
         if self._on_disconnect is not None:
             if message["type"] == "http.disconnect":
                 self._on_disconnect()
-            elif not message.get("more_body", False):  # what comes after the end of the body is the disconnect
-                self._after_next = self.loop.create_task(self._one())
+            elif not message.get("more_body", False):  # the message after the end of the body is the disconnect
+                self._disconnect_task = self.loop.create_task(self._receive_message())
         return message
 
 
 class RequestBody(io.RawIOBase):
-    """The body of a request, for the thread that reads it.
+    """The body of a request as a raw stream, read in a thread other than the event loop's.
 
-    Reading raises ClientDisconnected, which is an OSError, when the client leaves before the body is complete, and when
-    the server does not wait for the thread any more.
+    Reading raises ClientDisconnected, which is an OSError, when the client disconnects before the body is complete, and
+    when the server no longer waits for the thread.
     """
 
-    def __init__(self, incoming: Incoming) -> None:
-        self._incoming = incoming
+    def __init__(self, messages: RequestMessages) -> None:
+        self._messages = messages
         self._rest = memoryview(b"")
-        self._more = True
+        self._more_body = True
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill some of `buffer`, waiting for what is to come. Returns the bytes, 0 at the end of the body."""
-        while not self._rest and self._more:
-            message = self._message()
+        """Read into `buffer`, blocking until there is data. Returns the number of bytes, 0 at the end of the body."""
+        while not self._rest and self._more_body:
+            message = self._wait_for_message()
             if message["type"] != "http.request":
                 raise ClientDisconnected("the client has left before its request was complete")
             self._rest = memoryview(message.get("body", b""))
-            self._more = message.get("more_body", False)
+            self._more_body = message.get("more_body", False)
         count = min(len(buffer), len(self._rest))
         buffer[:count], self._rest = self._rest[:count], self._rest[count:]
         return count
 
-    def _message(self) -> dict[str, Any]:
+    def _wait_for_message(self) -> dict[str, Any]:
         try:
-            return asyncio.run_coroutine_threadsafe(self._incoming.receive(), self._incoming.loop).result()
+            return asyncio.run_coroutine_threadsafe(self._messages.receive(), self._messages.loop).result()
         except futures.CancelledError:
             raise ClientDisconnected("the request was cut short") from None
