@@ -277,7 +277,7 @@ def _run(ctx: click.Context, config: Config) -> None:
         from flowserve.supervisor import run_config
 
         run_config(config)
-        if guard.waits:  # from here on a signal ends the process without a word
+        if guard.has_leftover_threads:  # from here on a signal ends the process without a word
             signal.signal(signal.SIGINT, signal.SIG_DFL)
     except KeyboardInterrupt:
         ctx.exit(_INTERRUPTED)

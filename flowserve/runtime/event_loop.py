@@ -1,4 +1,4 @@
-"""Event loops for a command: the choice of one, and a run in it from begin to end."""
+"""Choosing, running and closing an event loop."""
 
 from __future__ import annotations
 
@@ -14,32 +14,34 @@ from flowserve.runtime.signals import ends_program
 
 T = TypeVar("T")
 
-_GRACE = 1.0
-"""Seconds for tasks that are cancelled at the end."""
-_left_behind: list[asyncio.Task[Any]] = []
-"""Tasks that did not end then. They stay until the process ends, as Python would close them in the midst."""
+_CANCEL_TIMEOUT = 1.0
+"""Seconds that a closing loop waits for cancelled tasks, and again for asynchronous generators."""
+_unfinished: list[asyncio.Task[Any]] = []
+"""Tasks that did not end within that time. They are referenced until the process ends, as Python would close their
+coroutines otherwise."""
 
 
-_EXHAUSTED = "socket.accept() out of system resource"
-"""What asyncio says when there are no more descriptors, for each connection that waits, and again a second later."""
+_NO_DESCRIPTORS = "socket.accept() out of system resource"
+"""asyncio's message when no descriptors are left: logged for each waiting connection, and again a second later."""
 
 
 class _ExceptionHandler:
-    """Reports as asyncio does, but tells once a second that no connection can be accepted."""
+    """Logs as asyncio does, but at most once a second that no connection can be accepted."""
 
     def __init__(self) -> None:
-        self._next = 0.0
+        self._next_log_at = 0.0
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        if context.get("message") != _EXHAUSTED:
+        if context.get("message") != _NO_DESCRIPTORS:
             loop.default_exception_handler(context)
-        elif loop.time() >= self._next:
-            self._next = loop.time() + 1
+        elif loop.time() >= self._next_log_at:
+            self._next_log_at = loop.time() + 1
             logger.error("No connection can be accepted (ulimit -n): %s", context.get("exception"))
 
 
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    """Return what makes the event loop called `name`: auto, uvloop or asyncio. Raises ConfigError without uvloop."""
+    """Return the factory of the event loop called `name`: "auto" (uvloop if installed), "uvloop" or "asyncio". Raises
+    ConfigError if uvloop is asked for and not installed."""
     if name != "asyncio":
         try:
             import uvloop
@@ -52,14 +54,14 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def run_in_loop(name: str, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run `main()` to its end in a new event loop, the one called `name` (see loop_factory); return what it returns."""
+    """Run `main()` in a new event loop called `name` (see `loop_factory()`), and return its result."""
     with event_loop(name) as loop:
         return run_until_done(loop, main())
 
 
 def run_until_done(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T]) -> T:
-    """Run `main` to its end in `loop`, also when another task says sys.exit(): asyncio stops the event loop then, but
-    loses nothing by it."""
+    """Run `main` in `loop` and return its result, even if another task raises SystemExit: asyncio stops the event loop
+    then, which can be run again without losing anything."""
     task = loop.create_task(main)
     while True:
         try:
@@ -72,11 +74,11 @@ def run_until_done(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T]
 
 @contextmanager
 def event_loop(name: str) -> Iterator[asyncio.AbstractEventLoop]:
-    """Make the event loop called `name` (see loop_factory), and close it afterwards; it does not run yet, but is what
-    asyncio.get_event_loop() returns.
+    """Create the event loop called `name` (see `loop_factory()`) and close it afterwards. It is not running yet, but is
+    the one that asyncio.get_event_loop() returns.
 
-    What still runs in it at its end is cancelled, and waited for no longer than a second or two: not for tasks that
-    swallow their cancellation, and not for threads.
+    At the end the remaining tasks are cancelled and get _CANCEL_TIMEOUT seconds; tasks that suppress their
+    cancellation, and threads of the default executor, are left behind.
     """
     loop = loop_factory(name)()
     loop.set_exception_handler(_ExceptionHandler())
@@ -88,7 +90,7 @@ def event_loop(name: str) -> Iterator[asyncio.AbstractEventLoop]:
     finally:
         try:
             loop.run_until_complete(_cancel_all(loop))
-            loop.run_until_complete(_bounded(loop.shutdown_asyncgens()))
+            loop.run_until_complete(_run_with_timeout(loop.shutdown_asyncgens()))
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
             asyncio.set_event_loop(None)
@@ -100,35 +102,35 @@ async def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()
-    done, stubborn = await asyncio.wait(tasks, timeout=_GRACE) if tasks else (set(), set())
+    done, pending = await asyncio.wait(tasks, timeout=_CANCEL_TIMEOUT) if tasks else (set(), set())
     for task in done:
         if not task.cancelled() and (error := task.exception()) is not None:
             message = "unhandled exception in a task that was cancelled at the end"
             loop.call_exception_handler({"message": message, "exception": error, "task": task})
-    for task in stubborn:
-        task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio would complain of each
-    _left_behind.extend(stubborn)
+    for task in pending:
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio would log each
+    _unfinished.extend(pending)
 
 
-async def _bounded(work: Coroutine[Any, Any, None]) -> None:
+async def _run_with_timeout(work: Coroutine[Any, Any, None]) -> None:
     task = asyncio.ensure_future(work)
-    _, late = await asyncio.wait({task}, timeout=_GRACE)
-    _left_behind.extend(late)
+    _, late = await asyncio.wait({task}, timeout=_CANCEL_TIMEOUT)
+    _unfinished.extend(late)
 
 
 def accepts_per_iteration(loop: asyncio.AbstractEventLoop) -> int:
-    """Return how many servers should take connections from one listening socket, so that many that come at once are
-    taken in one turn of `loop`.
+    """Return how many servers should accept from one listening socket, so that many connections that arrive at once are
+    accepted in one iteration of `loop`.
 
-    libuv takes one a turn for each server (since 1.46). Measured with 50 clients that come and go: 88 us a visit with
-    one, 68 with four, 61 with eight or sixteen, as one turn has more to do of the same kind; a visitor who is alone
-    costs 5 % more with eight.
+    libuv accepts one connection an iteration for each server (since 1.46). Measured with 50 clients that connect and
+    disconnect: 88 us a connection with one server, 68 with four, 61 with eight or sixteen, as one iteration does more
+    work of the same kind; a single client takes 5 % longer with eight.
     """
     return 8 if type(loop).__module__.partition(".")[0] == "uvloop" else 1
 
 
 async def first_of(work: asyncio.Future[None], event: asyncio.Event, seconds: float | None = None) -> None:
-    """Wait until the one is done or the other set, or the time is over."""
+    """Wait until `work` is done, `event` is set, or `seconds` have passed."""
     waiting = asyncio.ensure_future(event.wait())
     try:
         waited: set[asyncio.Future[Any]] = {work, waiting}
@@ -138,9 +140,9 @@ async def first_of(work: asyncio.Future[None], event: asyncio.Event, seconds: fl
 
 
 async def uncancelled(ending: asyncio.Future[None]) -> None:
-    """Wait for it to the end, though this task is cancelled meanwhile; that is raised then.
+    """Wait until `ending` is done even if this task is cancelled meanwhile, and raise the CancelledError afterwards.
 
-    How often is no sign of haste: AnyIO cancels again in each iteration of the event loop.
+    Repeated cancellation is not taken for urgency: AnyIO cancels again in each iteration of the event loop.
     """
     cancelled: asyncio.CancelledError | None = None
     while not ending.done():

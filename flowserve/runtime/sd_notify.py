@@ -1,4 +1,4 @@
-"""Telling a service manager how far the server is: systemd's readiness protocol, sd_notify(3)."""
+"""Notifying a service manager of the server's state: systemd's readiness protocol, sd_notify(3)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ STOPPING = "STOPPING=1"
 
 
 def notify(state: str) -> None:
-    """Send `state`, READY or STOPPING, to the datagram socket that NOTIFY_SOCKET names; without it do nothing."""
+    """Send `state`, READY or STOPPING, to the datagram socket that NOTIFY_SOCKET names; without NOTIFY_SOCKET do
+    nothing. A failure is logged."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
-    if address.startswith("@"):  # an abstract one, without a file
+    if address.startswith("@"):  # in the abstract namespace
         address = "\0" + address[1:]
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:

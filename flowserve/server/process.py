@@ -20,7 +20,7 @@ def serve_alone(config: Config, interruption: Interruption) -> None:
         server.load()
         interruption.check()
         run_until_done(loop, server.serve())
-        interruption.over = True
+        interruption.finished = True
     interruption.number = server.interrupted
     interruption.check()
 
@@ -35,4 +35,4 @@ def owning_process(server: Server) -> Iterator[asyncio.AbstractEventLoop]:
         with event_loop(server.config.loop) as loop:
             yield loop
     finally:
-        guard.leave(server.time_left())
+        guard.end(server.time_left())

@@ -44,4 +44,4 @@ def run_config(config: Config) -> None:
             from flowserve.supervisor.manager import Supervisor
 
             asyncio.run(Supervisor(config).run())
-        interruption.over = True
+        interruption.finished = True
