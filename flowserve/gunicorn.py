@@ -1,8 +1,8 @@
-"""flowserve as gunicorn's worker: `gunicorn -k flowserve.gunicorn.Worker myapp:app`.
+"""A gunicorn worker class: `gunicorn -k flowserve.gunicorn.Worker myapp:app`.
 
-gunicorn binds, forks, replaces workers and writes the log; each worker is a `Server` on gunicorn's sockets. gunicorn's
-settings count where they mean the same here. Further options come from `Worker.options`, and before those from the
-environment, as FLOWSERVE_WS_MAX_SIZE=1MiB.
+gunicorn binds the sockets, forks and replaces workers, and writes the log; each worker runs a `Server` on gunicorn's
+sockets. gunicorn's settings apply where they mean the same here. Further options come from `Worker.options`, and with
+precedence over those from the environment, as FLOWSERVE_WS_MAX_SIZE=1MiB.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ _SETTINGS = {
     "asgi_lifespan": "lifespan",
     "websocket_max_message_size": "ws_max_size",
 }
-"""gunicorn's settings that are options of flowserve by another name. Not every release of gunicorn has them all."""
+"""gunicorn's settings and the flowserve options that they set. Not every release of gunicorn has all of them."""
 
 _UNLIMITED = {"limit_request_fields": 32768, "websocket_max_message_size": sys.maxsize}
-"""What 0 stands for in settings where it is no number."""
+"""The value for a setting of 0 where that means no limit."""
 
-_GUNICORNS = {
+_UNUSED_OPTIONS = {
     **dict.fromkeys(("host", "port", "uds", "fd", "bind"), "gunicorn listens; use its --bind"),
     "backlog": "gunicorn listens; use its --backlog",
     "workers": "gunicorn starts the workers; use its --workers",
@@ -64,9 +64,9 @@ _GUNICORNS = {
     **dict.fromkeys(("reload", "reload_dirs", "reload_includes", "reload_excludes"), "use gunicorn's --reload"),
     "metrics": "only `flowserve --workers` adds up the metrics of all workers",
 }
-"""Options that mean nothing here, and what to do instead."""
+"""Options that have no effect here, and what to do instead."""
 
-_WITHOUT_EFFECT = {
+_UNUSED_SETTINGS = {
     "limit_request_line": "use FLOWSERVE_H1_MAX_HEADER_SIZE, for the whole head of a request",
     "limit_request_field_size": "use FLOWSERVE_H1_MAX_HEADER_SIZE, for the whole head of a request",
     "access_log_format": "use FLOWSERVE_ACCESS_LOG_FORMAT",
@@ -75,51 +75,51 @@ _WITHOUT_EFFECT = {
     "protocol": "flowserve speaks HTTP only",
     "http_protocols": "flowserve speaks HTTP/1.1 only",
 }
-"""gunicorn's settings that another worker class obeys, and what to do instead."""
+"""gunicorn's settings that have no effect with this worker class but with others, and what to do instead."""
 
 _MARGIN = 1.0
-"""Seconds before gunicorn kills a worker at which it has come to its end by itself."""
-_HASTE = 1.0
-"""Seconds that connections get when there is no time for a graceful end."""
-_BEAT = 1.0
-"""Most seconds between signs of life."""
+"""Seconds before gunicorn kills a worker by which the worker's shutdown has ended."""
+_QUICK_TIMEOUT = 1.0
+"""Seconds that connections get when the end is not graceful."""
+_MAX_NOTIFY_INTERVAL = 1.0
+"""Most seconds between two calls of notify(), gunicorn's heartbeat."""
 
 
 class Worker(base.Worker):  # type: ignore[misc]
-    """Serves gunicorn's application with flowserve; subclass it to set options in code:
+    """Serves gunicorn's application with flowserve. Subclass it to set options in code:
 
         class MyWorker(flowserve.gunicorn.Worker):
             options = {"ws_max_size": "1MiB", "health_path": "/health"}
 
-    SIGTERM, and a limit such as --max-requests, end it gracefully within --graceful-timeout: WebSockets are told
+    SIGTERM, and a limit such as --max-requests, end it gracefully within --graceful-timeout: WebSockets are closed with
     1012, requests in progress complete. SIGINT, SIGQUIT and the death of gunicorn end it within a second or two. An
     application that can't be served stops gunicorn with its status 3, or 4 where gunicorn itself can't find it.
     """
 
     options: ClassVar[dict[str, Any]] = {}
-    """Options of `flowserve.Config` by name; those that gunicorn looks after itself have no effect."""
+    """Options of `flowserve.Config` by name; those in whose place gunicorn has its own settings have no effect."""
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
-        """Called by gunicorn before the first worker: warn of what has no effect."""
-        for name, advice in _GUNICORNS.items():
+        """Called by gunicorn before the first worker: warn of options and settings that have no effect."""
+        for name, advice in _UNUSED_OPTIONS.items():
             if os.environ.get(OPTIONS[name].env):
                 log.warning("%s has no effect here: %s", OPTIONS[name].env, advice)
             if name in cls.options:
                 log.warning("%s.options: %s has no effect here: %s", cls.__name__, name, advice)
-        for name, advice in _WITHOUT_EFFECT.items():
+        for name, advice in _UNUSED_SETTINGS.items():
             setting = cfg.settings.get(name)
-            obeyed = name == "threads" and cls._interface() == "wsgi"
-            if setting is not None and _is_set(setting) and not obeyed:
-                log.warning("%s has no effect with this worker: %s", _named(setting), advice)
+            has_effect = name == "threads" and cls._interface() == "wsgi"
+            if setting is not None and _is_set(setting) and not has_effect:
+                log.warning("%s has no effect with this worker: %s", _flag_of(setting), advice)
 
     @classmethod
     def _interface(cls) -> str:
-        """What is said of the application, unchecked."""
+        """Return the configured interface of the application, not validated."""
         return str(os.environ.get(OPTIONS["interface"].env) or cls.options.get("interface", "auto"))
 
     def load_wsgi(self) -> None:
-        """Import the application; what it raises is gunicorn's matter, with --reload it is shown."""
+        """Import the application. What it raises propagates to gunicorn; with --reload it is logged."""
         try:
             self.wsgi = self.app.wsgi()
         except Exception as error:
@@ -128,13 +128,14 @@ class Worker(base.Worker):  # type: ignore[misc]
             self.log.exception("The application could not be loaded")
             self.wsgi = None
             for frame in traceback.extract_tb(error.__traceback__):
-                self.reloader.add_extra_file(frame.filename)  # the module is forgotten, its file is to be watched
+                # the module is not in sys.modules, but its file must be watched
+                self.reloader.add_extra_file(frame.filename)
             if isinstance(error, SyntaxError) and error.filename is not None:
                 self.reloader.add_extra_file(error.filename)
 
     def run(self) -> None:
         """Serve until a signal, a limit or gunicorn's death ends it."""
-        self.booted = False  # until the application has started, a failure is to stop gunicorn
+        self.booted = False  # until the application has started, a failure stops gunicorn
         if self.wsgi is None:
             return self._wait_for_change()
         try:
@@ -149,35 +150,36 @@ class Worker(base.Worker):  # type: ignore[misc]
                 self.log.error("%s", failure.details)
             self.log.error("%s%s", failure.line, _translation(failure.line, self.cfg))
             if self.reloader is None:
-                # The status is all that gunicorn learns from a worker.
+                # The exit status is all that gunicorn learns from a worker.
                 raise SystemExit(Arbiter.WORKER_BOOT_ERROR) from None
             self._wait_for_change()
 
     # Options
 
     def _config(self) -> Config:
-        """gunicorn's settings, over them `options`, over them the environment. Raises ConfigError."""
+        """Return the configuration: gunicorn's settings, overridden by `options`, overridden by the environment. Raises
+        ConfigError."""
         if unknown := sorted(self.options.keys() - OPTIONS.keys() - {"ssl_context_factory"}):
             raise ConfigError(f"{type(self).__name__}.options: there is no option {unknown[0]!r}")
         variables = from_environment()
         given = {**self.options, **{n: OPTIONS[n].convert(each.value, each.where) for n, each in variables.items()}}
-        values = self._settings() | {name: value for name, value in given.items() if name not in _GUNICORNS}
+        values = self._settings() | {name: value for name, value in given.items() if name not in _UNUSED_OPTIONS}
         if self._interface() == "wsgi" and self.cfg.threads > 1:
             values.setdefault("wsgi_threads", self.cfg.threads)
         drain = OPTIONS["timeout_drain"].convert(values.get("timeout_drain", 0))
-        values |= self._times(drain)
+        values |= self._shutdown_timeouts(drain)
         return Config(self.wsgi, **values)
 
     def _settings(self) -> dict[str, Any]:
-        """What gunicorn's settings say, as options. Raises ConfigError that names gunicorn's setting."""
+        """Return gunicorn's settings as options. Raises ConfigError that names gunicorn's setting."""
         cfg, values = self.cfg, {}
         for name, option in _SETTINGS.items():
             setting = cfg.settings.get(name)
             if setting is not None and setting.get() not in (None, ""):
                 value = setting.get() or _UNLIMITED.get(name, setting.get())
-                values[option] = OPTIONS[option].convert(value, f"gunicorn's {_named(setting)}")
+                values[option] = OPTIONS[option].convert(value, f"gunicorn's {_flag_of(setting)}")
         values["access_log"] = bool(getattr(self.log, "access_log_enabled", cfg.accesslog))
-        values["forwarded_allow_ips"] = (*cfg.forwarded_allow_ips, "unix")  # which gunicorn trusts always
+        values["forwarded_allow_ips"] = (*cfg.forwarded_allow_ips, "unix")  # gunicorn always trusts UNIX sockets
         if cfg.proxy_protocol not in (False, "off"):
             if set(cfg.proxy_allow_ips) != set(cfg.forwarded_allow_ips):
                 raise ConfigError("gunicorn's --proxy-allow-from and --forwarded-allow-ips must be the same here")
@@ -189,11 +191,12 @@ class Worker(base.Worker):  # type: ignore[misc]
             values["ssl_context_factory"] = lambda _, default: cfg.ssl_context(cfg, default)
         return values
 
-    def _times(self, drain: float) -> dict[str, float]:
-        """How long the end may take: gunicorn kills what is there after --graceful-timeout. Raises ConfigError."""
+    def _shutdown_timeouts(self, drain: float) -> dict[str, float]:
+        """Return the timeouts of the shutdown: gunicorn kills a worker after --graceful-timeout. Raises ConfigError if
+        `drain` takes longer."""
         limit = float(self.cfg.graceful_timeout)
-        if self.reloader is not None:  # whoever has saved a file waits for the new code
-            return {"timeout_drain": 0.0, "timeout_graceful_shutdown": min(limit, _HASTE)}
+        if self.reloader is not None:  # a developer who has saved a file waits for the new code
+            return {"timeout_drain": 0.0, "timeout_graceful_shutdown": min(limit, _QUICK_TIMEOUT)}
         left = limit - min(_MARGIN, limit / 10) - drain
         if left < 0:
             raise ConfigError(
@@ -203,19 +206,19 @@ class Worker(base.Worker):  # type: ignore[misc]
         return {"timeout_graceful_shutdown": graceful_part(left)}
 
     def _set_up_logs(self, config: Config) -> None:
-        """Log where gunicorn logs, unless flowserve's own options say how."""
+        """Log to gunicorn's handlers, unless flowserve's own options configure logging."""
         if config.log_config is not None or config.log_format != "human" or config.access_log_format is not None:
             set_up_logging(config)
             return
         level = TRACE if config.log_level == "trace" else config.log_level.upper()
         # as with gunicorn's own workers, access lines don't depend on --log-level
-        for ours, theirs, least in (
+        for ours, theirs, lowest in (
             (logger, self.log.error_log, level),
             (access, self.log.access_log, "INFO"),
         ):
             ours.handlers[:] = theirs.handlers or self.log.error_log.handlers
             ours.propagate = theirs.propagate
-            ours.setLevel(least)
+            ours.setLevel(lowest)
 
     # The life of a worker
 
@@ -228,10 +231,10 @@ class Worker(base.Worker):  # type: ignore[misc]
             server.should_exit = True
             stopping.set()
             if quick:
-                loop.call_later(_HASTE, server.cut)
+                loop.call_later(_QUICK_TIMEOUT, server.cut)
 
         def signalled(number: int) -> None:
-            # gunicorn may send SIGTERM again and again while a worker drains: that must not hurry it.
+            # gunicorn may repeat SIGTERM while a worker drains: that must not cut the drain short.
             if number != signal.SIGTERM and self.alive:
                 self.cfg.worker_int(self)
             stop(quick=number != signal.SIGTERM)
@@ -242,28 +245,30 @@ class Worker(base.Worker):  # type: ignore[misc]
 
         server.worn, server.signalled = worn, signalled
         starting = loop.create_task(server.startup([getattr(sock, "sock", sock) for sock in self.sockets]))
-        await asyncio.sleep(0)  # until it has begun gunicorn's own handlers note a signal, which _beat() sees
-        beating = loop.create_task(self._beat(stop))
+        # let startup() begin; until then gunicorn's own handlers note a signal, which _notify_gunicorn() sees
+        await asyncio.sleep(0)
+        notifying = loop.create_task(self._notify_gunicorn(stop))
         stopped = loop.create_task(stopping.wait())
         ends = dict.fromkeys((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT), server.handle_exit)
         with handling({signal.SIGUSR1: lambda _: self.log.reopen_files()}, ends):
             try:
                 await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
-                if starting.done():  # else it is slow, and not waited for
+                if starting.done():  # otherwise it is slow and is not waited for
                     await starting
                     self.booted = True
                     await stopped
                     await server.shutdown()
-                # A further signal must not kill what is ending by itself.
+                # A further signal must not kill a process that is ending by itself.
                 signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT))
             finally:
-                for task in (starting, stopped, beating):
+                for task in (starting, stopped, notifying):
                     task.cancel()
-                await asyncio.wait({starting, stopped, beating}, timeout=_HASTE)
+                await asyncio.wait({starting, stopped, notifying}, timeout=_QUICK_TIMEOUT)
 
-    async def _beat(self, stop: Callable[..., None]) -> None:
-        """Show gunicorn that the event loop turns, and see whether gunicorn, or its reloader, want an end."""
-        seconds = min(_BEAT, self.timeout / 2 or _BEAT)
+    async def _notify_gunicorn(self, stop: Callable[..., None]) -> None:
+        """Send gunicorn the heartbeat of the event loop, and stop when gunicorn has died or its handlers have noted a
+        signal."""
+        seconds = min(_MAX_NOTIFY_INTERVAL, self.timeout / 2 or _MAX_NOTIFY_INTERVAL)
         while True:
             self.notify()
             if self.ppid != os.getppid():
@@ -275,33 +280,33 @@ class Worker(base.Worker):  # type: ignore[misc]
             await asyncio.sleep(seconds)
 
     def _wait_for_change(self) -> None:
-        """With --reload: let the reloader end this worker."""
+        """With --reload: wait until the reloader ends this worker."""
         self.log.info("Waiting for a file to change")
-        self.init_signals()  # again, where an event loop has had its own
+        self.init_signals()  # again, as the event loop has replaced them
         while self.alive and self.ppid == os.getppid():
             self.notify()
             time.sleep(0.1)
 
 
 def _is_set(setting: Any) -> bool:
-    """Whether a setting of gunicorn has another value than by default, however that was written."""
-    plain = type(setting)()  # with the default, through the same validator
-    return bool(setting.get() != plain.get())
+    """Whether a setting of gunicorn has a value other than its default, compared after validation."""
+    default_setting = type(setting)()  # has the default, passed through the same validator
+    return bool(setting.get() != default_setting.get())
 
 
-def _named(setting: Any) -> str:
-    """A setting of gunicorn as its users write it."""
+def _flag_of(setting: Any) -> str:
+    """Return a setting of gunicorn as users write it: its flag, or its name."""
     return str(setting.cli[-1] if setting.cli else setting.name)
 
 
 def _translation(message: str, cfg: Any) -> str:
-    """What the flags in `message` are called here, as a remark behind it."""
+    """Return a remark with the names that the flags in `message` have under gunicorn, or an empty string."""
     options = {each.flag: each for each in OPTIONS.values()}
     settings = {option: cfg.settings[name] for name, option in _SETTINGS.items() if name in cfg.settings}
     names = []
     for flag in dict.fromkeys(re.findall(r"--[a-z0-9-]+", message)):
         if flag in options:
             name = options[flag].name
-            here = f"gunicorn's {_named(settings[name])}" if name in settings else options[flag].env
+            here = f"gunicorn's {_flag_of(settings[name])}" if name in settings else options[flag].env
             names.append(f"{flag} is {here}")
     return f" (here {', '.join(names)})" if names else ""

@@ -1,4 +1,5 @@
-"""Processes: one that serves by itself, or several under a supervisor. Where `run()` and the command begin."""
+"""Running the server: in this process, or in several under a supervisor. The entry point of `run()` and of the
+command."""
 
 from __future__ import annotations
 
@@ -16,11 +17,12 @@ from flowserve.supervisor.pidfile import pid_file
 
 
 def run(app: str | Callable[..., Any], **options: Any) -> None:
-    """Serve `app` until a signal ends it, as the command does; `options` are those of `Config`.
+    """Serve `app` until a signal ends it, as the command does. `app` is "module:attribute" or the application itself;
+    `options` are those of `Config`.
 
-    Raises ConfigError, StartupFailed, and with one process whatever the application's module raises when it is
-    imported. With several, or with reload, a worker process shows that itself, and ConfigError has its last line. A
-    signal that comes before anything is served ends the process as it would without a server.
+    Raises ConfigError and StartupFailed. With one process it also raises whatever the application's module raises when
+    it is imported; with several, or with reload, the worker process prints that traceback, and ConfigError has its last
+    line. A signal that arrives before anything is served ends the process as it would without a server.
     """
     config = Config(app, **options)
     set_up_logging(config)
@@ -28,7 +30,8 @@ def run(app: str | Callable[..., Any], **options: Any) -> None:
 
 
 def run_config(config: Config) -> None:
-    """Serve until a signal ends it, in this process or with --workers or --reload in others. Raises as `run()` does."""
+    """Serve until a signal ends it: in this process, or in others with --workers or --reload. Raises what `run()`
+    raises."""
     with interruptible() as interruption, pid_file(config.pid_file):
         if config.workers == 1 and not config.reload:
             serve_alone(config, interruption)

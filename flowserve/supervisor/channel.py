@@ -1,10 +1,13 @@
-"""What supervisor and worker say to each other: JSON objects, one a line, over a socket pair.
+"""The protocol between supervisor and worker: JSON objects, one a line, over a socket pair.
 
-From the worker: {"ready": true} when it serves, {"beat": n} while its event loop turns, {"failed": line, "status": n}
-when it can't start, {"worn": reason} when a limit says that it should be replaced, {"leaving": reason} when it ends
-of its own accord, {"snapshot": {...}, "id": n}.
-From the supervisor: {"drain": true}, then, to cut that short, {"cut": true}; {"snapshot": id}. Before all these comes
-the `Order`, pickled. The end of the channel tells a worker that its supervisor is gone, and to drain.
+From the worker: {"ready": true} when it serves, {"beat": n} while its event loop runs, {"failed": line, "status": n}
+when it can't start, {"worn": reason} when it has reached a limit and should be replaced, {"leaving": reason} when it
+ends for another reason than the supervisor's request, {"snapshot": {...}, "id": n}. From the supervisor: first the
+pickled `Order`, then {"drain": true}, {"cut": true} to cut the drain short, and {"snapshot": id}. End of file tells a
+worker that its supervisor is gone, and makes it drain.
+
+After an upgrade in place a worker of the new version talks to a supervisor of the old one: keep the names of messages,
+and name and fields of `Order`.
 """
 
 from __future__ import annotations
@@ -28,18 +31,20 @@ _LENGTH = struct.Struct("!Q")
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a worker is to do, and what its interpreter should be like."""
+    """What a worker is to serve, and the state of its interpreter."""
 
     config: Config
+    """The configuration, with the application's name."""
     descriptors: tuple[int, ...]
-    """The inherited sockets, bound."""
+    """The file descriptors of the bound sockets that it inherits."""
     path: tuple[str, ...]
     """sys.path"""
     argv: tuple[str, ...]
-    """sys.argv, for applications that look there."""
+    """sys.argv, for applications that read it."""
 
     def encode(self) -> bytes:
-        """Return what `receive_order` reads. Raises ConfigError if a worker could not."""
+        """Return the bytes that `receive_order()` reads. Raises ConfigError if it can't be pickled, or a worker could
+        not unpickle it."""
         try:
             data = pickle.dumps(self)
         except Exception:  # pickle raises errors of many kinds
@@ -50,7 +55,7 @@ class Order:
 
 
 def receive_order(sock: socket.socket) -> Order:
-    """Read the order from a blocking socket. Raises EOFError when the supervisor is gone."""
+    """Read the order from a blocking socket. Raises EOFError if the supervisor has ended."""
     (size,) = _LENGTH.unpack(_read(sock, _LENGTH.size))
     return cast(Order, pickle.loads(_read(sock, size)))
 
@@ -65,8 +70,8 @@ def _read(sock: socket.socket, size: int) -> bytes:
     return bytes(data)
 
 
-def tell(sock: socket.socket, **message: Any) -> None:
-    """Send one message where no event loop runs. A supervisor that is gone is no error."""
+def send_blocking(sock: socket.socket, **message: Any) -> None:
+    """Send one message while no event loop runs. A supervisor that has ended is no error."""
     sock.setblocking(True)
     try:
         sock.sendall(_encode(message))
@@ -79,32 +84,33 @@ def _encode(message: Message) -> bytes:
 
 
 class Channel(asyncio.Protocol):
-    """One end of the channel in a running event loop."""
+    """One end of the channel, in a running event loop."""
 
     def __init__(self, on_message: Callable[[Message], None]) -> None:
         self.ended = asyncio.Event()
+        """Set when the connection is lost."""
         self._on_message = on_message
         self._transport: asyncio.Transport | None = None
-        self._rest = b""
+        self._partial_line = b""
 
     @classmethod
     async def open(cls, sock: socket.socket, on_message: Callable[[Message], None]) -> Channel:
-        """Take over a connected UNIX socket; `on_message` is called with each message, `ended` is set at the end."""
+        """Return a channel over a connected UNIX socket. `on_message` is called with each message."""
         loop = asyncio.get_running_loop()
         _, channel = await loop.create_unix_connection(lambda: cls(on_message), sock=sock)
         return channel
 
     def send(self, **message: Any) -> None:
-        """Send one message; nothing happens when the other end is gone."""
+        """Send one message; do nothing if the other end is gone."""
         self.write(_encode(message))
 
     def write(self, data: bytes) -> None:
-        """Send bytes as they are."""
+        """Send raw bytes; do nothing if the other end is gone."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
     def close(self) -> None:
-        """End it, when all is sent."""
+        """Close the channel when everything has been sent."""
         if self._transport is not None:
             self._transport.close()
 
@@ -112,7 +118,7 @@ class Channel(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        *lines, self._partial_line = (self._partial_line + data).split(b"\n")
         for line in lines:
             self._on_message(json.loads(line))
 

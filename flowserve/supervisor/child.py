@@ -22,19 +22,19 @@ from flowserve.runtime.signals import handling
 from flowserve.runtime.startup_errors import Failure, explain
 from flowserve.server.process import owning_process
 from flowserve.server.server import Server
-from flowserve.supervisor.channel import Channel, Message, Order, receive_order, tell
+from flowserve.supervisor.channel import Channel, Message, Order, receive_order, send_blocking
 from flowserve.supervisor.process import TERMINAL_SIGNALS
 
-_BEATS = 10
-"""How often its heart beats in the time after which it counts as hung."""
-_SLOWEST_BEAT = 1.0
-"""Seconds."""
-_LOOK = 0.2
-"""Seconds between looks at the supervisor while the application is imported."""
+_BEATS_PER_TIMEOUT = 10
+"""Beats that a worker sends within --timeout-worker-healthcheck."""
+_MAX_BEAT_INTERVAL = 1.0
+"""Most seconds between two beats."""
+_POLL_INTERVAL = 0.2
+"""Seconds between checks of the supervisor while the application is imported."""
 
 
 class Worker:
-    """A server, and its end of the channel."""
+    """A server and the worker's end of the channel."""
 
     def __init__(self, config: Config, descriptors: tuple[int, ...]) -> None:
         self._config = config
@@ -46,13 +46,13 @@ class Worker:
         self._beats = 0
 
     async def run(self, sock: socket.socket) -> None:
-        """Serve until the supervisor says otherwise, or is gone. Raises what `Server.startup()` raises."""
+        """Serve until the supervisor sends a drain, or has ended. Raises what `Server.startup()` raises."""
         self._loop = asyncio.get_running_loop()
         self._channel = await Channel.open(sock, self._on_message)
         self.server.worn = lambda reason: self._channel.send(worn=reason)
         self.server.signalled = self._on_sigterm
         await self.server.startup([_inherited(descriptor) for descriptor in self._descriptors])
-        with handling({signal.SIGHUP: _nothing}, {signal.SIGTERM: self.server.handle_exit}):
+        with handling({signal.SIGHUP: _ignore}, {signal.SIGTERM: self.server.handle_exit}):
             self._channel.send(ready=True)
             self._beat()
             watch = self._loop.create_task(self._wait_for_supervisor())
@@ -86,21 +86,21 @@ class Worker:
     def _beat(self) -> None:
         self._beats += 1
         self._channel.send(beat=self._beats)
-        interval = min(_SLOWEST_BEAT, self._config.timeout_worker_healthcheck / _BEATS)
+        interval = min(_MAX_BEAT_INTERVAL, self._config.timeout_worker_healthcheck / _BEATS_PER_TIMEOUT)
         self._loop.call_later(interval, self._beat)
 
 
 def _inherited(descriptor: int) -> socket.socket:
     sock = socket.socket(fileno=descriptor)
-    sock.set_inheritable(False)  # not for the programs that the application starts
+    sock.set_inheritable(False)  # programs that the application starts must not inherit it
     return sock
 
 
 def main(descriptor: int) -> int:
-    """Do what the order says that comes first; return the exit status."""
+    """Read the order from the socket `descriptor` and serve; return the exit status."""
     for number in TERMINAL_SIGNALS:
-        # a handler, as programs that the application starts would inherit that a signal is ignored
-        signal.signal(number, _nothing)
+        # a handler instead of SIG_IGN, which programs that the application starts would inherit
+        signal.signal(number, _ignore)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINAL_SIGNALS)
     with _inherited(descriptor) as sock:
         try:
@@ -108,11 +108,11 @@ def main(descriptor: int) -> int:
         except EOFError:
             return 0
         except Exception as error:
-            return _fail(sock, Failure(f"a worker can't take over the configuration: {error}"))
+            return _report_failure(sock, Failure(f"a worker can't take over the configuration: {error}"))
         return _serve(order, sock)
 
 
-def _nothing(*_: Any) -> None:
+def _ignore(*_: Any) -> None:
     pass
 
 
@@ -124,24 +124,25 @@ def _serve(order: Order, sock: socket.socket) -> int:
     worker = Worker(order.config, order.descriptors)
     try:
         with owning_process(worker.server) as loop:
-            with _ending_with(sock):
+            with _ending_with_supervisor(sock):
                 worker.server.load()
             run_until_done(loop, worker.run(sock.dup()))
     except SystemExit as error:
-        return _fail(sock, Failure(f"{app!r} ended its process (exit status {error.code})"))
+        return _report_failure(sock, Failure(f"{app!r} ended its process (exit status {error.code})"))
     except Exception as error:
-        return _fail(sock, explain(error, app))
+        return _report_failure(sock, explain(error, app))
     return 0
 
 
 @contextmanager
-def _ending_with(sock: socket.socket) -> Iterator[None]:
-    """End this process meanwhile when its supervisor is gone, or sends anything: all that it wants then is the end."""
-    over = threading.Event()
+def _ending_with_supervisor(sock: socket.socket) -> Iterator[None]:
+    """While in this context, kill this process if its supervisor ends or sends anything: before the worker is ready
+    that can only be a request to end."""
+    finished = threading.Event()
 
     def watch() -> None:
-        while not over.is_set():
-            if select.select([sock], [], [], _LOOK)[0] and not over.is_set():
+        while not finished.is_set():
+            if select.select([sock], [], [], _POLL_INTERVAL)[0] and not finished.is_set():
                 os.kill(os.getpid(), signal.SIGKILL)
 
     watching = threading.Thread(target=watch, name="flowserve-supervisor", daemon=True)
@@ -149,15 +150,15 @@ def _ending_with(sock: socket.socket) -> Iterator[None]:
     try:
         yield
     finally:
-        over.set()
+        finished.set()
         watching.join()
 
 
-def _fail(sock: socket.socket, failure: Failure) -> int:
+def _report_failure(sock: socket.socket, failure: Failure) -> int:
     if failure.details:
         sys.stderr.write(failure.details + "\n")
         sys.stderr.flush()
-    tell(sock, failed=failure.line, status=failure.status)
+    send_blocking(sock, failed=failure.line, status=failure.status)
     guard.status = failure.status
     return failure.status
 

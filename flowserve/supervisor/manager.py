@@ -1,4 +1,4 @@
-"""Keeps several workers alive: starts, replaces and stops them."""
+"""The supervisor of several workers: starts, replaces and stops them."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ from flowserve.server.shutdown import longest
 from flowserve.supervisor.counts import Counts
 from flowserve.supervisor.process import WorkerProcess
 
-_LIVED = 10.0
-"""Seconds; a worker that served so long was no part of a crash loop."""
+_STABLE_AFTER = 10.0
+"""Seconds; the death of a worker that served for so long is not part of a crash loop."""
 _FIRST_DELAY = 0.25
 _LONGEST_DELAY = 10.0
-"""Seconds between a worker's death and its replacement in a crash loop: the first death has none, then it doubles."""
-_OVERHEAD = 2.0
-"""Seconds that a worker may take to exit when its shutdown is done."""
-_SETTLE = 0.1
-"""Seconds for what the kernel has accepted to be taken up, after nothing new can come."""
+"""Seconds between a worker's death and its replacement in a crash loop: none after the first death, then _FIRST_DELAY,
+doubled each time up to _LONGEST_DELAY."""
+_EXIT_TIME = 2.0
+"""Seconds that a worker may take to exit after its shutdown."""
+_ACCEPT_TIME = 0.1
+"""Seconds for workers to accept the connections that the kernel has completed, after new ones are dropped."""
 
 
 class Slot:
-    """A place for a worker, with the `sockets` that it gets, of which other slots have not got those in `own`.
+    """A place for one worker, with the `sockets` that it listens on; those in `own` belong to no other slot.
 
-    `number` counts from 1, `key` is what the sockets have in `Listeners`, where none is used twice. `lock` is held
-    while a worker is started in it.
+    `number` counts from 1 and is that of the worker. `key` identifies the sockets in `Listeners` and is never reused.
+    `lock` is held while a worker is started in the slot.
     """
 
     def __init__(self, number: int, key: int, sockets: list[socket.socket], own: list[socket.socket]) -> None:
@@ -45,27 +46,28 @@ class Slot:
         self.own = own
         self.worker: WorkerProcess | None = None
         self.lock = asyncio.Lock()
-        self.deaths = 0  # in a row, each soon after the last
-        self.open = True
+        self.deaths = 0  # consecutive ones of a crash loop
+        self.open = True  # until it is removed (SIGTTOU)
 
-    def delay(self, lived: float) -> float:
-        """Return how long to wait before a worker is replaced that served for `lived` seconds."""
-        if lived >= _LIVED:
+    def restart_delay(self, lived: float) -> float:
+        """Count the death of a worker that served for `lived` seconds; return the seconds to wait before it is
+        replaced."""
+        if lived >= _STABLE_AFTER:
             self.deaths = 0
         self.deaths += 1
         return 0.0 if self.deaths == 1 else float(min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** min(self.deaths - 2, 10)))
 
 
 class Supervisor:
-    """Serves `config` with --workers processes, each in a slot with sockets that outlive it.
+    """Serves `config` with --workers processes, each in a slot whose sockets outlive it.
 
-    SIGINT and SIGTERM stop, a second one at once; SIGHUP replaces all workers one after the other; SIGTTIN and SIGTTOU
-    add one and take one away.
+    SIGINT and SIGTERM stop it, a second one at once; SIGHUP replaces all workers one after the other; SIGTTIN adds a
+    worker and SIGTTOU removes one.
     """
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._patience = longest(config) + _OVERHEAD
+        self._drain_timeout = longest(config) + _EXIT_TIME
         self._slots: list[Slot] = []
         self._next_key = 0
         self._workers: set[WorkerProcess] = set()
@@ -75,22 +77,22 @@ class Supervisor:
         self._stop_signals = 0
 
     async def run(self) -> None:
-        """Serve until a signal ends it. Raises ConfigError, StartupFailed or FlowserveError if a worker can't start in
-        the beginning; its traceback is printed already."""
+        """Serve until a signal ends it. Raises ConfigError, StartupFailed or FlowserveError if a worker can't start at
+        the beginning; the worker has printed the traceback then."""
         self._loop = asyncio.get_running_loop()
-        self._end: asyncio.Future[None] = self._loop.create_future()
+        self._done: asyncio.Future[None] = self._loop.create_future()
         self._hangup = asyncio.Event()
-        self._worn: asyncio.Queue[WorkerProcess] = asyncio.Queue()
+        self._worn_workers: asyncio.Queue[WorkerProcess] = asyncio.Queue()
         self._listeners = Listeners(self._config, many=True)
         handlers = {
             signal.SIGINT: self._on_stop,
             signal.SIGTERM: self._on_stop,
             signal.SIGHUP: self._on_hangup,
-            signal.SIGTTIN: self._on_more,
-            signal.SIGTTOU: self._on_fewer,
+            signal.SIGTTIN: self._on_add,
+            signal.SIGTTOU: self._on_remove,
         }
         try:
-            # sockets that were inherited, and UNIX domain sockets, are shared by all slots
+            # inherited sockets and UNIX domain sockets are shared by all slots
             pairs = zip(self._listeners.slot(0), self._listeners.slot(1), strict=True)
             self._is_own = [first is not second for first, second in pairs]
             self._counts = Counts(self._config, self._workers)
@@ -103,15 +105,15 @@ class Supervisor:
         await self._counts.open()
         for _ in range(self._config.workers):
             self._add_slot()
-        self._background(self._begin())
+        self._create_task(self._start_workers())
         try:
-            await self._end
+            await self._done
         finally:
             await self._stop()
             await self._counts.close()
 
-    def _background(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run it beside; if it raises, that is the end."""
+    def _create_task(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` in a task; if it raises, `run()` stops and raises that."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._on_done)
@@ -119,20 +121,20 @@ class Supervisor:
     def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
-        if error is not None and not self._end.done():
-            self._end.set_exception(error)
+        if error is not None and not self._done.done():
+            self._done.set_exception(error)
 
-    async def _begin(self) -> None:
+    async def _start_workers(self) -> None:
         first, *others = self._slots
-        await self._start(first)  # by itself: what fails in one fails in all, and is to be said once
+        await self._start(first)  # alone: what fails in one fails in all, and should be logged once
         starts = [self._loop.create_task(self._start(slot)) for slot in others]
         self._tasks.update(starts)
         await asyncio.gather(*starts)
         self._started = True
         logger.info("%d workers serve on %s", len(self._slots), ", ".join(self._listeners.describe()))
         notify(READY)
-        self._background(self._recycle())
-        self._background(self._restart_on_hangup())
+        self._create_task(self._replace_worn())
+        self._create_task(self._restart_on_hangup())
 
     # Slots
 
@@ -153,9 +155,9 @@ class Supervisor:
             await self._start_locked(slot)
 
     async def _start_locked(self, slot: Slot) -> None:
-        """Start a worker in a slot, beside the one that may be there, and put it in that one's place when it serves.
+        """Start a worker in a slot, beside its present one if there is one, which it replaces as soon as it is ready.
 
-        Raises what keeps it from that.
+        Raises FlowserveError if it can't start.
         """
         healthcheck = self._config.timeout_worker_healthcheck
         worker = await WorkerProcess.start(self._config, slot.sockets, self, healthcheck)
@@ -168,10 +170,11 @@ class Supervisor:
             slot.worker = worker
             logger.log(logging.INFO if self._started else logging.DEBUG, "Worker %d serves", worker.pid)
         else:
-            worker.drain(self._patience)
+            worker.drain(self._drain_timeout)
 
     async def _replace(self, slot: Slot, why: str) -> bool:
-        """Start a new worker in the slot, then drain the old. If the new one can't start, the old one goes on."""
+        """Start a new worker in the slot, then drain the old one. If the new one can't start, keep the old one and
+        return False."""
         async with slot.lock:
             if not slot.open:
                 return True
@@ -183,13 +186,13 @@ class Supervisor:
                 return False
             if old is not None and not old.retired:
                 logger.info("Worker %d drains: %s", old.pid, why)
-                old.drain(self._patience)
+                old.drain(self._drain_timeout)
             return True
 
-    async def _revive(self, slot: Slot, delay: float) -> None:
-        """Put a new worker where one has died, however long that takes."""
+    async def _refill(self, slot: Slot, restart_delay: float) -> None:
+        """Start a worker in an empty slot after `restart_delay` seconds, and retry until it is ready."""
         while True:
-            await asyncio.sleep(delay)
+            await asyncio.sleep(restart_delay)
             async with slot.lock:
                 if slot.worker is not None or not slot.open:
                     return
@@ -197,49 +200,50 @@ class Supervisor:
                     await self._start_locked(slot)
                     return
                 except FlowserveError as error:
-                    delay = slot.delay(0.0)
-                    logger.error("A worker can't start, next try in %g s: %s", delay, error)
+                    restart_delay = slot.restart_delay(0.0)
+                    logger.error("A worker can't start, next try in %g s: %s", restart_delay, error)
 
-    async def _close(self, slot: Slot) -> None:
-        """Take a slot away without losing a connection that comes meanwhile."""
+    async def _remove(self, slot: Slot) -> None:
+        """Remove a slot without losing connections that arrive meanwhile."""
         drop_new_connections(slot.own)
-        await asyncio.sleep(_SETTLE)
+        await asyncio.sleep(_ACCEPT_TIME)
         if slot.worker is not None:
             logger.info("Worker %d drains: one less", slot.worker.pid)
-            slot.worker.drain(self._patience)
+            slot.worker.drain(self._drain_timeout)
         self._listeners.close_slot(slot.key)
 
     # What happens to workers
 
     def worn(self, worker: WorkerProcess, reason: str) -> None:
-        """One after the other: all at once would take twice the memory."""
+        """Queue the worker for replacement. Workers are replaced one after the other: all at once would take twice the
+        memory."""
         logger.info("Worker %d is to be replaced: %s", worker.pid, reason)
-        self._worn.put_nowait(worker)
+        self._worn_workers.put_nowait(worker)
 
-    async def _recycle(self) -> None:
+    async def _replace_worn(self) -> None:
         while True:
-            worker = await self._worn.get()
+            worker = await self._worn_workers.get()
             slot = self._slot_of(worker)
             if slot is None:
-                continue  # replaced, or dead, meanwhile
+                continue  # it was replaced or has died meanwhile
             if await self._replace(slot, "it is replaced"):
                 self._counts.restarted("worn")
                 await worker.ended.wait()
             else:
-                self._loop.call_later(slot.delay(0.0), self._worn.put_nowait, worker)
+                self._loop.call_later(slot.restart_delay(0.0), self._worn_workers.put_nowait, worker)
 
     def leaving(self, worker: WorkerProcess, reason: str) -> None:
-        """Somebody told it to end: it accepts no more, so that another has to at once."""
+        """Replace a worker that ends on a SIGTERM that was sent to it: at once, as it accepts no more."""
         slot = self._slot_of(worker)
         if slot is not None and not self._stopping:
             logger.info("Worker %d drains: %s", worker.pid, reason)
-            worker.drain(self._patience)
+            worker.drain(self._drain_timeout)
             self._counts.restarted("left")
             slot.worker = None
-            self._background(self._revive(slot, 0.0))
+            self._create_task(self._refill(slot, 0.0))
 
     def ended(self, worker: WorkerProcess) -> None:
-        """It was to end, or it is replaced."""
+        """Note that a process has ended; replace the worker unless it was retired."""
         self._workers.discard(worker)
         self._counts.ended(worker)
         slot = self._slot_of(worker)
@@ -250,11 +254,11 @@ class Supervisor:
         slot.worker = None
         if self._stopping:
             return
-        delay = slot.delay(self._loop.time() - worker.ready_at)
-        soon = f"in {delay:g} s" if delay else "now"
+        restart_delay = slot.restart_delay(self._loop.time() - worker.ready_at)
+        soon = f"in {restart_delay:g} s" if restart_delay else "now"
         logger.error("Worker %d %s; it is replaced %s", worker.pid, worker.how_it_ended(), soon)
         self._counts.restarted("hung" if worker.hung else "died")
-        self._background(self._revive(slot, delay))
+        self._create_task(self._refill(slot, restart_delay))
 
     # Signals
 
@@ -277,7 +281,7 @@ class Supervisor:
                 self._counts.restarted("restart")
         logger.info("All workers are new")
 
-    def _on_more(self, number: signal.Signals) -> None:
+    def _on_add(self, number: signal.Signals) -> None:
         if self._started and not self._stopping:
             try:
                 slot = self._add_slot()
@@ -285,9 +289,9 @@ class Supervisor:
                 logger.error("%s: %s", number.name, error)
                 return
             logger.info("%s: workers from now on: %d", number.name, len(self._slots))
-            self._background(self._revive(slot, 0.0))
+            self._create_task(self._refill(slot, 0.0))
 
-    def _on_fewer(self, number: signal.Signals) -> None:
+    def _on_remove(self, number: signal.Signals) -> None:
         if not self._started or self._stopping:
             return
         if len(self._slots) == 1:
@@ -296,14 +300,14 @@ class Supervisor:
         slot = self._slots.pop()
         slot.open = False
         logger.info("%s: workers from now on: %d", number.name, len(self._slots))
-        self._background(self._close(slot))
+        self._create_task(self._remove(slot))
 
     def _on_stop(self, number: signal.Signals) -> None:
         self._stop_signals += 1
         if self._stop_signals == 1:
             logger.info("%s: shutting down", number.name)
-            if not self._end.done():
-                self._end.set_result(None)
+            if not self._done.done():
+                self._done.set_result(None)
         else:
             logger.info("%s again: stopping at once", number.name)
             for worker in list(self._workers):
@@ -317,9 +321,9 @@ class Supervisor:
         await asyncio.gather(*tasks, return_exceptions=True)
         drop_new_connections(sock for slot in self._slots for sock in slot.own)
         self._listeners.close()
-        await asyncio.sleep(_SETTLE)
+        await asyncio.sleep(_ACCEPT_TIME)
         for worker in list(self._workers):
-            worker.drain(self._patience)
+            worker.drain(self._drain_timeout)
         await asyncio.gather(*(worker.ended.wait() for worker in list(self._workers)))
         if self._stop_signals:
             logger.info("Stopped")

@@ -1,4 +1,4 @@
-"""The file that says which process is the main one."""
+"""The file that holds the process ID of the main process (--pid-file)."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from flowserve.errors import ConfigError
 
 @contextmanager
 def pid_file(path: str | None) -> Iterator[None]:
-    """Keep this process' ID in the file `path` meanwhile; None: no file. Its folder has to be there.
+    """While in this context, keep this process' ID in the file `path`, or do nothing if it is None. Its folder must
+    exist.
 
-    What a dead process left there is replaced. Raises ConfigError if it names a process that lives, or if the file
-    holds something else.
+    The file of a dead process is replaced. Raises ConfigError if the file names a living process, holds anything but a
+    process ID, or can't be read or written.
     """
     if path is None:
         yield
         return
-    path = os.path.abspath(path)  # the application may go to another folder
-    _refuse_living(path)
+    path = os.path.abspath(path)  # the application may change the working directory
+    _check_not_running(path)
     _write(path)
     try:
         yield
@@ -30,21 +31,21 @@ def pid_file(path: str | None) -> Iterator[None]:
                 os.unlink(path)
 
 
-def _refuse_living(path: str) -> None:
+def _check_not_running(path: str) -> None:
     try:
-        found = _read(path)
+        pid = _read(path)
     except FileNotFoundError:
         return
     except OSError as error:
         raise ConfigError(f"--pid-file: can't read {path!r}: {error.strerror}") from None
     except ValueError:
         raise ConfigError(f"--pid-file: {path!r} is there and holds no process ID; choose another file") from None
-    if found not in (None, os.getpid()) and _is_alive(found):
-        raise ConfigError(f"--pid-file: process {found}, named in {path!r}, is running; stop it or choose another file")
+    if pid not in (None, os.getpid()) and _is_alive(pid):
+        raise ConfigError(f"--pid-file: process {pid}, named in {path!r}, is running; stop it or choose another file")
 
 
 def _read(path: str) -> int | None:
-    """The process ID in a file, None in an empty one. Raises OSError, ValueError."""
+    """Return the process ID in a file, None for an empty file. Raises OSError, ValueError."""
     with open(path, "rb") as file:
         text = file.read(64).strip()
     if not text:
@@ -55,7 +56,7 @@ def _read(path: str) -> int | None:
 
 
 def _is_alive(pid: int | None) -> bool:
-    if not pid or os.name == "nt":  # where a signal 0 would not ask, but end it
+    if not pid or os.name == "nt":  # on Windows os.kill() would end the process
         return False
     try:
         os.kill(pid, 0)
@@ -67,13 +68,13 @@ def _is_alive(pid: int | None) -> bool:
 
 
 def _write(path: str) -> None:
-    """In one step, so that nobody reads half of it."""
-    beside = f"{path}.{os.getpid()}"
+    """Write the file atomically, so that nobody reads a part of it."""
+    temporary = f"{path}.{os.getpid()}"
     try:
-        with open(beside, "w", encoding="ascii") as file:
+        with open(temporary, "w", encoding="ascii") as file:
             file.write(f"{os.getpid()}\n")
-        os.replace(beside, path)
+        os.replace(temporary, path)
     except OSError as error:
         with suppress(OSError):
-            os.unlink(beside)
+            os.unlink(temporary)
         raise ConfigError(f"--pid-file: can't write {path!r}: {error.strerror}") from None

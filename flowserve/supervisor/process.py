@@ -1,4 +1,4 @@
-"""One worker process, as its supervisor sees it."""
+"""A worker process, seen from its supervisor."""
 
 from __future__ import annotations
 
@@ -17,49 +17,53 @@ from flowserve.runtime.startup_errors import STARTUP_FAILED
 from flowserve.supervisor.channel import Channel, Message, Order
 
 TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGHUP)
-"""What a terminal sends to all processes in it; the supervisor alone decides what they mean."""
+"""The signals that a terminal sends to all its processes; only the supervisor acts on them."""
 
-_LOOKS = 5
-"""How often a worker's heart is listened to in the time after which it counts as hung."""
-_LAST_WORDS = 1.0
-"""Seconds to wait for what an ended worker has said last; a process that it left behind may keep its channel open."""
-_CUT = 2.0
-"""Seconds that a worker gets to end without waiting for anybody."""
+_CHECKS = 5
+"""Checks within the health check's time; a worker without a beat in more of them counts as hung."""
+_CHANNEL_TIMEOUT = 1.0
+"""Seconds to wait for the last messages of a worker that has exited: a process that it left behind may keep the channel
+open."""
+_CUT_TIMEOUT = 2.0
+"""Seconds that a worker gets to exit when it waits for nothing."""
 
 
 class WorkerListener(Protocol):
-    """Who is told of a worker's fate."""
+    """The callbacks of a `WorkerProcess`."""
 
     def worn(self, worker: WorkerProcess, reason: str) -> None:
-        """It should be replaced."""
+        """The worker has reached a limit and should be replaced."""
 
     def leaving(self, worker: WorkerProcess, reason: str) -> None:
-        """It has begun to end though nobody here said so."""
+        """The worker has begun to end on a signal that the supervisor did not send."""
 
     def ended(self, worker: WorkerProcess) -> None:
-        """The process is gone."""
+        """The process has ended."""
 
 
 class WorkerProcess:
-    """A worker from its start to its end.
+    """A worker process, from its start to its end.
 
-    `ready` is done when it serves, or has what keeps it from that: ConfigError, StartupFailed or FlowserveError with
-    one line. `retired` is true once its end is wanted, `hung` if it is killed because its event loop stood still,
-    `overdue` if it is because it took too long to end.
+    `ready` is done when the worker serves, or has the exception that prevents it: ConfigError, StartupFailed or
+    FlowserveError with one line. `ended` is set when the process has exited. `retired` is true once the supervisor
+    wants it to end, `hung` if it is killed because its event loop is blocked, `overdue` if it is killed because it
+    takes too long to end. `ready_at` is the event loop's time when it became ready, 0 before; `last_snapshot` its last
+    metrics.
     """
 
-    def __init__(self, keeper: WorkerListener, healthcheck: float | None) -> None:
-        """Without `healthcheck` (seconds) it is never taken for hung. Use `start()`."""
+    def __init__(self, listener: WorkerListener, healthcheck: float | None) -> None:
+        """Use `start()`. `healthcheck` is the time in seconds without a beat after which it counts as hung; None:
+        never."""
         self._loop = asyncio.get_running_loop()
-        self._keeper = keeper
+        self._listener = listener
         self._healthcheck = healthcheck
         self._process: asyncio.subprocess.Process
         self._channel: Channel
         self._task: asyncio.Task[None]
-        self._silent_looks = 0
+        self._silent_checks = 0
         self._timers: list[asyncio.TimerHandle] = []
-        self._questions: dict[int, asyncio.Future[None]] = {}
-        self._asked = 0
+        self._snapshot_replies: dict[int, asyncio.Future[None]] = {}
+        self._last_id = 0
         self.ready: asyncio.Future[None] = self._loop.create_future()
         self.ready_at = 0.0
         self.ended = asyncio.Event()
@@ -71,46 +75,50 @@ class WorkerProcess:
 
     @classmethod
     async def start(
-        cls, config: Config, sockets: Sequence[socket.socket], keeper: WorkerListener, healthcheck: float | None = None
+        cls,
+        config: Config,
+        sockets: Sequence[socket.socket],
+        listener: WorkerListener,
+        healthcheck: float | None = None,
     ) -> WorkerProcess:
-        """Start a process that serves on `sockets`. Raises FlowserveError if the system can't."""
-        worker = cls(keeper, healthcheck)
+        """Start a process that serves `config` on the bound `sockets`. Raises FlowserveError if the system can't."""
+        worker = cls(listener, healthcheck)
         descriptors = tuple(sock.fileno() for sock in sockets)
         order = Order(config, descriptors, tuple(sys.path), tuple(sys.argv)).encode()
         try:
             ours, theirs = socket.socketpair()
         except OSError as error:
-            raise _cannot_start(error) from None
+            raise _start_error(error) from None
         try:
             worker._channel = await Channel.open(ours, worker._on_message)
             worker._process = await _spawn(theirs.fileno(), descriptors)
         except BaseException as error:
             worker._channel.close()
             if isinstance(error, OSError):
-                raise _cannot_start(error) from None
+                raise _start_error(error) from None
             raise
         finally:
             theirs.close()
         worker._channel.write(order)
-        worker._task = worker._loop.create_task(worker._wait())
+        worker._task = worker._loop.create_task(worker._wait_for_exit())
         return worker
 
     @property
     def pid(self) -> int:
-        """Its process ID."""
+        """The process ID."""
         return self._process.pid
 
     @property
     def is_ready(self) -> bool:
-        """Whether it serves, or did."""
+        """Whether it serves, or has served."""
         return self.ready_at > 0
 
     async def until_ready(self) -> None:
-        """Wait until it serves. Raises what keeps it from that."""
+        """Wait until it serves. Raises the exception of `ready`."""
         await asyncio.shield(self.ready)
 
     def how_it_ended(self) -> str:
-        """For the log: 'was killed by SIGKILL', 'ended with status 1'."""
+        """Return for the log how the process ended, such as 'was killed by SIGKILL' or 'ended with status 1'."""
         status = self._process.returncode or 0
         if self.hung:
             return f"did not answer for {self._healthcheck:g} s and was killed"
@@ -121,9 +129,9 @@ class WorkerProcess:
     # Orders
 
     def drain(self, seconds: float) -> None:
-        """Have it end as its configuration says; after `seconds` it is killed.
+        """Have it shut down as its configuration says; kill it after `seconds`.
 
-        A worker that isn't ready has nothing to drain, and is ended at once.
+        A worker that isn't ready has nothing to drain, and is terminated at once.
         """
         self.retired = True
         if self.is_ready:
@@ -131,19 +139,19 @@ class WorkerProcess:
             self._kill_after(seconds)
         elif not self.ended.is_set():
             self._process.terminate()
-            self._kill_after(_CUT)
+            self._kill_after(_CUT_TIMEOUT)
 
     def cut(self) -> None:
-        """Have it end without waiting for anybody."""
+        """Have it shut down without waiting for anything."""
         if self.is_ready:
             self.retired = True
             self._channel.send(cut=True)
-            self._kill_after(_CUT)
+            self._kill_after(_CUT_TIMEOUT)
         else:
             self.kill()
 
     def kill(self) -> None:
-        """End it now."""
+        """Send it SIGKILL."""
         if not self.ended.is_set():
             try:
                 self._process.kill()
@@ -151,10 +159,10 @@ class WorkerProcess:
                 pass
 
     async def snapshot(self, seconds: float) -> bool:
-        """Ask for a new `last_snapshot`. Returns whether it came within `seconds`."""
-        self._asked += 1
-        answer = self._questions[self._asked] = self._loop.create_future()
-        self._channel.send(snapshot=self._asked)
+        """Request a new `last_snapshot`. Returns whether it arrived within `seconds`."""
+        self._last_id += 1
+        answer = self._snapshot_replies[self._last_id] = self._loop.create_future()
+        self._channel.send(snapshot=self._last_id)
         await asyncio.wait({answer, self._task}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         return answer.done()
 
@@ -170,48 +178,49 @@ class WorkerProcess:
     def _on_message(self, message: Message) -> None:
         match message:
             case {"beat": _}:
-                self._silent_looks = 0
+                self._silent_checks = 0
             case {"ready": True}:
                 self._on_ready()
             case {"snapshot": dict(snapshot), "id": int(number)}:
                 self.last_snapshot = snapshot
-                if (answer := self._questions.pop(number, None)) is not None:
+                if (answer := self._snapshot_replies.pop(number, None)) is not None:
                     answer.set_result(None)
             case {"failed": str(line), "status": int(status)}:
                 self._on_failed(StartupFailed(line) if status == STARTUP_FAILED else ConfigError(line))
             case {"worn": str(reason)}:
-                self._keeper.worn(self, reason)
+                self._listener.worn(self, reason)
             case {"leaving": str(reason)}:
-                self._keeper.leaving(self, reason)
+                self._listener.leaving(self, reason)
 
     def _on_ready(self) -> None:
         self.ready_at = self._loop.time()
         if not self.ready.done():
             self.ready.set_result(None)
         if self._healthcheck is not None:
-            self._look()
+            self._check_beat()
 
     def _on_failed(self, error: FlowserveError) -> None:
         if not self.ready.done():
             self.ready.set_exception(error)
 
-    def _look(self) -> None:
-        """Looks are counted, not time: a supervisor that was stopped itself must not blame its workers."""
+    def _check_beat(self) -> None:
+        """Kill the worker if it is hung. Counts checks instead of time: a supervisor that was itself stopped must not
+        blame its workers."""
         if self.retired or self.ended.is_set():
             return
-        if self._silent_looks > _LOOKS:
+        if self._silent_checks > _CHECKS:
             self.hung = True
             self.kill()
             return
-        self._silent_looks += 1
+        self._silent_checks += 1
         assert self._healthcheck is not None
-        self._timers.append(self._loop.call_later(self._healthcheck / _LOOKS, self._look))
+        self._timers.append(self._loop.call_later(self._healthcheck / _CHECKS, self._check_beat))
 
-    async def _wait(self) -> None:
-        """Follow it to its end."""
+    async def _wait_for_exit(self) -> None:
+        """Wait for the process to exit and clean up."""
         await self._process.wait()
         try:
-            await asyncio.wait_for(self._channel.ended.wait(), _LAST_WORDS)
+            await asyncio.wait_for(self._channel.ended.wait(), _CHANNEL_TIMEOUT)
         except asyncio.TimeoutError:
             self._channel.close()
         for timer in self._timers:
@@ -219,16 +228,16 @@ class WorkerProcess:
         self.ended.set()
         if not self.ready.done():
             self.ready.set_exception(FlowserveError(f"a worker {self.how_it_ended()} before it served"))
-        self.ready.exception()  # looked at, so that asyncio does not complain if nobody else does
-        self._keeper.ended(self)
+        self.ready.exception()  # mark the exception as retrieved, or asyncio would log it
+        self._listener.ended(self)
 
 
-def _cannot_start(error: OSError) -> FlowserveError:
+def _start_error(error: OSError) -> FlowserveError:
     return FlowserveError(f"can't start a worker process: {error.strerror or error}")
 
 
 async def _spawn(channel: int, descriptors: Iterable[int]) -> asyncio.subprocess.Process:
-    # Blocked until the worker is able to ignore them.
+    # Blocked until the worker has installed its handlers.
     signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
     try:
         return await asyncio.create_subprocess_exec(
@@ -240,13 +249,13 @@ async def _spawn(channel: int, descriptors: Iterable[int]) -> asyncio.subprocess
 
 
 def interpreter_flags() -> list[str]:
-    """Return the options of this process' interpreter for that of another: `-X dev`, `-W error`, `-O`, `-u` and so on.
+    """Return the options of this process' interpreter for another one: `-X dev`, `-W error`, `-O`, `-u` and so on.
 
-    Beside them -P, where this process has not got the current folder in its imports: a worker loads nothing from there
-    before its application.
+    -P is added if the current folder is not in this process' sys.path: a worker then imports nothing from there before
+    its application is imported.
     """
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
-    for name, value in sys._xoptions.items():  # those that it knows by name are only some
+    for name, value in sys._xoptions.items():  # the former covers only some of these
         flags += ["-X", name if value is True else f"{name}={value}"]
     if getattr(sys.__stdout__, "write_through", False):
         flags.append("-u")

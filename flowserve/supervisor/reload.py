@@ -1,4 +1,4 @@
-"""--reload: one worker, started anew whenever a file changes."""
+"""--reload: one worker, restarted whenever a file changes."""
 
 from __future__ import annotations
 
@@ -21,26 +21,28 @@ from flowserve.server.listen import Listeners
 from flowserve.supervisor.counts import Counts
 from flowserve.supervisor.process import WorkerProcess
 
-_GRACE = 0.5
-"""Seconds for what is in progress when a file changes."""
-_END = 1.5
-"""Seconds after which a worker that has not ended by then is killed."""
+_GRACEFUL_TIMEOUT = 0.5
+"""Most seconds for requests in progress when a file changes: the worker's --timeout-graceful-shutdown."""
+_KILL_AFTER = 1.5
+"""Seconds after which a worker that has not ended is killed."""
 _DEBOUNCE = 400
-"""Milliseconds for which changes are collected at most, where one follows the other."""
-_SHOWN = 3
-"""Changed files named in the log."""
+"""Most milliseconds for which consecutive changes are collected."""
+_MAX_NAMED = 3
+"""Most changed files that a log line names."""
 
 
 class Reloader:
     """Serves `config` with one worker that is replaced when a file changes, on sockets that stay open meanwhile.
 
-    SIGINT and SIGTERM stop, a second one at once; SIGHUP starts the worker anew.
+    SIGINT and SIGTERM stop it, a second one at once; SIGHUP restarts the worker.
     """
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._worker_config = dataclasses.replace(
-            config, timeout_drain=0.0, timeout_graceful_shutdown=min(_GRACE, config.timeout_graceful_shutdown)
+            config,
+            timeout_drain=0.0,
+            timeout_graceful_shutdown=min(_GRACEFUL_TIMEOUT, config.timeout_graceful_shutdown),
         )
         self._worker: WorkerProcess | None = None
         self._workers: set[WorkerProcess] = set()
@@ -50,7 +52,7 @@ class Reloader:
 
     async def run(self) -> None:
         """Serve until a signal ends it. Raises ConfigError."""
-        self._wake = asyncio.Event()
+        self._woken = asyncio.Event()
         changes = Changes(self._config)
         self._listeners = Listeners(self._config)
         handlers = {signal.SIGINT: self._on_stop, signal.SIGTERM: self._on_stop, signal.SIGHUP: self._on_hangup}
@@ -68,16 +70,16 @@ class Reloader:
 
     async def _serve(self, watching: asyncio.Future[None]) -> None:
         while not self._stopping:
-            self._wake.clear()
+            self._woken.clear()
             worker = self._worker = await WorkerProcess.start(self._worker_config, self._listeners.slot(0), self)
             worker.slot = 1
             self._workers.add(worker)
             worker.ready.add_done_callback(self._on_ready)
-            woken = asyncio.ensure_future(self._wake.wait())
-            waited: set[asyncio.Future[Any]] = {woken, watching}
+            waking = asyncio.ensure_future(self._woken.wait())
+            waited: set[asyncio.Future[Any]] = {waking, watching}
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-            woken.cancel()
-            worker.drain(_END)
+            waking.cancel()
+            worker.drain(_KILL_AFTER)
             await worker.ended.wait()
             self._forget_bytecode()
             if watching.done():
@@ -85,13 +87,14 @@ class Reloader:
 
     async def _watch(self, changes: Changes) -> None:
         async for paths in changes:
-            more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
-            logger.info("Changed: %s%s; starting anew", ", ".join(map(changes.name, paths[:_SHOWN])), more)
+            more = f" and {len(paths) - _MAX_NAMED} more" if len(paths) > _MAX_NAMED else ""
+            logger.info("Changed: %s%s; starting anew", ", ".join(map(changes.name, paths[:_MAX_NAMED])), more)
             self._changed.update(paths)
-            self._wake.set()
+            self._woken.set()
 
     def _forget_bytecode(self) -> None:
-        """Python takes its cached bytecode for that of a file that has changed if size and second are the same."""
+        """Delete cached bytecode of changed files: Python takes it for current if size and second of modification are
+        the same."""
         while self._changed:
             with suppress(OSError, ValueError, NotImplementedError):
                 os.unlink(cache_from_source(self._changed.pop()))
@@ -107,15 +110,15 @@ class Reloader:
             logger.info("Worker %d serves on %s", self._worker.pid, ", ".join(self._listeners.describe()))
 
     def worn(self, worker: WorkerProcess, reason: str) -> None:
-        """It is started anew, as after a change."""
+        """Restart the worker, as after a change."""
         logger.info("Worker %d is replaced: %s", worker.pid, reason)
-        self._wake.set()
+        self._woken.set()
 
     def leaving(self, worker: WorkerProcess, reason: str) -> None:
-        """Somebody told it to end."""
+        """Do nothing: the next change starts a worker."""
 
     def ended(self, worker: WorkerProcess) -> None:
-        """By itself, or because a file has changed."""
+        """Note that a process has ended, by itself or because a file has changed."""
         self._workers.discard(worker)
         self._counts.ended(worker)
         if worker.is_ready and not worker.retired:
@@ -125,7 +128,7 @@ class Reloader:
 
     def _on_hangup(self, number: signal.Signals) -> None:
         logger.info("%s: starting anew", number.name)
-        self._wake.set()
+        self._woken.set()
 
     def _on_stop(self, number: signal.Signals) -> None:
         if self._stopping:
@@ -135,14 +138,14 @@ class Reloader:
             return
         logger.info("%s: shutting down", number.name)
         self._stopping = True
-        self._wake.set()
+        self._woken.set()
 
 
 class Changes:
-    """The paths of files that have changed, each time some have; iterated over once."""
+    """An asynchronous iterator over lists of changed paths. It can be iterated over once."""
 
     def __init__(self, config: Config) -> None:
-        """Raises ConfigError without watchfiles, or for a folder that is not there."""
+        """Raises ConfigError without watchfiles, or for a folder that does not exist."""
         try:
             import watchfiles
         except ImportError:
@@ -161,8 +164,8 @@ class Changes:
             raise ConfigError(f"--reload: can't watch for changes ({error}); name others by --reload-dir") from None
 
     def is_watched(self, _change: Any, path: str) -> bool:
-        """Return whether a file's name or its path from a watched folder on is included, and neither it nor a folder on
-        that path is excluded."""
+        """Return whether the file's name, or its path relative to a watched folder, matches an included pattern, and
+        neither the file nor a folder on that path matches an excluded one."""
         parts = Path(self.name(path)).parts
         paths = ["/".join(parts[: count + 1]) for count in range(len(parts))]
         if any(_matches(part, path, self._excludes) for part, path in zip(parts, paths, strict=True)):
@@ -170,7 +173,7 @@ class Changes:
         return _matches(parts[-1], paths[-1], self._includes)
 
     def name(self, path: str) -> str:
-        """Return the path from its watched folder on."""
+        """Return the path relative to its watched folder."""
         for folder in self.folders:
             if path.startswith(f"{folder}{os.sep}"):
                 return os.path.relpath(path, folder)
@@ -179,15 +182,15 @@ class Changes:
 
 def _folders(config: Config) -> Iterator[str]:
     named = config.reload_dirs or (".", config.app_dir)
-    found: list[str] = []
+    paths: list[str] = []
     for name in named:
         path = os.path.realpath(name)
         if not os.path.exists(path):
             flag = "--reload-dir" if config.reload_dirs else "--app-dir"
             raise ConfigError(f"{flag}: {name!r} is not there")
-        found.append(path)
-    for path in dict.fromkeys(found):
-        if not any(path.startswith(f"{other}{os.sep}") for other in found):
+        paths.append(path)
+    for path in dict.fromkeys(paths):
+        if not any(path.startswith(f"{other}{os.sep}") for other in paths):
             yield path
 
 
