@@ -1,16 +1,16 @@
-cdef bint _TAKES_CONTEXT
+cdef bint _TASK_TAKES_CONTEXT
 cdef object _END
 
 cdef class Invocation:
-    cdef object _call, _caller, _coroutine, _scope, _steps
-    cdef bint _waits
+    cdef object _call, _caller, _coroutine, _scope, _iterator
+    cdef bint _delayed
 
     cpdef start(self, loop, variables)
-    cdef _step(self)
+    cdef _resume(self)
     cdef _throw(self, error)
-    cdef _begin(self)
-    cdef bint _failed(self, error) except -1
+    cdef _call_app(self)
+    cdef bint _handle_error(self, error) except -1
     cdef bint _is_cancellation(self, error) except -1
-    cdef _ended(self, bint failed)
+    cdef _finish(self, bint failed)
 
-cpdef awaited(result)
+cpdef check_awaitable(result)

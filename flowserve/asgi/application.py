@@ -1,5 +1,5 @@
 # cython: language_level=3, annotation_typing=False, binding=False
-"""One call of the application, in a task and a copy of the server's context variables of its own. A leaf."""
+"""One call of the application, in a task of its own with a copy of the server's context variables."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ App = Callable[..., Awaitable[None]]
 
 _NAME = "flowserve-app"
 """The name of each task in which the application is called."""
-_TAKES_CONTEXT = sys.version_info >= (3, 11)
-"""Whether a Task can be given its context."""
+_TASK_TAKES_CONTEXT = sys.version_info >= (3, 11)
+"""Whether Task() has the parameter `context` (from Python 3.11 on)."""
 _END: Any = object()
+"""What `_resume()` and `_throw()` return when the application has ended."""
 
 
 class Call(Protocol):
-    """What the application is called for: a request, or a WebSocket."""
+    """An HTTP request or a WebSocket for which the application is called."""
 
     async def receive(self) -> Any:
         """The application's receive()."""
@@ -34,63 +35,66 @@ class Call(Protocol):
         """The application's send()."""
 
     def has_ended(self) -> bool:
-        """Whether receive() gives the disconnect: its client has left, or has been given all that there is."""
+        """Whether the call's connection has ended: the client has left or, of a WebSocket, the closing handshake has
+        begun."""
 
     def app_done(self, failed: bool) -> None:
-        """The application has returned, or raised (`failed`)."""
+        """Called when the application has returned, or raised (`failed`)."""
 
 
 class Caller(Protocol):
-    """Who calls the application: a `context.Context`."""
+    """The owner of the call, a `context.Context`."""
 
     app: App
+    """The ASGI 3 application."""
     cutting: bool
-    """Whether calls are being cancelled because the server ends."""
+    """Whether the server's end cancels the calls that still run."""
 
     def ended(self, call: Call, failed: bool) -> None:
-        """A call has come to its end, and was told of where that is due."""
+        """Called when a call has ended, after its error was logged if there is one."""
 
 
 class Invocation:
     """The coroutine of the task in which the application is called.
 
-    An object of its own rather than a coroutine function around the call: it takes less than half the memory, which
-    every open WebSocket pays, and knows of its end even when it is cancelled before it has begun. Nothing that the
-    application raises gets out of it, but for a cancellation and what `ends_program()`: asyncio would pass SystemExit
-    and KeyboardInterrupt on to whoever runs the event loop.
+    It is a class instead of a coroutine function around the call for two reasons: it takes less than half the memory,
+    which every open WebSocket pays, and it notices its end even if the task is cancelled before its first step. Nothing
+    that the application raises propagates except a cancellation and an exception for which `ends_program()` is true:
+    asyncio would pass SystemExit and KeyboardInterrupt on to the caller of the event loop.
     """
 
-    __slots__ = ("_call", "_caller", "_coroutine", "_scope", "_steps", "_waits")
+    __slots__ = ("_call", "_caller", "_coroutine", "_delayed", "_iterator", "_scope")
 
     def __init__(self, caller: Caller, call: Call, scope: Any) -> None:
         self._caller = caller
         self._call = call
         self._scope = scope
-        self._coroutine: Any = None  # what the application has returned
-        self._steps: Any = None  # its iterator
-        self._waits = False  # for the next iteration of the event loop
+        self._coroutine: Any = None  # the coroutine that the application returned
+        self._iterator: Any = None  # the iterator of that coroutine's __await__()
+        self._delayed = False  # whether the first step is still to be put off by one iteration of the event loop
 
     def start(self, loop: asyncio.AbstractEventLoop, variables: Variables) -> Task[None]:
-        """Return the task, which begins in the next iteration of the event loop, whatever a task factory may do.
+        """Return the task, whose first step runs in the next iteration of the event loop even with an eager task
+        factory.
 
-        `variables` is its context, or a copy of them where it can't be given: in Python 3.10, and to a task factory
-        that takes none.
+        `variables` becomes the task's context. Where a task can't be given one, in Python 3.10 and with a task factory
+        that takes none, it gets a copy.
         """
         make: Callable[..., Task[None]] = Task
         if loop.get_task_factory() is None:
-            # As loop.create_task() does, but for its numbering of names, which costs a fifth of a task.
-            if _TAKES_CONTEXT:
+            # As loop.create_task() does, except for the numbered name, which costs a fifth of a task.
+            if _TASK_TAKES_CONTEXT:
                 return make(self, loop=loop, name=_NAME, context=variables)
             return variables.run(partial(make, self, loop=loop, name=_NAME))
-        self._waits = True  # asyncio.eager_task_factory would begin at once, inside the parser of the request
+        self._delayed = True  # asyncio.eager_task_factory would call the application at once, inside the request parser
         create_task: Any = loop.create_task
-        inside = variables.copy().run  # for factories that take a context and forget it
+        inside = variables.copy().run  # for factories that take a context and ignore it
         try:
             return cast("Task[None]", inside(partial(create_task, self, context=variables)))
         except TypeError:
             return cast("Task[None]", inside(create_task, self))
 
-    # As a coroutine
+    # Coroutine methods
 
     def __await__(self) -> Iterator[Any]:
         return self
@@ -99,102 +103,103 @@ class Invocation:
         return self
 
     def __next__(self) -> Any:
-        if self._waits:
-            self._waits = False
+        if self._delayed:
+            self._delayed = False
             return None
-        step = self._step()
-        if step is _END:
+        yielded = self._resume()
+        if yielded is _END:
             raise StopIteration
-        return step
+        return yielded
 
     def send(self, value: None) -> Any:
-        """Go on, as with `next()`."""
+        """Resume, as `next()` does."""
         return self.__next__()
 
     def throw(self, *error: Any) -> Any:
-        """Go on with an exception, given as to a coroutine."""
-        self._waits = False
-        step = self._throw(error)
-        if step is _END:
+        """Resume with an exception, with the arguments of coroutine.throw()."""
+        self._delayed = False
+        yielded = self._throw(error)
+        if yielded is _END:
             raise StopIteration
-        return step
+        return yielded
 
     def close(self) -> None:
-        """Give it up."""
-        if self._steps is not None:
-            self._steps.close()
+        """Close the application's coroutine."""
+        if self._iterator is not None:
+            self._iterator.close()
 
     def __getattr__(self, name: str) -> Any:
-        """What else a coroutine tells of itself (cr_frame, cr_running, __qualname__) is the application's."""
+        """Return other attributes of a coroutine (cr_frame, cr_running, __qualname__) from the application's."""
         return getattr(self._coroutine, name)
 
-    # What it does
+    # Implementation
 
-    def _step(self) -> Any:
+    def _resume(self) -> Any:
         try:
-            if self._steps is None:
-                self._begin()
-            step = next(self._steps, _END)
+            if self._iterator is None:
+                self._call_app()
+            yielded = next(self._iterator, _END)
         except BaseException as error:
-            if self._failed(error):
+            if self._handle_error(error):
                 raise
             return _END
-        if step is _END:
-            self._ended(False)
-        return step
+        if yielded is _END:
+            self._finish(False)
+        return yielded
 
     def _throw(self, error: Any) -> Any:
         try:
-            if self._steps is None:
+            if self._iterator is None:
                 raise error[0]
-            return self._steps.throw(*error)
-        except StopIteration:  # it has caught the error, and returned
-            self._ended(False)
+            return self._iterator.throw(*error)
+        except StopIteration:  # the application has caught the exception and returned
+            self._finish(False)
         except BaseException as raised:
-            if self._failed(raised):
+            if self._handle_error(raised):
                 raise
         return _END
 
-    def _begin(self) -> None:
+    def _call_app(self) -> None:
         call, scope = self._call, self._scope
         self._scope = None
         self._coroutine = self._caller.app(scope, call.receive, call.send)
         try:
-            self._steps = self._coroutine.__await__()
+            self._iterator = self._coroutine.__await__()
         except AttributeError:
-            awaited(self._coroutine)
+            check_awaitable(self._coroutine)
             raise
 
-    def _failed(self, error: BaseException) -> bool:
-        """Deal with what the application has raised. Returns whether the task is to raise it too."""
-        outside = self._is_cancellation(error) or ends_program(error)
-        if not outside:
+    def _handle_error(self, error: BaseException) -> bool:
+        """Log what the application raised, unless it is a cancellation of the task or ends the program. Returns whether
+        the task must raise it."""
+        propagates = self._is_cancellation(error) or ends_program(error)
+        if not propagates:
             report(error, self._call.has_ended())
-        self._ended(True)
-        return outside
+        self._finish(True)
+        return propagates
 
     def _is_cancellation(self, error: BaseException) -> bool:
-        """Whether the task was cancelled, rather than that the application has raised CancelledError by itself."""
+        """Whether the task was cancelled; otherwise the application has raised CancelledError itself."""
         if not isinstance(error, asyncio.CancelledError):
             return False
         task: Any = asyncio.current_task()
-        return self._caller.cutting or (_TAKES_CONTEXT and task is not None and task.cancelling() > 0)
+        return self._caller.cutting or (_TASK_TAKES_CONTEXT and task is not None and task.cancelling() > 0)
 
-    def _ended(self, failed: bool) -> None:
+    def _finish(self, failed: bool) -> None:
         caller, call = self._caller, self._call
-        self._caller = self._call = self._coroutine = self._steps = None  # type: ignore[assignment]
+        self._caller = self._call = self._coroutine = self._iterator = None  # type: ignore[assignment]
         caller.ended(call, failed)
 
 
-def awaited(result: Any) -> Any:
-    """Return what a call of the application has returned, if it can be awaited. Raises SyncApplication."""
+def check_awaitable(result: Any) -> Any:
+    """Return `result`, what the application returned. Raises SyncApplication if it can't be awaited."""
     if not hasattr(result, "__await__"):
         raise SyncApplication(
-            f"The application returned {_described(result)}, which can't be awaited; an ASGI application is"
+            f"The application returned {_describe(result)}, which can't be awaited; an ASGI application is"
             " asynchronous: async def app(scope, receive, send)"
         )
     return result
 
 
-def _described(result: Any) -> str:
+def _describe(result: Any) -> str:
     return "None" if result is None else f"an object of type {type(result).__name__}"

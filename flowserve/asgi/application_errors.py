@@ -1,7 +1,7 @@
-"""What it means that the application raised: its client has left, the program is to end, or something is wrong. A leaf.
+"""Logging what the application raised: a disconnect of its client, or an error.
 
-Only the disconnect of the call's own connection is quiet. Whatever else ends a call is told once, in the call's own
-context, so that logging filters and error trackers see which request it was.
+Only the disconnect of the call's own connection is not logged as an error. Everything else is logged once, in the
+call's own context, so that logging filters and error trackers see which request it belongs to.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from flowserve.errors import ClientDisconnected, SyncApplication
 from flowserve.logs.loggers import logger
 
 _DISCONNECTS = ("ClientDisconnect", "WebSocketDisconnect")
-"""What Starlette, Litestar, Lilya and BaiZe call the exception that tells of the client's leaving."""
+"""The names of the exceptions by which Starlette, Litestar, Lilya and BaiZe signal a disconnect."""
 
 
 def report(error: BaseException, disconnected: bool) -> None:
-    """Log what a call of the application raised; `disconnected` says that its own client has left, or has all."""
+    """Log what a call of the application raised. `disconnected` says that the call's own connection has ended."""
     if disconnected and holds_only(error, _is_disconnect):
         logger.debug("The application ended with %r, as the client had left", error)
     elif isinstance(error, SyncApplication):
@@ -27,15 +27,16 @@ def report(error: BaseException, disconnected: bool) -> None:
         logger.error("Exception in the application", exc_info=error)
 
 
-def holds_only(error: BaseException, wanted: Callable[[BaseException], bool]) -> bool:
-    """Whether `error` is `wanted`, or an exception group of nothing else."""
-    if any(each.__name__ == "BaseExceptionGroup" for each in type(error).__mro__):  # of Python 3.11, or the backport
-        inner: Any = error
-        return all(holds_only(each, wanted) for each in inner.exceptions)
-    return wanted(error)
+def holds_only(error: BaseException, predicate: Callable[[BaseException], bool]) -> bool:
+    """Whether `predicate(error)` is true, or `error` is an exception group for whose members, at any depth, it is."""
+    # of Python 3.11, or of the package exceptiongroup
+    if any(each.__name__ == "BaseExceptionGroup" for each in type(error).__mro__):
+        group: Any = error
+        return all(holds_only(each, predicate) for each in group.exceptions)
+    return predicate(error)
 
 
 def _is_disconnect(error: BaseException) -> bool:
-    """Whether it is what an application ends with when its client has left. CancelledError is one of them: there are
-    frameworks that cancel their handlers then."""
+    """Whether an application may end with this when its client has left. CancelledError is included: some frameworks
+    cancel their handlers then."""
     return isinstance(error, (ClientDisconnected, asyncio.CancelledError)) or type(error).__name__ in _DISCONNECTS

@@ -6,18 +6,18 @@ from flowserve.http.messages cimport RequestHead, as_bytes
 from flowserve.transport.flush_queue cimport Flushable
 from flowserve.transport.waiters cimport add_waiter, wake
 
-cdef int _HEAD_TURNS
+cdef int _HEAD_ITERATIONS
 cdef Py_ssize_t _BODY_MARK
-cdef double _BEHIND_REQUEST, _PROBE, _QUIET
+cdef double _EARLY_HALF_CLOSE, _CHECK_INTERVAL, _QUIET_TIMEOUT
 
 cpdef HTTPCycle own(it)
 
 cdef class HTTPCycle(Flushable):
     cdef bytearray _body
-    cdef bint _begun, _body_complete, _body_taken, _complete, _disconnected, _expects_continue, _given_up
-    cdef bint _half_closed, _left, _started, _told
-    cdef int _status, _turns
-    cdef unsigned long long _parts, _parts_at_look, _parts_seen
+    cdef bint _start_received, _body_complete, _body_taken, _complete, _disconnected, _expects_continue, _cancelled
+    cdef bint _half_closed, _client_left, _head_sent, _disconnect_received
+    cdef int _status, _head_iterations
+    cdef unsigned long long _parts_sent, _parts_at_body_check, _parts_at_check
     cdef Context _context
     cdef object _stream, _variables
     cdef RequestHead _request
@@ -32,15 +32,15 @@ cdef class HTTPCycle(Flushable):
     cpdef body_complete(self)
     cpdef half_closed(self)
     cpdef disconnected(self)
-    cdef _leave(self)
+    cdef _set_client_left(self)
     @cython.locals(waiters=list)
     cdef _wake(self)
     cpdef on_deadline(self, double now)
     @cython.locals(quiet=double)
-    cdef _look(self, double now)
-    cdef _give_up(self)
+    cdef _check_half_closed(self, double now)
+    cdef _cancel_app(self)
     cdef _take_body(self)
-    cdef _begin(self, dict message)
+    cdef _start_response(self, dict message)
     cpdef flush(self)
     @cython.locals(body=bytes, more=bint)
     cdef bint _send_body(self, dict message) except -1

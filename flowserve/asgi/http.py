@@ -1,5 +1,5 @@
 # cython: language_level=3, annotation_typing=False, binding=False
-"""One request and its response as ASGI events (ASGI specification, HTTP)."""
+"""An HTTP request and its response as ASGI events (ASGI specification, HTTP)."""
 
 from __future__ import annotations
 
@@ -19,77 +19,79 @@ from flowserve.transport.interfaces import ResponseStream
 from flowserve.transport.waiters import add_waiter, wake
 
 _BODY_MARK = 65536
-"""Bytes of body that may wait for the application before reading stops."""
+"""Bytes of request body that the application has not received, above which reading is paused."""
 _CLIENT_CLOSED_REQUEST = 499
-"""For the access log only, as nginx has it: the client left before there was a status."""
-_HEAD_TURNS = 10
-"""Turns of the event loop in which a response's head waits for the first part of the body, enough for a few of
-Starlette's BaseHTTPMiddleware. One write for both is cheaper, and a body that is known whole gets its length."""
-_BEHIND_REQUEST = 0.1
-"""Seconds from a request within which a client ends its direction that is done with asking, not with reading."""
-_PROBE = 0.25
-"""Seconds between looks at a client that has ended its direction."""
-_QUIET = 1.0
-"""Seconds in which such a client was sent nothing, after which it counts as one that has left."""
+"""The status in the access log, as in nginx, if the client left before there was one."""
+_HEAD_ITERATIONS = 10
+"""Iterations of the event loop for which a response's head waits for the first part of the body, enough for a few of
+Starlette's BaseHTTPMiddleware. One write for both is cheaper, and a body that is complete by then gets a
+Content-Length."""
+_EARLY_HALF_CLOSE = 0.1
+"""Seconds after its request: a client that half-closes within this time has finished sending, but still reads."""
+_CHECK_INTERVAL = 0.25
+"""Seconds between checks of a client that has half-closed."""
+_QUIET_TIMEOUT = 1.0
+"""Seconds without any progress of the response after which such a client counts as gone."""
 
-_UNWANTED = 1000
-"""Parts of a response that a client which has left costs no time. From then on an application that would send for
---timeout-disconnect as fast as it can pauses between them: a core would be busy with nothing."""
-_UNWANTED_PAUSE = 0.01
+_FREE_SENDS = 1000
+"""Sends after the disconnect that don't pause. From then on each send() pauses for _SEND_PAUSE seconds: an application
+that sends as fast as it can until --timeout-disconnect would keep a core busy for nothing."""
+_SEND_PAUSE = 0.01
 
 
 def own(it: Any) -> HTTPCycle:
-    """Return `it`, a HTTPCycle. Compiled, raises TypeError for anything else."""
+    """Return `it` with the type HTTPCycle. Compiled, raises TypeError for anything else."""
     cycle: HTTPCycle = it
     return cycle
 
 
-class _Given:
-    """What an application is given of a HTTPCycle. Compiled, the methods of that are no coroutine functions to whoever
-    inspects them, as asgiref's async_to_sync() does; those of a class that is not are."""
+class _Callables:
+    """The receive() and send() of a HTTPCycle. The methods of a compiled class don't count as coroutine functions when
+    they are inspected, as asgiref's async_to_sync() does; those of this class, which is not compiled as an extension
+    type, do."""
 
     async def receive(self: Any) -> dict[str, Any]:
-        """http.request until the body is complete; then http.disconnect, when the client has left or the response is
-        complete."""
+        """Return http.request until the body is complete; then http.disconnect, when the client has left or the
+        response is complete."""
         cycle = own(self)
         while True:
-            over = cycle._disconnected or cycle._complete
-            if not over and not cycle._body_taken and (cycle._body or cycle._body_complete):
+            ended = cycle._disconnected or cycle._complete
+            if not ended and not cycle._body_taken and (cycle._body or cycle._body_complete):
                 return cycle._take_body()
-            if over or cycle._left:
-                if cycle._told:  # whoever asks again and again must not hold up all others
+            if ended or cycle._client_left:
+                if cycle._disconnect_received:  # an application that calls this in a loop must not block the event loop
                     await asyncio.sleep(0)
-                cycle._told = True
+                cycle._disconnect_received = True
                 return {"type": "http.disconnect"}
             if cycle._expects_continue and not cycle._body_taken:
                 cycle._expects_continue = False
-                if not cycle._started:
+                if not cycle._head_sent:
                     cycle._stream.send_continue()
             waiter = cycle._context.loop.create_future()
             cycle._waiters = add_waiter(cycle._waiters, waiter)
             await waiter
 
     async def send(self: Any, message: dict[str, Any]) -> None:
-        """http.response.start and http.response.body: the data has been written when it returns, unless the client
-        reads too slowly.
+        """Take http.response.start or http.response.body. Unless the client reads too slowly, the data has been written
+        when it returns.
 
-        Raises ASGIMisuse for what the ASGI specification or HTTP does not allow, ClientDisconnected when the
-        application was cancelled as its client had long left.
+        Raises ASGIMisuse for what the ASGI specification or HTTP does not allow, and ClientDisconnected when the
+        application was cancelled long after its client left.
         """
         cycle = own(self)
         kind = message["type"]
         if cycle._complete:
             raise ASGIMisuse(f"unexpected {kind!r}: the response is complete")
-        if cycle._given_up:
+        if cycle._cancelled:
             raise ClientDisconnected("the client has left")
         if cycle._disconnected:
-            cycle._parts += 1
-            await asyncio.sleep(0 if cycle._parts < _UNWANTED else _UNWANTED_PAUSE)
+            cycle._parts_sent += 1
+            await asyncio.sleep(0 if cycle._parts_sent < _FREE_SENDS else _SEND_PAUSE)
         elif kind == "http.response.body":
             if cycle._send_body(message if type(message) is dict else dict(message)):
                 await cycle._stream.drain()
         elif kind == "http.response.start":
-            cycle._begin(message if type(message) is dict else dict(message))
+            cycle._start_response(message if type(message) is dict else dict(message))
         else:
             raise ASGIMisuse(f"unexpected {kind!r}; an http.response.* message is wanted")
 
@@ -97,37 +99,37 @@ class _Given:
 class HTTPCycle(Flushable):
     """One request, from its head to the end of its response.
 
-    The stream tells of the request: `body_received`, `body_complete`, `half_closed`, `disconnected`. When the
-    response is complete the stream is told `finished()`.
+    The stream calls `body_received()`, `body_complete()`, `half_closed()` and `disconnected()`. When the response is
+    complete, the stream's `finished()` is called.
 
-    Once the client has left `send()` does nothing, as in other servers: so nobody is told of an error that is none, and
-    what an application does behind its response is done. An application that still sends or waits when
-    --timeout-disconnect has passed is cancelled, if it had begun to respond: it would do so for ever.
+    Once the client has left `send()` does nothing, as in other servers: an application need not handle an error that is
+    none, and what it does after its response is still done. An application that still sends or waits when
+    --timeout-disconnect has passed is cancelled if it had begun to respond: it might never end otherwise.
     """
 
     __slots__ = (
-        "_begun",
         "_body",
         "_body_complete",
         "_body_taken",
+        "_cancelled",
+        "_client_left",
         "_complete",
         "_context",
+        "_disconnect_received",
         "_disconnected",
         "_expects_continue",
-        "_given_up",
         "_half_closed",
-        "_left",
-        "_parts",
-        "_parts_at_look",
-        "_parts_seen",
+        "_head_iterations",
+        "_head_sent",
+        "_parts_at_body_check",
+        "_parts_at_check",
+        "_parts_sent",
         "_quiet_since",
         "_request",
-        "_started",
+        "_start_received",
         "_started_at",
         "_status",
         "_stream",
-        "_told",
-        "_turns",
         "_variables",
         "_waiters",
         "deadline",
@@ -141,24 +143,25 @@ class HTTPCycle(Flushable):
         self._flush_pending = False
         self._body: bytearray | None = None
         self._body_complete = False
-        self._body_taken = False  # all of it, by the application
-        self._expects_continue = self._request.expect_continue  # by way of the attribute, whose type is known
-        self._half_closed = False  # the client has stopped writing
-        self._left = False  # the client has left, for all that is known: receive() says so
-        self._told = False  # receive() has said so
-        self._disconnected = False  # the connection is gone
-        self._given_up = False  # the application was cancelled
-        self._begun = False  # the application has sent http.response.start
-        self._turns = 0  # of the event loop since then
-        self._started = False  # the head is on its way
+        self._body_taken = False  # the application has received all of it
+        self._expects_continue = self._request.expect_continue  # through the attribute, whose type Cython knows
+        self._half_closed = False  # the client has closed its sending direction
+        self._client_left = False  # the client has left, as far as can be known: receive() returns http.disconnect
+        self._disconnect_received = False  # receive() has returned http.disconnect
+        self._disconnected = False  # the connection is lost
+        self._cancelled = False  # the application was cancelled
+        self._start_received = False  # the application has sent http.response.start
+        self._head_iterations = 0  # of the event loop, since then, for which the head has waited
+        self._head_sent = False  # the head has been written
         self._complete = False
-        self._parts = 0  # of the response's body; of what comes when the client has left
-        self._parts_seen = self._parts_at_look = 0
+        self._parts_sent = 0  # parts of the response's body; after the disconnect, ignored sends
+        self._parts_at_check = self._parts_at_body_check = 0
         self._quiet_since = 0.0
         self._status = 0
         self._started_at = perf_counter()
         self._waiters: list[asyncio.Future[None]] | None = None
-        self._variables: Variables = context.variables  # the application's, until its access line is written
+        # those of the application's call, until its access line is written
+        self._variables: Variables = context.variables
         self.deadline = 0.0
         self.tick = 0
 
@@ -167,10 +170,10 @@ class HTTPCycle(Flushable):
         scope = http_scope(self._request, self._stream.peer, self._context)
         self._variables = self._context.call_app(self, scope)
 
-    # What the stream tells
+    # Called by the stream
 
     def body_received(self, data: bytes) -> None:
-        """Some of the body has come."""
+        """Take a part of the request body."""
         if not self._complete and not self._disconnected:
             if self._body is None:
                 self._body = bytearray()
@@ -180,46 +183,47 @@ class HTTPCycle(Flushable):
             self._wake()
 
     def awaits_body(self) -> bool:
-        """Whether the application waits for more of the body, and has sent nothing since this was last asked: what else
-        it waits for is its own time."""
-        sent, self._parts_at_look = self._parts != self._parts_at_look, self._parts
+        """Whether the application waits for more of the body and has sent nothing since the last call. If it waits for
+        anything else, the client is not to blame."""
+        sent, self._parts_at_body_check = self._parts_sent != self._parts_at_body_check, self._parts_sent
         if sent or self._waiters is None:
             return False
         waiter = self._waiters[len(self._waiters) - 1]
         return not waiter.done()
 
     def body_complete(self) -> None:
-        """All of the body has come."""
+        """Note that the request body is complete."""
         self._body_complete = True
         self._wake()
 
     def half_closed(self) -> None:
-        """The client has stopped writing: it has left, or wants nothing but the response (RFC 9112 section 9.6).
+        """Note that the client has half-closed: it has left, or only reads the response from now on (RFC 9112 section
+        9.6).
 
-        Most leave. One that does it right behind its request is waited for, while it takes what it is sent.
+        Most have left. A client that half-closes right after its request is served as long as it takes what it is sent.
         """
         self._half_closed = True
-        if perf_counter() - self._started_at > _BEHIND_REQUEST:
-            self._leave()
+        if perf_counter() - self._started_at > _EARLY_HALF_CLOSE:
+            self._set_client_left()
         self._quiet_since = self._context.loop.time()
-        self._context.timers.set(self, self._quiet_since + _PROBE)
+        self._context.timers.set(self, self._quiet_since + _CHECK_INTERVAL)
 
     def disconnected(self) -> None:
-        """The connection is gone."""
+        """Note that the connection is lost."""
         if not self._complete and not self._disconnected:
             self._status = self._status or _CLIENT_CLOSED_REQUEST
             self._variables.copy().run(self._log)
             timeout = self._context.config.timeout_disconnect
-            if self._begun and timeout is not None and self in self._context.tasks:
+            if self._start_received and timeout is not None and self in self._context.tasks:
                 self._context.timers.set(self, self._context.loop.time() + timeout)
             else:
                 self._context.timers.cancel(self)
         self._disconnected = True
-        self._parts = 0
-        self._leave()
+        self._parts_sent = 0
+        self._set_client_left()
 
-    def _leave(self) -> None:
-        self._left = True
+    def _set_client_left(self) -> None:
+        self._client_left = True
         self._wake()
 
     def _wake(self) -> None:
@@ -227,40 +231,40 @@ class HTTPCycle(Flushable):
         wake(waiters)
 
     def on_deadline(self, now: float) -> None:
-        """Time to look again at a client that has left, or has stopped writing."""
+        """Check again a client that has half-closed, or cancel the application of one that has left."""
         if self._disconnected:
-            self._give_up()
-        elif self._stream.is_reset():  # the answer to what it was sent: it has left altogether
+            self._cancel_app()
+        elif self._stream.is_reset():  # its answer to what it was sent: it has left altogether
             self._stream.abort()
         else:
-            self._look(now)
+            self._check_half_closed(now)
 
-    def _look(self, now: float) -> None:
-        """See whether a client that has stopped writing still gets something."""
-        if self._parts != self._parts_seen or self._stream.progressed():
-            self._parts_seen = self._parts
+    def _check_half_closed(self, now: float) -> None:
+        """Check whether the response to a client that has half-closed still makes progress."""
+        if self._parts_sent != self._parts_at_check or self._stream.progressed():
+            self._parts_at_check = self._parts_sent
             self._quiet_since = now
         quiet, timeout = now - self._quiet_since, self._context.config.timeout_disconnect
-        if quiet >= _QUIET and not self._left:
-            self._leave()
-        if self._begun and timeout is not None and quiet >= timeout:
-            self._give_up()
+        if quiet >= _QUIET_TIMEOUT and not self._client_left:
+            self._set_client_left()
+        if self._start_received and timeout is not None and quiet >= timeout:
+            self._cancel_app()
             self._stream.abort()
         else:
-            self._context.timers.set(self, now + _PROBE)
+            self._context.timers.set(self, now + _CHECK_INTERVAL)
 
-    def _give_up(self) -> None:
+    def _cancel_app(self) -> None:
         logger.info(
             "The application still responds to %s, which has left: it is cancelled (--timeout-disconnect)",
             self._stream.peer,
         )
-        self._given_up = True
+        self._cancelled = True
         self._context.cancel_call(self)
 
-    # What the application calls
+    # Called by the application
 
-    receive = _Given.receive
-    send = _Given.send
+    receive = _Callables.receive
+    send = _Callables.send
 
     def _take_body(self) -> dict[str, Any]:
         body = b"" if self._body is None else bytes(self._body)
@@ -269,34 +273,35 @@ class HTTPCycle(Flushable):
         self._stream.resume_reading()
         return {"type": "http.request", "body": body, "more_body": not self._body_complete}
 
-    def _begin(self, message: dict[str, Any]) -> None:
-        if self._begun:
+    def _start_response(self, message: dict[str, Any]) -> None:
+        if self._start_received:
             raise ASGIMisuse("unexpected 'http.response.start': the response has begun")
         status = message.get("status")
         self._stream.start_response(status, message.get("headers") or ())  # type: ignore[arg-type]
         self._status = int(status)  # type: ignore[arg-type]
-        self._begun = True
+        self._start_received = True
         self._context.flush_queue.add(self)
 
     def flush(self) -> None:
-        """Send a head that no part of the body has followed: a client waits for it, as EventSource and fetch() do."""
-        if self._started or self._complete or self._disconnected:
+        """Write a head that no part of the body has followed in time: the client waits for it, as EventSource and
+        fetch() do."""
+        if self._head_sent or self._complete or self._disconnected:
             return
-        self._turns += 1
-        if self._turns < _HEAD_TURNS:
+        self._head_iterations += 1
+        if self._head_iterations < _HEAD_ITERATIONS:
             self._context.flush_queue.add(self)
         else:
-            self._started = True
+            self._head_sent = True
             self._stream.send_head()
 
     def _send_body(self, message: dict[str, Any]) -> bool:
-        if not self._begun:
+        if not self._start_received:
             raise ASGIMisuse("unexpected 'http.response.body': 'http.response.start' comes first")
         body = as_bytes(message.get("body", b""), "'body'")
         more = bool(message.get("more_body", False))
         drain = self._stream.send_body(body, more)
-        self._started = True
-        self._parts += 1
+        self._head_sent = True
+        self._parts_sent += 1
         if not more:
             self._finish()
         return drain
@@ -311,7 +316,7 @@ class HTTPCycle(Flushable):
         self._stream.finished()
 
     def _log(self) -> None:
-        self._variables = self._context.variables  # the application's may hold whatever refers to this
+        self._variables = self._context.variables  # drop those of the call, which may refer back to this object
         if self._context.metrics is not None:
             self._context.metrics.request(self._request.method, self._status, perf_counter() - self._started_at)
         if self._context.access_log:
@@ -322,22 +327,24 @@ class HTTPCycle(Flushable):
             access_http(peer, request.method, target, request.http_version, self._status, seconds)
 
     def has_ended(self) -> bool:
-        """Whether the client has left, for all that is known: not when it merely has the whole response."""
-        return self._disconnected or self._left
+        """Whether the client has left, as far as can be known; a client that has received the whole response has
+        not."""
+        return self._disconnected or self._client_left
 
     def app_done(self, failed: bool) -> None:
-        """The application has returned, or raised (`failed`)."""
+        """Finish or abort the response: the application has returned, or raised (`failed`)."""
         if self.tick:
             self._context.timers.cancel(self)
         if self._complete or self._disconnected:
             return
-        if self._left:
-            self._stream.abort()  # it was told that the client has left, and took that for the end
+        if self._client_left:
+            self._stream.abort()  # it received http.disconnect, and ended because of it
             return
         if not failed:
-            level = logging.INFO if self._context.shutting_down else logging.ERROR  # streams may end themselves then
+            # applications may end their streams then
+            level = logging.INFO if self._context.shutting_down else logging.ERROR
             logger.log(level, "The application returned without completing its response")
-        if self._started:
+        if self._head_sent:
             self._stream.abort()
         else:
             self._complete = True

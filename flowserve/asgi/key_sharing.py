@@ -1,25 +1,25 @@
-"""Dicts in less memory, for what every open connection has one of."""
+"""Dicts that share their keys, for objects of which every open connection has one."""
 
 from __future__ import annotations
 
 from typing import Any
 
-_SETTLE = 32
-"""Instances after which Python (3.11 on) makes no more room for keys to come than a class has."""
+_INSTANCES = 32
+"""Number of instances after which Python (3.11 on) reserves no room for further keys than the class has."""
 
 
-def key_sharing(items: dict[str, Any], settled: bool = False) -> dict[str, Any]:
-    """Return a dict whose `copy()` shares its table of keys, as the instances of one class do (PEP 412).
+def key_sharing(items: dict[str, Any], compact: bool = False) -> dict[str, Any]:
+    """Return a dict with `items` whose `copy()` shares its table of keys, as the instances of one class do (PEP 412).
 
-    It has room for some keys more, which are shared too; not if it is `settled`, which takes least memory but turns
-    into a dict of its own with the first key more.
+    The table has room for a few further keys, which are shared too. If it is `compact` it has none: that takes the
+    least memory, but the first further key turns a copy into an ordinary dict.
     """
 
     class Keys:
         pass
 
-    for _ in range(_SETTLE if settled else 1):
-        one = Keys()
+    for _ in range(_INSTANCES if compact else 1):
+        instance = Keys()
         for key, value in items.items():
-            setattr(one, key, value)
-    return vars(one)
+            setattr(instance, key, value)
+    return vars(instance)

@@ -5,45 +5,45 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from flowserve.asgi.application import awaited
+from flowserve.asgi.application import check_awaitable
 from flowserve.asgi.context import DRAINING, Context
 from flowserve.errors import ASGIMisuse, FlowserveError, StartupFailed, SyncApplication
 from flowserve.logs.loggers import logger
 from flowserve.runtime.signals import ends_program
 
-_MOMENT = 0.5
-"""Seconds for an application that is cancelled."""
+_CANCEL_TIMEOUT = 0.5
+"""Seconds that a cancelled lifespan gets to end."""
 
 
 class _Exit(FlowserveError):
-    """In the place of SystemExit, which asyncio would pass on to whoever runs the event loop."""
+    """Replaces SystemExit and KeyboardInterrupt, which asyncio would pass on to the caller of the event loop."""
 
 
 class Lifespan:
-    """Tells the application of the worker's start and end. `context.state` is what it may fill at startup.
+    """Runs the lifespan of the application in a worker. The application may fill `context.state` during startup.
 
-    The event that `flowserve.draining()` gives, which the scope's extension 'flowserve.draining' announces, is set when
-    the worker begins to shut down; lifespan.shutdown comes when all connections have ended.
+    The event that `flowserve.draining()` returns, announced by the scope's extension 'flowserve.draining', is set when
+    the worker begins to shut down; lifespan.shutdown is sent when all connections have ended.
     """
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._mode = context.config.lifespan
-        self._inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
-        self._phase = ""  # startup or shutdown, while its answer is awaited
+        self._phase = ""  # the last event sent, startup or shutdown
         self._reply: asyncio.Future[dict[str, Any]] | None = None
         self._supported = False
-        self._received = False  # the application has asked for an event
+        self._received = False  # the application has received an event
         self._cancelled = False
-        self._told = False  # of its failure, in its own words
+        self._failure_reported = False  # the application's own message of its failure was logged or raised
 
     async def startup(self) -> None:
-        """Send lifespan.startup and wait for the answer. Raises StartupFailed, and SyncApplication.
+        """Send lifespan.startup and wait for the reply. Raises StartupFailed, and SyncApplication.
 
-        With lifespan 'auto' an application that ends without an answer is served without these events, as the
-        specification has it. That is said, where it raised; and it is an error in the log where it raised after it had
-        received lifespan.startup: what should have been there then may not be. When it says sys.exit() it means it.
+        With lifespan 'auto' an application that ends without a reply is served without lifespan events, as the
+        specification says. If it raised, that is logged: as an error if it had received lifespan.startup, because what
+        its startup should have created may be missing. SystemExit fails the startup in any case.
         """
         if self._mode == "off":
             return
@@ -55,17 +55,17 @@ class Lifespan:
         }
         create_task = asyncio.get_running_loop().create_task
         self._task = self._context.variables.copy().run(create_task, self._run(scope))
-        self._task.add_done_callback(self._ended)
+        self._task.add_done_callback(self._on_done)
         reply = await self._exchange("startup")
         if reply is None:
-            self._unanswered()
+            self._handle_no_reply()
         elif reply["type"] == "lifespan.startup.failed":
             message = reply.get("message", "")
             raise StartupFailed("application startup failed" + (f": {message}" if message else ""))
         else:
             self._supported = True
 
-    def _unanswered(self) -> None:
+    def _handle_no_reply(self) -> None:
         error = self._error()
         if isinstance(error, SyncApplication):
             raise error
@@ -76,14 +76,15 @@ class Lifespan:
             raise StartupFailed("the application ended its lifespan before startup was complete")
         if error is None:
             logger.debug("The application does not support lifespan events")
-        elif self._received and not isinstance(error, ASGIMisuse):  # which is for one that answers as if to a request
+        # raised for an application that replies as to a request
+        elif self._received and not isinstance(error, ASGIMisuse):
             logger.error("The application's startup raised; it is served without lifespan events", exc_info=error)
         else:
             why = str(error).partition("\n")[0]
             logger.info("The application does not support lifespan events: %s: %s", type(error).__name__, why)
 
     async def shutdown(self) -> None:
-        """Send lifespan.shutdown and wait for the answer; a failure is logged."""
+        """Send lifespan.shutdown and wait for the reply; log a failure."""
         if self._task is None or self._task.done():
             return
         reply = await self._exchange("shutdown")
@@ -91,29 +92,29 @@ class Lifespan:
             logger.error("Application shutdown failed: %s", reply.get("message", ""))
 
     def cancel(self) -> None:
-        """Give up on an application that does not come to an end."""
+        """Cancel an application that does not end."""
         self._cancelled = True
         if self._task is not None:
             self._task.cancel()
 
     async def close(self) -> None:
-        """Cancel it, and wait a moment for its end."""
+        """Cancel the lifespan and wait up to _CANCEL_TIMEOUT seconds for its end."""
         self.cancel()
         if self._task is not None:
-            await asyncio.wait({self._task}, timeout=_MOMENT)
+            await asyncio.wait({self._task}, timeout=_CANCEL_TIMEOUT)
 
     async def _run(self, scope: dict[str, Any]) -> None:
-        await asyncio.sleep(0)  # with asyncio.eager_task_factory the first event is not there before
+        await asyncio.sleep(0)  # with asyncio.eager_task_factory this begins before the first event is queued
         try:
-            await awaited(self._context.app(scope, self._receive, self._send))
+            await check_awaitable(self._context.app(scope, self._receive, self._send))
         except (SystemExit, KeyboardInterrupt) as error:
             if ends_program(error):
                 raise
             raise _Exit(repr(error)) from error
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        error = self._error()  # looked at in any case, so that asyncio does not complain of it
-        if error is not None and self._supported and not self._told:
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        error = self._error()  # retrieve the exception in any case, or asyncio would log it
+        if error is not None and self._supported and not self._failure_reported:
             self._log_error()
 
     def _error(self) -> BaseException | None:
@@ -125,17 +126,17 @@ class Lifespan:
             logger.error("Exception in the application's lifespan", exc_info=error)
 
     async def _exchange(self, phase: str) -> dict[str, Any] | None:
-        """Send the event that begins `phase`; return the application's answer, or None if it ended without one."""
+        """Send the event that begins `phase`; return the application's reply, or None if it ended without one."""
         assert self._task is not None
         self._phase = phase
         self._reply = asyncio.get_running_loop().create_future()
-        self._inbox.put_nowait({"type": f"lifespan.{phase}"})
+        self._events.put_nowait({"type": f"lifespan.{phase}"})
         waited: set[asyncio.Future[Any]] = {self._task, self._reply}
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         return self._reply.result() if self._reply.done() else None
 
     async def _receive(self) -> dict[str, Any]:
-        event = await self._inbox.get()
+        event = await self._events.get()
         self._received = True
         return event
 
@@ -144,15 +145,15 @@ class Lifespan:
         failed = kind in ("lifespan.startup.failed", "lifespan.shutdown.failed")
         if failed and self._cancelled:
             logger.debug("The application's lifespan was cancelled: %s", message.get("message", ""))
-        elif self._is_awaited(kind):
-            self._told = failed and bool(message.get("message"))
+        elif self._is_reply(kind):
+            self._failure_reported = failed and bool(message.get("message"))
             self._reply.set_result(message)  # type: ignore[union-attr]
         elif self._supported and self._phase == "startup" and kind == "lifespan.shutdown.failed":
-            self._told = True
+            self._failure_reported = True
             logger.error("The application's lifespan failed while it is served: %s", message.get("message", ""))
         else:
             raise ASGIMisuse(f"unexpected {kind!r} in the lifespan")
 
-    def _is_awaited(self, kind: str) -> bool:
-        answers = (f"lifespan.{self._phase}.complete", f"lifespan.{self._phase}.failed")
-        return self._reply is not None and not self._reply.done() and kind in answers
+    def _is_reply(self, kind: str) -> bool:
+        replies = (f"lifespan.{self._phase}.complete", f"lifespan.{self._phase}.failed")
+        return self._reply is not None and not self._reply.done() and kind in replies

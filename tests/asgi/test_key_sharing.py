@@ -11,9 +11,9 @@ from flowserve.asgi.key_sharing import key_sharing
 ITEMS = {"a": 1, "b": 2, "c": 3}
 
 
-@pytest.mark.parametrize("settled", [False, True])
-def test_copies_are_apart(settled: bool) -> None:
-    one = key_sharing(ITEMS, settled)
+@pytest.mark.parametrize("compact", [False, True])
+def test_copies_are_apart(compact: bool) -> None:
+    one = key_sharing(ITEMS, compact)
     copy, other = one.copy(), one.copy()
     copy["a"] = 4
     copy["d"] = 5
@@ -26,8 +26,8 @@ def test_copies_are_apart(settled: bool) -> None:
 @pytest.mark.skipif(sys.implementation.name != "cpython" or sys.version_info < (3, 11), reason="measured there")
 def test_copies_are_small() -> None:
     plain = {str(number): None for number in range(14)}
-    roomy, settled = key_sharing(plain).copy(), key_sharing(plain, settled=True).copy()
-    assert sys.getsizeof(settled) < sys.getsizeof(roomy) < sys.getsizeof(plain)
+    roomy, compact = key_sharing(plain).copy(), key_sharing(plain, compact=True).copy()
+    assert sys.getsizeof(compact) < sys.getsizeof(roomy) < sys.getsizeof(plain)
     before = sys.getsizeof(roomy)
     roomy["one more"] = None
     assert sys.getsizeof(roomy) == before
