@@ -220,7 +220,7 @@ class Worker(base.Worker):  # type: ignore[misc]
             ours.propagate = theirs.propagate
             ours.setLevel(lowest)
 
-    # The life of a worker
+    # Serving
 
     async def _serve(self, server: Server) -> None:
         loop = asyncio.get_running_loop()

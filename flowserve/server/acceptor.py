@@ -1,4 +1,4 @@
-"""Accepting connections at bound sockets, while there are descriptors for them."""
+"""Accepting connections on bound sockets, as long as there are file descriptors for them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flowserve.errors import ConfigError
 from flowserve.logs.loggers import logger
 from flowserve.runtime.event_loop import accepts_per_iteration
 from flowserve.server.admission import Admission
-from flowserve.server.descriptors import spare
+from flowserve.server.descriptors import spare_descriptors
 from flowserve.server.h1_connection import H1Connection
 from flowserve.server.listen import url_of
 from flowserve.server.proxy_protocol import ProxiedConnection
@@ -23,24 +23,25 @@ from flowserve.server.tls import Certificates, tls_timeouts
 from flowserve.session.opening import deflate_settings
 from flowserve.websocket.constants import Role
 
-_LOOK = 1.0
-"""Seconds between looks at how many descriptors are left; there is one before these have been accepted, too."""
-_WAIT = 0.1
-"""Seconds between looks while none are accepted."""
-_SLACK = 4
-"""Descriptors that there must be, beyond the reserve, to accept again."""
-_BURST = 4
-"""Connections that asyncio's loop accepts in a turn: by itself it takes as many as its backlog is long, which is more
-than there may be descriptors."""
-_TURNS = 3
-"""Turns of the event loop in which it makes connections of what it has accepted."""
+_CHECK_INTERVAL = 1.0
+"""Seconds between checks of how many descriptors are left; a check also follows the acceptance of that many
+connections."""
+_PAUSED_CHECK_INTERVAL = 0.1
+"""Seconds between checks while accepting is paused."""
+_RESUME_AT = 4
+"""Free descriptors beyond the reserve from which on accepting resumes."""
+_ACCEPT_BACKLOG = 4
+"""Connections that asyncio's loop accepts in an iteration: by default as many as its backlog is long, which may exceed
+the descriptors that are left."""
+_ACCEPT_ITERATIONS = 3
+"""Iterations of the event loop within which asyncio creates the connections of what it has accepted."""
 
 
 class Acceptor:
-    """Accepts connections at bound sockets, of which it has duplicates: the sockets stay their owner's.
+    """Accepts connections on bound sockets. It listens on duplicates: the sockets stay the caller's.
 
-    While descriptors run short (see `descriptors`) it accepts none, and newcomers wait in the kernel's backlog. The log
-    is told, at most once a second; `where` ends its lines.
+    While descriptors run short (see `descriptors`) it does not accept, and new connections wait in the kernel's
+    backlog. That is logged at most once a second; `where` is appended to the log lines. `paused` is true meanwhile.
     """
 
     def __init__(self, context: Context, certificates: Certificates | None = None, where: str = "") -> None:
@@ -59,16 +60,16 @@ class Acceptor:
             self._options = {"ssl": tls, **tls_timeouts(config)}
         self._sockets: list[socket.socket] = []
         self._servers: list[tuple[socket.socket, asyncio.AbstractServer]] = []
-        self._left = 0  # connections that may be accepted before the next look
+        self._accepts_left = 0  # connections that may be accepted before the next check
         self._timer: asyncio.TimerHandle | None = None
-        self._change: asyncio.Task[None] | None = None
-        self._next_word = 0.0
+        self._transition: asyncio.Task[None] | None = None  # that pauses or resumes
+        self._next_log_at = 0.0
         self.paused = False
         self._started = False
         self._stopped = False
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
-        """Accept from now on, over TLS with the certificates. Raises ConfigError."""
+        """Start accepting on `sockets`, over TLS if there are certificates. Raises ConfigError."""
         self._sockets = list(sockets)
         for sock in self._sockets:
             if sock.family in (socket.AF_INET, socket.AF_INET6):
@@ -76,16 +77,16 @@ class Acceptor:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await self._listen()
         self._started = True
-        self._look()
+        self._check_descriptors()
 
     async def stop(self) -> None:
-        """Accept no more, but lose nothing that is accepted already."""
+        """Stop accepting without losing connections that are already accepted."""
         self._stopped = True
-        await self._halt()
+        await self._close_servers()
         self.close()
 
     def close(self) -> None:
-        """Accept no more."""
+        """Stop accepting at once."""
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
@@ -96,93 +97,95 @@ class Acceptor:
     async def _listen(self) -> None:
         for sock in self._sockets:
             for _ in range(accepts_per_iteration(self._loop)):
-                server = await self._server(sock)
+                server = await self._create_server(sock)
                 if self._stopped:
                     server.close()
                     return
 
-    async def _server(self, sock: socket.socket) -> asyncio.AbstractServer:
+    async def _create_server(self, sock: socket.socket) -> asyncio.AbstractServer:
         backlog = self._context.config.backlog
-        options = {"backlog": _BURST if self._is_asyncio() else backlog, **self._options}
+        options = {"backlog": _ACCEPT_BACKLOG if self._is_asyncio() else backlog, **self._options}
         create: Callable[..., Any] = self._loop.create_server
         if sock.family == getattr(socket, "AF_UNIX", None):
             create = self._loop.create_unix_server
             if sys.version_info >= (3, 13):
-                options["cleanup_socket"] = False  # whoever made the path removes it
-        own: socket.socket | None = None
+                options["cleanup_socket"] = False  # whoever created the path removes it
+        duplicate: socket.socket | None = None
         try:
-            own = sock.dup()
-            server: asyncio.AbstractServer = await create(self._make, sock=own, **options)
-            self._servers.append((own, server))
+            duplicate = sock.dup()
+            server: asyncio.AbstractServer = await create(self._make_connection, sock=duplicate, **options)
+            self._servers.append((duplicate, server))
             sock.listen(backlog)
         except OSError as error:
-            if own is not None:
-                own.close()
+            if duplicate is not None:
+                duplicate.close()
             raise ConfigError(f"can't listen on {url_of(sock, self._context.config)}: {error.strerror}") from None
         return server
 
     def _is_asyncio(self) -> bool:
         return isinstance(self._loop, asyncio.SelectorEventLoop)
 
-    async def _halt(self) -> None:
-        self._unwatch()
-        if self._is_asyncio():  # it drops what it has accepted in the turn of close()
-            for _ in range(_TURNS):
+    async def _close_servers(self) -> None:
+        self._remove_readers()
+        if self._is_asyncio():  # asyncio drops what it has accepted in the iteration of close()
+            for _ in range(_ACCEPT_ITERATIONS):
                 await asyncio.sleep(0)
         servers, self._servers = self._servers, []
         for _, server in servers:
             server.close()
 
-    def _unwatch(self) -> None:
+    def _remove_readers(self) -> None:
         if self._is_asyncio():
-            for own, _ in self._servers:
-                self._loop.remove_reader(own)
+            for duplicate, _ in self._servers:
+                self._loop.remove_reader(duplicate)
 
     # Descriptors
 
-    def _make(self) -> Any:
-        self._left -= 1
-        if self._left <= 0:
+    def _make_connection(self) -> Any:
+        self._accepts_left -= 1
+        if self._accepts_left <= 0:
             if self._is_asyncio():
-                self._look()  # each turn that it goes on may be one too many
+                self._check_descriptors()  # asyncio may accept further connections before a scheduled callback runs
             else:
-                self._loop.call_soon(self._look)  # it is in the midst of accepting
+                self._loop.call_soon(self._check_descriptors)  # uvloop is inside its accept callback
         return self._factory()
 
-    def _look(self) -> None:
+    def _check_descriptors(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         if self._stopped or not self._started:
             return
-        self._left = spare()
-        if self._change is None:
-            if not self.paused and self._left <= 0:
+        self._accepts_left = spare_descriptors()
+        if self._transition is None:
+            if not self.paused and self._accepts_left <= 0:
                 self.paused = True
-                self._unwatch()
-                self._change = self._loop.create_task(self._pause())
-            elif self.paused and self._left >= _SLACK:
-                self._change = self._loop.create_task(self._resume())
-        self._timer = self._loop.call_later(_WAIT if self.paused else _LOOK, self._look)
+                self._remove_readers()
+                self._transition = self._loop.create_task(self._pause())
+            elif self.paused and self._accepts_left >= _RESUME_AT:
+                self._transition = self._loop.create_task(self._resume())
+        self._timer = self._loop.call_later(
+            _PAUSED_CHECK_INTERVAL if self.paused else _CHECK_INTERVAL, self._check_descriptors
+        )
 
     async def _pause(self) -> None:
         why = "No descriptors are left for new connections (ulimit -n): they wait until others have ended%s"
-        self._say(logging.ERROR, why)
-        await self._halt()
-        self._change = None
+        self._log(logging.ERROR, why)
+        await self._close_servers()
+        self._transition = None
 
     async def _resume(self) -> None:
         try:
             await self._listen()
             self.paused = False
-            self._say(logging.INFO, "Connections are accepted again%s")
-        except ConfigError as error:  # again without descriptors; there is another look
+            self._log(logging.INFO, "Connections are accepted again%s")
+        except ConfigError as error:  # descriptors have run out again; the next check retries
             logger.debug("Still no connections are accepted: %s", error)
-            await self._halt()
+            await self._close_servers()
         finally:
-            self._change = None
-        self._look()
+            self._transition = None
+        self._check_descriptors()
 
-    def _say(self, level: int, what: str) -> None:
-        if self._loop.time() >= self._next_word:
-            self._next_word = self._loop.time() + 1
+    def _log(self, level: int, what: str) -> None:
+        if self._loop.time() >= self._next_log_at:
+            self._next_log_at = self._loop.time() + 1
             logger.log(level, what, self._where)

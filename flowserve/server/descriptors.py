@@ -1,7 +1,7 @@
-"""Descriptors that are left to this process: enough for those who come, and a reserve for the application's files.
+"""The number of file descriptors that are left for connections, beyond a reserve for the application's files.
 
-Event loops do badly without any: uvloop resets newcomers without a word, asyncio's logs each attempt, thousands in a
-second. So whoever accepts stops while few are left; newcomers wait in the kernel's backlog.
+Event loops handle exhaustion badly: uvloop resets new connections silently, asyncio's loop logs each attempt, thousands
+of times a second. So an acceptor pauses while few are left, and new connections wait in the kernel's backlog.
 """
 
 from __future__ import annotations
@@ -12,40 +12,42 @@ from contextlib import suppress
 try:
     import fcntl
     import resource
-except ImportError:  # Windows, which knows no such limit
+except ImportError:  # Windows, which has no such limit
     fcntl = resource = None  # type: ignore[assignment]
 
 _LARGEST_RESERVE = 64
-_SHARE = 8
-"""The reserve is this part of all descriptors at most; nginx stops accepting at the same part of its connections."""
-_COUNTED = 256
-"""Descriptors beyond the reserve that are counted; to know of more is of no use."""
+_RESERVE_DIVISOR = 8
+"""The reserve is at most the limit divided by this; nginx stops accepting at the same part of its connections."""
+_MAX_COUNTED = 256
+"""Most descriptors beyond the reserve that are counted; a higher number would not be used."""
 
 
-def spare() -> int:
-    """Return how many descriptors there are beyond the reserve, some hundreds at most; negative within it."""
+def spare_descriptors() -> int:
+    """Return how many descriptors are free beyond the reserve, at most _MAX_COUNTED; negative if the reserve is in
+    use."""
     limit = None if resource is None else resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit is None or limit == resource.RLIM_INFINITY:
-        return _COUNTED
-    reserve = min(_LARGEST_RESERVE, limit // _SHARE)
-    used = told_in_use()
-    return min(_COUNTED, (limit - used if used else count_free(reserve + _COUNTED)) - reserve)
+        return _MAX_COUNTED
+    reserve = min(_LARGEST_RESERVE, limit // _RESERVE_DIVISOR)
+    used = descriptors_in_use()
+    return min(_MAX_COUNTED, (limit - used if used else count_free_descriptors(reserve + _MAX_COUNTED)) - reserve)
 
 
-def told_in_use() -> int:
-    """Return how many descriptors Linux says are in use, 0 where it says nothing (before 6.2, and elsewhere)."""
+def descriptors_in_use() -> int:
+    """Return the number of descriptors in use as Linux reports it; 0 where it does not (before 6.2, and on other
+    systems)."""
     try:
         return os.stat("/proc/self/fd").st_size
     except OSError:
         return 0
 
 
-def count_free(most: int) -> int:
-    """Count the descriptors that are not in use, up to `most`, without ever holding more than one of them."""
-    found, lowest = 0, 0
+def count_free_descriptors(maximum: int) -> int:
+    """Count free descriptors, up to `maximum`, without holding more than one of them at a time."""
+    count, lowest = 0, 0
     with suppress(OSError), open(os.devnull, "rb") as model:
-        while found < most:
-            lowest = fcntl.fcntl(model, fcntl.F_DUPFD_CLOEXEC, lowest) + 1  # the lowest that is free, from there on
+        while count < maximum:
+            lowest = fcntl.fcntl(model, fcntl.F_DUPFD_CLOEXEC, lowest) + 1  # the lowest free one from `lowest` on
             os.close(lowest - 1)
-            found += 1
-    return found
+            count += 1
+    return count

@@ -1,4 +1,4 @@
-"""The subject of a certificate as text (RFC 4514), straight from its DER: Python's own reading has lost the types."""
+"""The subject of a certificate as text (RFC 4514), parsed from DER: ssl.getpeercert() has lost the ASN.1 types."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _DESCRIPTORS = {
     "0.9.2342.19200300.100.1.3": "mail",
     "0.9.2342.19200300.100.1.25": "DC",
 }
-"""Short names of attributes that are registered for LDAP (RFC 4514 section 3, RFC 4519, RFC 4524)."""
+"""The short names of attribute types that are registered for LDAP, by OID (RFC 4514 section 3, RFC 4519, RFC 4524)."""
 
-_TEXTS = {
+_STRING_ENCODINGS = {
     12: "utf-8",
     18: "ascii",
     19: "ascii",
@@ -41,9 +41,9 @@ _TEXTS = {
     28: "utf-32-be",
     30: "utf-16-be",
 }
-"""The ASN.1 string types, by their tags."""
+"""The encodings of the ASN.1 string types, by their tags."""
 
-_VERSION = 0xA0
+_VERSION_TAG = 0xA0
 _SPECIAL = re.compile(r'[,+"\\<>;]|^[# ]| \Z')
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -55,14 +55,14 @@ class _Element(NamedTuple):
 
 
 def subject_of(certificate: bytes) -> str | None:
-    """Return the subject of a DER certificate as RFC 4514 writes it, the most specific part first: CN=ada,O=Example.
+    """Return the subject of a DER certificate as RFC 4514 writes it, most specific part first: CN=ada,O=Example.
 
-    None if it is not to be made out.
+    Returns None if the certificate can't be parsed.
     """
     try:
         signed = next(_elements(next(_elements(certificate)).content))
         parts = list(_elements(signed.content))
-        if parts[0].tag == _VERSION:
+        if parts[0].tag == _VERSION_TAG:
             del parts[0]
         # serialNumber, signature, issuer, validity, subject (RFC 5280 section 4.1)
         return ",".join(reversed([_relative_name(each.content) for each in _elements(parts[4].content)]))
@@ -71,32 +71,32 @@ def subject_of(certificate: bytes) -> str | None:
 
 
 def _relative_name(data: bytes) -> str:
-    """One RelativeDistinguishedName: usually one attribute, several with + between them."""
-    shown = []
-    for pair in _elements(data):
-        kind, value = _elements(pair.content)
-        shown.append(_attribute(_dotted(kind.content), value))
-    return "+".join(shown)
+    """Return a RelativeDistinguishedName as text: usually one attribute, several are joined by +."""
+    attributes = []
+    for attribute in _elements(data):
+        kind, value = _elements(attribute.content)
+        attributes.append(_attribute(_decode_oid(kind.content), value))
+    return "+".join(attributes)
 
 
 def _attribute(oid: str, value: _Element) -> str:
-    descriptor, encoding = _DESCRIPTORS.get(oid), _TEXTS.get(value.tag)
+    descriptor, encoding = _DESCRIPTORS.get(oid), _STRING_ENCODINGS.get(value.tag)
     if descriptor is not None and encoding is not None:
         try:
-            return f"{descriptor}={_escaped(value.content.decode(encoding))}"
+            return f"{descriptor}={_escape(value.content.decode(encoding))}"
         except UnicodeDecodeError:
             pass
     return f"{descriptor or oid}=#{value.whole.hex()}"
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     escaped = _SPECIAL.sub(lambda match: "\\" + match[0], text)
-    # a NUL must be escaped (section 2.4); other control characters may be, and could forge a line of a log
+    # a NUL must be escaped (section 2.4); other control characters may be, and could forge a log line
     return _CONTROL.sub(lambda match: f"\\{ord(match[0]):02x}", escaped)
 
 
-def _dotted(data: bytes) -> str:
-    """An object identifier (X.690 section 8.19)."""
+def _decode_oid(data: bytes) -> str:
+    """Decode an object identifier (X.690 section 8.19)."""
     numbers, number = [], 0
     for byte in data:
         number = number << 7 | byte & 0x7F
@@ -108,16 +108,16 @@ def _dotted(data: bytes) -> str:
 
 
 def _elements(data: bytes) -> Iterator[_Element]:
-    """The elements that stand one behind the other (X.690 section 8.1). Raises ValueError and IndexError."""
-    at = 0
-    while at < len(data):
-        start, tag, length = at, data[at], data[at + 1]
-        at += 2
+    """Yield the consecutive elements of `data` (X.690 section 8.1). Raises ValueError and IndexError."""
+    position = 0
+    while position < len(data):
+        start, tag, length = position, data[position], data[position + 1]
+        position += 2
         if length & 0x80:
             size = length & 0x7F
-            length = int.from_bytes(data[at : at + size], "big")
-            at += size
-        if len(data) - at < length:
+            length = int.from_bytes(data[position : position + size], "big")
+            position += size
+        if len(data) - position < length:
             raise ValueError("an element is cut short")
-        yield _Element(tag, data[at : at + length], data[start : at + length])
-        at += length
+        yield _Element(tag, data[position : position + length], data[start : position + length])
+        position += length

@@ -1,4 +1,4 @@
-"""The sockets to listen on. Every failure is a ConfigError that says what to do."""
+"""Opening the sockets to listen on. Every failure is a ConfigError that says what to do."""
 
 from __future__ import annotations
 
@@ -23,118 +23,120 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _UNIX: int | None = getattr(socket, "AF_UNIX", None)
-_SPREADS = sys.platform.startswith("linux") and hasattr(socket, "SO_REUSEPORT")
-"""Whether SO_REUSEPORT spreads connections; elsewhere it exists, but the last socket that was bound gets them all."""
-_TRIES, _TRY_AGAIN = 100, 0.01
-"""How often, and after how many seconds, a lock is asked for that another server has while it makes its socket."""
-_FIRST_PASSED = 3
-_PASSED = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
-_NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+_REUSEPORT_BALANCES = sys.platform.startswith("linux") and hasattr(socket, "SO_REUSEPORT")
+"""Whether SO_REUSEPORT distributes connections; on other systems the last bound socket gets them all."""
+_LOCK_ATTEMPTS, _LOCK_INTERVAL = 100, 0.01
+"""Attempts, and seconds between them, to get a lock that another server holds while it creates its socket."""
+_LISTEN_FDS_START = 3
+"""SD_LISTEN_FDS_START: the first descriptor that systemd passes (sd_listen_fds(3))."""
+_LISTEN_VARIABLES = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
+_NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+"""Errors of addresses that this machine does not have."""
 
 
 class _Address(NamedTuple):
-    """Where a TCP socket is bound; the port is never 0."""
+    """The address of a bound TCP socket; the port is never 0."""
 
     family: int
     name: Any
 
 
 class Listeners:
-    """The sockets that the configuration names: bound, and listening only at a UNIX path (see _unix()); inherited ones
-    stay as they are.
+    """The sockets that the configuration names, bound. Only those at UNIX paths are listening already (see
+    `_bind_unix()`); inherited ones are left as they are.
 
-    With `many`, several workers can have sockets of their own at the same address and port, where the kernel spreads
-    connections over them (SO_REUSEPORT on Linux). Without it, or elsewhere, all slots share slot 0's sockets.
+    With `separate`, each worker slot has sockets of its own at the same addresses and ports, over which the kernel
+    distributes connections (SO_REUSEPORT on Linux). Without it, and on other systems, all slots share slot 0's sockets.
 
-    Without an option that says where to listen, sockets that systemd passes to this process are taken (LISTEN_FDS and
-    LISTEN_PID, as in sd_listen_fds(3)); once they are, these variables are removed from `os.environ`.
+    If no option says where to listen, sockets that systemd passes to this process are used (LISTEN_FDS and LISTEN_PID,
+    as in sd_listen_fds(3)); these variables are then removed from `os.environ`.
 
-    An IPv6 address of [::] stands for every interface, by IPv6 and by IPv4 with a socket for each, unless the
-    configuration names an IPv4 address with that port too. Of a name's addresses those that this machine does not have
-    are left out, unless it has none of them. Raises ConfigError.
+    The IPv6 address [::] stands for every interface, over IPv6 and IPv4 with a socket for each, unless the
+    configuration names an IPv4 address with that port too. Addresses of a host name that this machine does not have are
+    left out, unless it has none of them. Raises ConfigError.
     """
 
-    def __init__(self, config: Config, many: bool = False) -> None:
+    def __init__(self, config: Config, separate: bool = False) -> None:
         self._config = config
-        self._many = many and _SPREADS
+        self._separate = separate and _REUSEPORT_BALANCES
         self._owner = os.getpid()
-        self._entries: list[_Address | socket.socket] = []  # what each slot has: a socket of its own, or the shared one
+        # for each socket of a slot, the address of a separate one, or the shared socket
+        self._entries: list[_Address | socket.socket] = []
         self._slots: dict[int, list[socket.socket]] = {0: []}
-        self.bound: list[socket.socket] = []  # those of slot 0 that nobody else has: TCP, and not inherited
-        self._paths: list[tuple[str, tuple[int, int]]] = []
+        self.bound: list[socket.socket] = []  # the sockets of slot 0 that no other process has: TCP, and not inherited
+        self._paths: list[tuple[str, tuple[int, int]]] = []  # of UNIX sockets, with device and inode
         try:
             for place in _places(config):
-                self._open(place)
+                self._open_bind(place)
         except BaseException:
             self.close()
             raise
 
     def slot(self, index: int, share: bool = False) -> list[socket.socket]:
-        """Return the sockets of worker slot `index`, opened on first use; with `share` those of slot 0.
-
-        They stay this object's: it closes them.
-        """
-        if share or not self._many:
+        """Return the sockets of worker slot `index`, opened on first use; with `share` those of slot 0. This object
+        closes them."""
+        if share or not self._separate:
             index = 0
         if index not in self._slots:
             sockets = self._slots[index] = []
             for entry in self._entries:
-                sockets.append(entry if isinstance(entry, socket.socket) else self._another(entry))
+                sockets.append(entry if isinstance(entry, socket.socket) else self._bind_again(entry))
         return list(self._slots[index])
 
     def close_slot(self, index: int) -> None:
-        """Close the sockets that only slot `index` has; what waits there to be accepted is reset."""
-        if self._many:
+        """Close the sockets that only slot `index` has; connections that wait in their backlogs are reset."""
+        if self._separate:
             for sock in self._slots.pop(index, ()):
                 if sock not in self._entries:
                     sock.close()
 
     def close(self) -> None:
-        """Close all sockets and remove the paths that this object made; a forked process does not remove them."""
+        """Close all sockets and remove the UNIX paths that this object created; a forked process does not remove
+        them."""
         for sockets in self._slots.values():
             for sock in sockets:
                 sock.close()
         self._slots.clear()
         for path, identity in self._paths:
             if os.getpid() == self._owner:
-                with suppress(OSError), _alone_in(os.path.dirname(path)):
-                    if _identity(path) == identity:  # another server may have put its own there
+                with suppress(OSError), _locked_folder(os.path.dirname(path)):
+                    if _device_and_inode(path) == identity:  # another server may have replaced it
                         os.unlink(path)
         self._paths.clear()
 
     def describe(self) -> list[str]:
-        """Return where the sockets can be reached, as URLs."""
+        """Return the URLs of the sockets."""
         return [url_of(sock, self._config) for sock in self.slot(0)]
 
     # Opening
 
-    def _another(self, address: _Address) -> socket.socket:
+    def _bind_again(self, address: _Address) -> socket.socket:
         try:
-            return _bound(*address, reuse_port=True)
+            return _bind(*address, reuse_port=True)
         except OSError as error:
-            raise ConfigError(_why_not(address.name, error)) from None
+            raise ConfigError(_describe_error(address.name, error)) from None
 
-    def _open(self, place: Bind) -> None:
+    def _open_bind(self, place: Bind) -> None:
         if place.host is not None:
             self._open_tcp(place)
         elif place.path is not None:
-            sock = _unix(place.path, place.mode, self._config.backlog)
-            self._share(sock)
-            self._paths.append((os.path.abspath(place.path), _identity(place.path)))
+            sock = _bind_unix(place.path, place.mode, self._config.backlog)
+            self._add_shared(sock)
+            self._paths.append((os.path.abspath(place.path), _device_and_inode(place.path)))
         elif place.fd is not None:
             flag = "--bind" if self._config.bind else "--fd"
-            self._take(place.fd, f"{flag}: descriptor {place.fd}")
+            self._add_inherited(place.fd, f"{flag}: descriptor {place.fd}")
         else:
-            for descriptor, name in _admit():
-                self._take(descriptor, f"systemd: descriptor {descriptor} ({name})")
-            for variable in _PASSED:
+            for descriptor, name in _passed_sockets():
+                self._add_inherited(descriptor, f"systemd: descriptor {descriptor} ({name})")
+            for variable in _LISTEN_VARIABLES:
                 os.environ.pop(variable, None)
 
-    def _take(self, descriptor: int, called: str) -> None:
+    def _add_inherited(self, descriptor: int, description: str) -> None:
         if all(sock.fileno() != descriptor for sock in self._slots[0]):
-            self._share(_inherited(descriptor, called))
+            self._add_shared(_inherited_socket(descriptor, description))
 
-    def _share(self, sock: socket.socket) -> None:
+    def _add_shared(self, sock: socket.socket) -> None:
         self._entries.append(sock)
         self._slots[0].append(sock)
 
@@ -148,18 +150,18 @@ class Listeners:
                 found += 1
                 continue
             try:
-                if self._many and port:
-                    # among sockets with SO_REUSEPORT another program's would not be noticed
-                    _bound(family, name, reuse_port=False).close()
-                sock = _bound(family, name, reuse_port=self._many)
+                if self._separate and port:
+                    # with SO_REUSEPORT alone a conflict with another program's socket would go unnoticed
+                    _bind(family, name, reuse_port=False).close()
+                sock = _bind(family, name, reuse_port=self._separate)
             except OSError as error:
-                if error.errno not in _NOT_HERE:
-                    raise ConfigError(_why_not(name, error)) from None
-                missing = ConfigError(_why_not(name, error))
+                if error.errno not in _NO_SUCH_ADDRESS:
+                    raise ConfigError(_describe_error(name, error)) from None
+                missing = ConfigError(_describe_error(name, error))
                 continue
             self._slots[0].append(sock)
             self.bound.append(sock)
-            self._entries.append(_Address(family, sock.getsockname()) if self._many else sock)
+            self._entries.append(_Address(family, sock.getsockname()) if self._separate else sock)
             port = port or sock.getsockname()[1]
             found += 1
         if not found and missing is not None:
@@ -174,7 +176,7 @@ def _places(config: Config) -> list[Bind]:
     if config.uds is not None:
         return [Bind(path=config.uds)]
     chosen = (config.host, config.port) != (OPTIONS["host"].default, OPTIONS["port"].default)
-    if not chosen and _is_for_us():
+    if not chosen and _has_passed_sockets():
         return [Bind(systemd=True)]
     return [Bind(host=config.host, port=config.port)]
 
@@ -183,7 +185,7 @@ def _places(config: Config) -> list[Bind]:
 
 
 def _resolve(place: Bind, places: tuple[Bind, ...]) -> Iterator[tuple[int, Any]]:
-    """The families and socket addresses that a place stands for."""
+    """Yield the families and socket addresses that `place` stands for."""
     flag = "--bind" if places else "--host"
     try:
         found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -199,8 +201,8 @@ def _resolve(place: Bind, places: tuple[Bind, ...]) -> Iterator[tuple[int, Any]]
 
 
 def open_sockets(places: Sequence[Bind], family: int = 0, reuse_port: bool = False) -> list[socket.socket]:
-    """Return sockets bound at `places`, which are hosts with ports; of their addresses at those of `family` alone, if
-    it is not 0. With `reuse_port` other processes may have the same (SO_REUSEPORT). Raises ConfigError."""
+    """Return sockets bound at `places`, which have hosts and ports; of their addresses only those of `family` unless it
+    is 0. With `reuse_port` other processes may bind the same (SO_REUSEPORT). Raises ConfigError."""
     sockets: list[socket.socket] = []
     missing = ConfigError("family: none of the hosts has an address of that family")
     for place in places:
@@ -208,11 +210,11 @@ def open_sockets(places: Sequence[Bind], family: int = 0, reuse_port: bool = Fal
         for kind, name in _resolve(place, tuple(places)):
             try:
                 if family in (0, kind):
-                    sockets.append(_bound(kind, (name[0], port, *name[2:]), reuse_port))
+                    sockets.append(_bind(kind, (name[0], port, *name[2:]), reuse_port))
                     port = sockets[-1].getsockname()[1]
             except OSError as error:
-                missing = ConfigError(_why_not(name, error))
-                if error.errno not in _NOT_HERE:
+                missing = ConfigError(_describe_error(name, error))
+                if error.errno not in _NO_SUCH_ADDRESS:
                     for sock in sockets:
                         sock.close()
                     raise missing from None
@@ -228,7 +230,7 @@ def _is_ipv4(place: Bind) -> bool:
     return False
 
 
-def _bound(family: int, name: Any, reuse_port: bool) -> socket.socket:
+def _bind(family: int, name: Any, reuse_port: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         if os.name == "posix":
@@ -236,7 +238,7 @@ def _bound(family: int, name: Any, reuse_port: bool) -> socket.socket:
         if reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
-            # IPv4 has sockets of its own, so that its clients' addresses look as they are
+            # IPv4 has sockets of its own, so that client addresses are not IPv4-mapped
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(name)
         sock.setblocking(False)
@@ -246,7 +248,7 @@ def _bound(family: int, name: Any, reuse_port: bool) -> socket.socket:
     return sock
 
 
-def _why_not(name: Any, error: OSError) -> str:
+def _describe_error(name: Any, error: OSError) -> str:
     hints = {
         errno.EADDRINUSE: "the address is in use; stop the other server or choose another port",
         errno.EACCES: "permission denied; choose a port from 1024 on",
@@ -259,17 +261,17 @@ def _why_not(name: Any, error: OSError) -> str:
 # UNIX domain
 
 
-def _unix(path: str, mode: int, backlog: int) -> socket.socket:
-    """A UNIX domain socket at `path`; one that a dead server left there is replaced, a live one is not.
+def _bind_unix(path: str, mode: int, backlog: int) -> socket.socket:
+    """Return a UNIX domain socket bound at `path`; one that a dead server left there is replaced, a live one is not.
 
-    It listens at once, as only that shows to others that it is no dead server's. Clients wait in it until the
+    It listens at once, as that is how other servers recognise it as alive. Clients wait in its backlog until the
     application has started.
     """
     if _UNIX is None:
         raise ConfigError(f"can't listen on {path!r}: this system has no UNIX domain sockets")
     sock = socket.socket(_UNIX, socket.SOCK_STREAM)
     try:
-        with _alone_in(os.path.dirname(path) or "."):
+        with _locked_folder(os.path.dirname(path) or "."):
             if os.path.lexists(path):
                 _remove_stale(path)
             sock.bind(path)
@@ -286,16 +288,16 @@ def _unix(path: str, mode: int, backlog: int) -> socket.socket:
 
 
 @contextmanager
-def _alone_in(folder: str) -> Iterator[None]:
-    """Hold a lock on a folder, so that of two servers that start or end at once one sees what the other has made there.
+def _locked_folder(folder: str) -> Iterator[None]:
+    """Hold a lock on a folder, so that two servers that start or end at the same time see each other's sockets.
 
-    Where it can't be had the risk is taken: the folder may not be read, its file system may know no locks, or
-    somebody else may hold it for longer.
+    Continues without the lock if it is not available: the folder may not be readable, its file system may not support
+    locks, or another process may hold it for longer.
     """
     descriptor = -1
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
-        _lock(descriptor)
+        _try_lock(descriptor)
     try:
         yield
     finally:
@@ -303,15 +305,15 @@ def _alone_in(folder: str) -> Iterator[None]:
             os.close(descriptor)
 
 
-def _lock(descriptor: int) -> None:
-    for _ in range(_TRIES):
+def _try_lock(descriptor: int) -> None:
+    for _ in range(_LOCK_ATTEMPTS):
         if fcntl is None:
             return
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            time.sleep(_TRY_AGAIN)
+            time.sleep(_LOCK_INTERVAL)
 
 
 def _remove_stale(path: str) -> None:
@@ -326,11 +328,11 @@ def _remove_stale(path: str) -> None:
             os.unlink(path)
             return
         except BlockingIOError:
-            pass  # alive, with many waiting
+            pass  # alive, with a full backlog
     raise ConfigError(f"can't listen on {path!r}: another server listens there; stop it or choose another path")
 
 
-def _identity(path: str) -> tuple[int, int]:
+def _device_and_inode(path: str) -> tuple[int, int]:
     found = os.lstat(path)
     return found.st_dev, found.st_ino
 
@@ -338,35 +340,37 @@ def _identity(path: str) -> tuple[int, int]:
 # Inherited
 
 
-def _is_for_us() -> bool:
+def _has_passed_sockets() -> bool:
     return os.environ.get("LISTEN_PID") == str(os.getpid()) and "LISTEN_FDS" in os.environ
 
 
-def _admit() -> list[tuple[int, str]]:
-    """The descriptors that systemd passes to this process, with their names (sd_listen_fds(3))."""
-    if not _is_for_us():
+def _passed_sockets() -> list[tuple[int, str]]:
+    """Return the descriptors that systemd passes to this process, with their names (sd_listen_fds(3))."""
+    if not _has_passed_sockets():
         raise ConfigError("--bind systemd: systemd passes no sockets to this process; start it by its .socket unit")
     count = os.environ["LISTEN_FDS"]
     if not (count.isascii() and count.isdigit()) or not 0 < int(count) < 100_000:
         raise ConfigError(f"systemd: LISTEN_FDS={count!r} is not a number of sockets")
     names = os.environ.get("LISTEN_FDNAMES", "").split(":")
     names += ["unknown"] * (int(count) - len(names))
-    return [(_FIRST_PASSED + index, names[index] or "unknown") for index in range(int(count))]
+    return [(_LISTEN_FDS_START + index, names[index] or "unknown") for index in range(int(count))]
 
 
-def _inherited(descriptor: int, called: str) -> socket.socket:
-    """The socket that another process left open, with the family that it really has."""
+def _inherited_socket(descriptor: int, description: str) -> socket.socket:
+    """Return an inherited descriptor as a socket with its actual family. Raises ConfigError."""
     try:
         sock = socket.socket(fileno=descriptor)
     except OSError as error:
-        raise ConfigError(f"{called} is not an open socket ({error.strerror})") from None
+        raise ConfigError(f"{description} is not an open socket ({error.strerror})") from None
     if sock.type != socket.SOCK_STREAM or sock.family not in (socket.AF_INET, socket.AF_INET6, _UNIX):
         sock.detach()
-        raise ConfigError(f"{called} is a socket, but not a stream socket of TCP or UNIX")
+        raise ConfigError(f"{description} is a socket, but not a stream socket of TCP or UNIX")
     with suppress(OSError):
         sock.getpeername()
         sock.detach()
-        raise ConfigError(f"{called} is one client's connection, not a socket to listen on (in systemd: Accept=no)")
+        raise ConfigError(
+            f"{description} is one client's connection, not a socket to listen on (in systemd: Accept=no)"
+        )
     sock.setblocking(False)
     sock.set_inheritable(False)
     return sock
@@ -376,17 +380,18 @@ def _inherited(descriptor: int, called: str) -> socket.socket:
 
 
 def url_of(sock: socket.socket, config: Config) -> str:
-    """Return where a bound socket can be reached, for the log."""
+    """Return the URL of a bound socket, for the log."""
     scheme = "https" if config.ssl else "http"
     name = sock.getsockname()
     if not isinstance(name, tuple):
-        shown = os.fsencode(unix_name(name)).decode("utf-8", "backslashreplace")  # a log may take no lone surrogates
+        # lone surrogates can't be encoded in a log
+        shown = os.fsencode(unix_name(name)).decode("utf-8", "backslashreplace")
         return f"{scheme}+unix:{shown}"
     host = f"[{name[0]}]" if ":" in name[0] else name[0]
     return f"{scheme}://{host}:{name[1]}"
 
 
 def unix_name(name: str | bytes) -> str:
-    """Return the name of a UNIX domain socket as text; one in Linux's abstract namespace begins with @."""
+    """Return the name of a UNIX domain socket as text; the NUL of Linux's abstract namespace becomes @."""
     text = os.fsdecode(name)
     return "@" + text[1:] if text.startswith("\0") else text

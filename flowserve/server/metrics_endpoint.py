@@ -1,4 +1,4 @@
-"""The metrics' own small HTTP server: what --metrics says, beside the application and whatever that does."""
+"""A separate small HTTP server for --metrics, independent of the application."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from flowserve.transport.flush_queue import FlushQueue
 PATH = "/metrics"
 
 _LAST_SCRAPE = 1.0
-"""Seconds that a scrape in progress gets at the end."""
-_POLL = 0.02
+"""Seconds that a scrape in progress gets at shutdown."""
+_POLL_INTERVAL = 0.02
 _PLAIN = "text/plain; charset=utf-8"
 
 Collect = Callable[[], Awaitable[list[tuple[str, metrics.Snapshot]]]]
 
 
 async def listen(config: Config, collect: Collect) -> MetricsServer:
-    """Serve GET /metrics at `config.metrics`, which is set, until the page is closed.
+    """Serve GET /metrics at `config.metrics`, which is not None, until the returned server is closed.
 
-    `collect()` returns the parts that `metrics.render()` takes: each worker's name and snapshot, and under an empty
-    name what counts in the sums only. Raises ConfigError if that is no place to listen, or without prometheus-client.
+    `collect()` returns what `metrics.render()` takes: pairs of a worker's name and snapshot; snapshots with an empty
+    name count in the sums only. Raises ConfigError if it can't listen there, or without prometheus-client.
     """
     try:
         import prometheus_client  # noqa: F401
     except ImportError:
         raise ConfigError("--metrics: prometheus-client is missing; pip install 'flowserve[metrics]'") from None
-    page = MetricsServer(config, collect)
-    await page.start()
-    return page
+    server = MetricsServer(config, collect)
+    await server.start()
+    return server
 
 
 class MetricsServer:
-    """The server of the page; closed as an asyncio server is. `sockets` are those that it listens on."""
+    """The HTTP server of the metrics, closed like an asyncio.Server. `sockets` are those that it listens on."""
 
     def __init__(self, config: Config, collect: Collect) -> None:
         """Bind the sockets. Raises ConfigError."""
@@ -50,23 +50,23 @@ class MetricsServer:
         self._collect = collect
         self._started_at = time()
         loop = asyncio.get_running_loop()
-        own = Config(self, bind=(config.metrics,), access_log=False, backlog=config.backlog)
-        self._context = Context(self, own, loop, FlushQueue(loop))
+        own_config = Config(self, bind=(config.metrics,), access_log=False, backlog=config.backlog)
+        self._context = Context(self, own_config, loop, FlushQueue(loop))
         self._acceptor = Acceptor(self._context, where=" (metrics)")
         try:
-            self._listeners = Listeners(own)
+            self._listeners = Listeners(own_config)
         except ConfigError as error:
             raise ConfigError(f"--metrics: {str(error).removeprefix('--bind: ')}") from None
         self.sockets = self._listeners.slot(0)
 
     async def start(self) -> None:
-        """Listen."""
+        """Start listening."""
         await self._acceptor.start(self.sockets)
         for url in self._listeners.describe():
             logger.info("Metrics on %s%s", url, PATH)
 
     def close(self) -> None:
-        """Stop listening, and end the connections: after the scrape that is in progress."""
+        """Stop listening, and close the connections after the scrape in progress."""
         self._acceptor.close()
         self._listeners.close()
         self._context.shutting_down = True
@@ -74,31 +74,31 @@ class MetricsServer:
             connection.shutdown()
 
     async def wait_closed(self) -> None:
-        """Wait for the connections' end, a second at most."""
+        """Wait until the connections have ended, at most _LAST_SCRAPE seconds; then abort them."""
         context = self._context
         end = context.loop.time() + _LAST_SCRAPE
         while context.live and context.loop.time() < end:  # noqa: ASYNC110  (many things to wait for)
-            await asyncio.sleep(_POLL)
+            await asyncio.sleep(_POLL_INTERVAL)
         for connection in list(context.live):
             connection.abort()
         context.timers.close()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """The page as an ASGI application."""
+        """The ASGI application of this server."""
         if scope["type"] != "http":
             await send({"type": "websocket.close"})
         elif scope["path"] != PATH:
-            await _answer(send, 404, _PLAIN, f"The metrics are at {PATH}\n".encode())
+            await _respond(send, 404, _PLAIN, f"The metrics are at {PATH}\n".encode())
         elif scope["method"] not in ("GET", "HEAD"):
-            await _answer(send, 405, _PLAIN, b"GET the metrics\n")
+            await _respond(send, 405, _PLAIN, b"GET the metrics\n")
         else:
             accept = b",".join(value for name, value in scope["headers"] if name == b"accept")
             parts = [*await self._collect(), ("", {metrics.START: {"": self._started_at}})]
             page, media_type = metrics.render(parts, accept.decode("latin-1"))
-            await _answer(send, 200, media_type, page)
+            await _respond(send, 200, media_type, page)
 
 
-async def _answer(send: Any, status: int, media_type: str, body: bytes) -> None:
+async def _respond(send: Any, status: int, media_type: str, body: bytes) -> None:
     headers = [(b"content-type", media_type.encode("latin-1")), (b"content-length", b"%d" % len(body))]
     if status == 405:
         headers.append((b"allow", b"GET, HEAD"))

@@ -1,4 +1,4 @@
-"""A server that has its process, or a worker's, for itself."""
+"""Running a server that is alone in its process, or in a worker's."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from flowserve.server.server import Server
 
 
 def serve_alone(config: Config, interruption: Interruption) -> None:
-    """Serve until a signal ends it, in an event loop of its own. Raises what `Server.startup()` raises, and
-    KeyboardInterrupt where a signal came before it served, for `interruption` to know."""
+    """Serve until a signal ends it, in a new event loop. Raises what `Server.startup()` raises, and KeyboardInterrupt
+    for `interruption` if a signal arrived before anything was served."""
     server = Server(config)
     with owning_process(server) as loop:
         server.load()
@@ -27,8 +27,8 @@ def serve_alone(config: Config, interruption: Interruption) -> None:
 
 @contextmanager
 def owning_process(server: Server) -> Iterator[asyncio.AbstractEventLoop]:
-    """Make the event loop for `server`, with which it is alone in its process, and see to it that threads which the
-    application leaves behind don't hold that for ever."""
+    """Create the event loop for `server`, which is alone in its process, and limit the time for which threads that the
+    application leaves behind keep the process alive."""
     server.owns_process = True
     guard.begin()
     try:

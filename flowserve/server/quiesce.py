@@ -1,9 +1,9 @@
-"""Closing listening sockets without losing a client.
+"""Closing listening sockets without losing a connection.
 
-A client whose connection the kernel has accepted, but no process yet, is reset when its listening socket closes. So the
-kernel is told first to ignore packets that open a connection; what is under way still completes, and can be taken up.
-A client that comes later repeats its packet after a second, by the rules of TCP, and then finds the sockets that are
-left, or none.
+Closing a listening socket resets the connections that the kernel has completed but no process has accepted. So the
+kernel is first told to drop packets that open a connection; those in progress still complete and can be accepted. A
+client whose packet was dropped retransmits it after a second, as TCP requires, and then finds the remaining sockets, or
+none.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _FILTER = b"".join(
         (0x06, 0, 0, 0xFFFFFFFF),  # pass it on
     )
 )
-"""A program for the kernel's packet filter; `struct sock_filter` in linux/filter.h."""
+"""A classic BPF program; `struct sock_filter` in linux/filter.h."""
 
 
 def drop_new_connections(sockets: Iterable[socket.socket]) -> None:
-    """Have listening TCP sockets ignore new connections from now on, in all processes that share them.
+    """Make listening TCP sockets drop new connections from now on, in all processes that share them.
 
-    There is no way back, so keep it from sockets that somebody else goes on using. Elsewhere than on Linux nothing
-    happens.
+    This can't be undone, so it must not be used on sockets that others continue to use. On systems other than Linux it
+    does nothing.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -42,4 +42,4 @@ def drop_new_connections(sockets: Iterable[socket.socket]) -> None:
             try:
                 sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, argument)
             except OSError:
-                pass  # a sandbox forbids it: newcomers of the last moment are reset, as without this
+                pass  # a sandbox forbids it: the last new connections are reset, as they would be without this

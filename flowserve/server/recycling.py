@@ -1,4 +1,4 @@
-"""When a worker has served, lived or grown enough to be replaced."""
+"""The limits of requests, lifetime and memory after which a worker is replaced."""
 
 from __future__ import annotations
 
@@ -12,66 +12,67 @@ from flowserve.asgi.context import Context
 from flowserve.errors import ConfigError
 from flowserve.logs.access import show_bytes
 
-_EVERY = 2.0
-"""Seconds between looks at the memory."""
+_CHECK_INTERVAL = 2.0
+"""Seconds between checks of the memory."""
 
 
 class Recycling:
     """Watches the limits of a worker: --limit-max-requests, --workers-max-lifetime and --workers-max-rss."""
 
-    def __init__(self, context: Context, worn: Callable[[str], None]) -> None:
-        """`worn` is called once, with the first limit that is reached, as "1000 requests"; from within the request
-        that reaches it, so it must not block. Raises ConfigError where memory can't be measured."""
+    def __init__(self, context: Context, on_limit: Callable[[str], None]) -> None:
+        """`on_limit` is called once, with the first limit that is reached, such as "1000 requests". It may be called
+        from within the request that reaches the limit, so it must not block. Raises ConfigError if memory is limited
+        but can't be measured."""
         self._context = context
-        self._worn: Callable[[str], None] | None = worn
+        self._on_limit: Callable[[str], None] | None = on_limit
         self._timers: dict[str, asyncio.TimerHandle] = {}
         if context.config.workers_max_rss is not None:
             memory()
 
     def start(self) -> None:
-        """Count from now on."""
+        """Start counting requests, time and memory."""
         context, config = self._context, self._context.config
         if config.limit_max_requests is not None:
             jitter = secrets.randbelow(config.limit_max_requests_jitter + 1)
             context.enough = context.served + config.limit_max_requests + jitter
-            context.on_enough = self._served_enough
+            context.on_enough = self._on_max_requests
         if config.workers_max_lifetime is not None:
-            self._timers["life"] = context.loop.call_later(config.workers_max_lifetime, self._lived_enough)
+            self._timers["life"] = context.loop.call_later(config.workers_max_lifetime, self._on_max_lifetime)
         if config.workers_max_rss is not None:
-            self._timers["memory"] = context.loop.call_later(_EVERY, self._look_at_memory)
+            self._timers["memory"] = context.loop.call_later(_CHECK_INTERVAL, self._check_memory)
 
     def stop(self) -> None:
-        """Look no more."""
-        self._worn = None
+        """Stop watching the limits."""
+        self._on_limit = None
         self._context.on_enough = None
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
 
-    def _served_enough(self) -> None:
-        self._end(f"{self._context.served} requests")
+    def _on_max_requests(self) -> None:
+        self._report(f"{self._context.served} requests")
 
-    def _lived_enough(self) -> None:
-        self._end(f"{self._context.config.workers_max_lifetime:g}s of life")
+    def _on_max_lifetime(self) -> None:
+        self._report(f"{self._context.config.workers_max_lifetime:g}s of life")
 
-    def _look_at_memory(self) -> None:
+    def _check_memory(self) -> None:
         limit = self._context.config.workers_max_rss
-        taken = memory()
-        if limit is not None and taken > limit:
-            self._end(f"{show_bytes(taken)} of memory")
+        used = memory()
+        if limit is not None and used > limit:
+            self._report(f"{show_bytes(used)} of memory")
         else:
-            self._timers["memory"] = self._context.loop.call_later(_EVERY, self._look_at_memory)
+            self._timers["memory"] = self._context.loop.call_later(_CHECK_INTERVAL, self._check_memory)
 
-    def _end(self, reason: str) -> None:
-        worn = self._worn
+    def _report(self, reason: str) -> None:
+        on_limit = self._on_limit
         self.stop()
-        if worn is not None:
-            worn(reason)
+        if on_limit is not None:
+            on_limit(reason)
 
 
 def memory() -> int:
-    """Return the bytes of memory that this process has in use (its resident set); where the system does not tell, the
-    most that it ever had. Raises ConfigError where it tells neither."""
+    """Return the resident set size of this process in bytes; where the system does not tell, its maximum so far. Raises
+    ConfigError where neither is available."""
     try:
         with open("/proc/self/statm", "rb") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -81,5 +82,5 @@ def memory() -> int:
         import resource
     except ImportError:
         raise ConfigError("--workers-max-rss: this system does not tell how much memory a process takes") from None
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024  # macOS counts bytes, the others kilobytes
+    maximum = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return maximum if sys.platform == "darwin" else maximum * 1024  # macOS counts bytes, the others kilobytes

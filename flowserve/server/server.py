@@ -317,4 +317,4 @@ class Server:
         if certificates is None:
             logger.info("SIGHUP: nothing to do; it reloads certificates, and TLS is off")
         else:
-            certificates.renew()
+            certificates.reload_and_log()

@@ -1,4 +1,4 @@
-"""What a worker has counted, and what can be seen of its open connections."""
+"""A snapshot of a worker's metrics."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 def snapshot(context: Context) -> Snapshot:
-    """Return what the metrics of `context` have counted, and what can be seen of its open connections."""
-    counted = context.metrics
+    """Return the counters of `context.metrics`, together with the gauges of its open connections."""
+    counters = context.metrics
     sessions = [each for each in context.live if isinstance(each, MeteredSession)]
-    found: Snapshot = counted.snapshot()
-    found[metrics.OPEN] = {"http": len(context.live) - len(sessions), "websocket": len(sessions)}
-    found[metrics.REFUSALS] = dict(context.refusals)
-    found[metrics.QUEUED] = {"": sum(each.waiting for each in sessions)}
-    found[metrics.PAUSED] = {
+    result: Snapshot = counters.snapshot()
+    result[metrics.OPEN] = {"http": len(context.live) - len(sessions), "websocket": len(sessions)}
+    result[metrics.REFUSALS] = dict(context.refusals)
+    result[metrics.QUEUED] = {"": sum(each.waiting for each in sessions)}
+    result[metrics.PAUSED] = {
         "in": sum(each.reading_paused for each in sessions),
         "out": sum(each.stream.write_paused for each in sessions),
     }
-    found[metrics.DROPPED][""] += sum(each.dropped for each in sessions)
-    found[metrics.WORKER_DRAINING] = {"": int(context.draining.is_set())}
-    return found
+    result[metrics.DROPPED][""] += sum(each.dropped for each in sessions)
+    result[metrics.WORKER_DRAINING] = {"": int(context.draining.is_set())}
+    return result

@@ -1,4 +1,4 @@
-"""TLS: the context that the --ssl options describe, certificates loaded anew in place, and what scopes say of it."""
+"""TLS: contexts from the --ssl options, reloading certificates, and the ASGI tls extension."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from flowserve.logs.loggers import logger
 from flowserve.server.distinguished_name import subject_of
 
 _CERT_REQS = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
-_OLDEST = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
+_MIN_VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
 _VERSIONS = {"TLSv1": 0x0301, "TLSv1.1": 0x0302, "TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
-_LOOK = 1.0
-"""Seconds between looks at the files for --ssl-reload. A change is taken up when it has stood still for one of them,
-since certificate and key are seldom written in the same moment."""
+_CHECK_INTERVAL = 1.0
+"""Seconds between checks of the files for --ssl-reload. A change is loaded if the files have not changed again by the
+next check, since certificate and key are seldom written at the same moment."""
 
-_SHUTDOWN = 86400.0
-"""Seconds that the event loop gives a connection's end, with all that is still to be sent: it must not cut what a slow
-client is taking. Whether it does is looked at by the connection's own deadlines."""
+_SHUTDOWN_TIMEOUT = 86400.0
+"""Seconds for the event loop's TLS shutdown, which includes sending all data that is buffered: it must not cut off what
+a slow client is receiving. The connection's own deadlines limit it instead."""
 
 PLAIN_HTTP = "This port speaks TLS; use https:// or wss://"
-"""What a client is told that speaks plain HTTP to it."""
+"""The response to a client that sends plain HTTP."""
 
 
 class _FileContext(ssl.SSLContext):
-    """A context made from the --ssl options."""
+    """A context from the --ssl options."""
 
     server_cert: str | None = None
-    """The certificate that clients are shown, PEM."""
+    """The server's certificate, PEM."""
 
 
-class FrontContext(ssl.SSLContext):
-    """What the listening servers hold for good; each new connection is given to the context that is `current`."""
+class _DelegatingContext(ssl.SSLContext):
+    """The context of the listening servers, which never changes; each new connection uses the context `current`."""
 
     current: ssl.SSLContext
 
@@ -51,18 +51,18 @@ class FrontContext(ssl.SSLContext):
         server_hostname: str | bytes | None = None,
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:
-        made = self.current.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
-        if isinstance(made, _Handshake):
-            made.bios = incoming, outgoing
-        return made
+        ssl_object = self.current.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+        if isinstance(ssl_object, _ReportingSSLObject):
+            ssl_object.bios = incoming, outgoing
+        return ssl_object
 
 
-class _Handshake(ssl.SSLObject):
-    """An SSLObject that tells a client why its handshake failed.
+class _ReportingSSLObject(ssl.SSLObject):
+    """An SSLObject that reports a failed handshake to the client.
 
-    Event loops end a failed handshake without a word: OpenSSL's alert stays unsent, and a client that forgot the s of
-    https hears nothing. So a failed handshake passes for one that succeeded, of a connection that nothing can be
-    read from any more, and whoever serves it finds the `failure` and closes it.
+    Event loops end a failed handshake silently: OpenSSL's alert is not sent, and a client that uses http instead of
+    https gets no response. So a failed handshake is presented as a successful one, of a connection from which nothing
+    can be read; the protocol that serves it finds `failure` and closes it.
     """
 
     bios: tuple[ssl.MemoryBIO, ssl.MemoryBIO] | None = None
@@ -83,20 +83,22 @@ class _Handshake(ssl.SSLObject):
                 self.failure = str(error)
             else:
                 raise
-            # What SSLObject stands on. Overriding its methods instead would cost each read and write of all others.
-            self._sslobj = _Failed(incoming, outgoing)
+            # The object that SSLObject wraps. Overriding SSLObject's methods instead would slow down each read and
+            # write of all other connections.
+            self._sslobj = _FailedTLS(incoming, outgoing)
         self.bios = None
 
 
 def _is_http(error: ssl.SSLError, incoming: ssl.MemoryBIO) -> bool:
     if error.reason in ("HTTP_REQUEST", "HTTPS_PROXY_REQUEST"):
         return True
-    # OpenSSL knows a few methods only, and takes the first bytes of others for a record's header
+    # OpenSSL recognises a few methods only, and takes the first bytes of others for a record header
     return error.reason == "WRONG_VERSION_NUMBER" and b" HTTP/1." in incoming.read()
 
 
-class _Failed:
-    """Stands in for TLS where there is none: what comes is thrown away, what is sent goes out as it is."""
+class _FailedTLS:
+    """Replaces the TLS object after a failed handshake: incoming data is discarded, outgoing data is sent
+    unencrypted."""
 
     def __init__(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
         self._incoming = incoming
@@ -118,25 +120,26 @@ class _Failed:
 
 
 class Certificates:
-    """The TLS of one server: `context` is for its listening sockets, and stays the same whatever is loaded anew.
+    """The TLS configuration of one server. `context` is for its listening sockets and stays the same when certificates
+    are reloaded.
 
-    Raises ConfigError for files that don't work.
+    Raises ConfigError if the files can't be used.
     """
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._seen = self._look()
-        self._loaded = self._seen
+        self._file_states = self._read_file_states()
+        self._loaded_states = self._file_states
         self._timer: asyncio.TimerHandle | None = None
-        self.context = FrontContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context = _DelegatingContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.current = make_context(config)
 
     def reload(self) -> None:
-        """Load the files anew: connections to come get what is in them, open ones live on.
+        """Load the files again: new connections use them, open ones are not affected.
 
-        Raises ConfigError, and keeps what was loaded before, when they don't work.
+        Raises ConfigError, and keeps what was loaded before, if the files can't be used.
         """
-        seen = self._look()
+        states = self._read_file_states()
         try:
             self.context.current = make_context(self._config)
         except ConfigError:
@@ -144,10 +147,10 @@ class Certificates:
         except Exception as error:  # the context factory is the user's
             raise ConfigError(f"ssl_context_factory raised {error!r}") from error
         finally:
-            self._seen = self._loaded = seen
+            self._file_states = self._loaded_states = states
 
-    def renew(self) -> None:
-        """`reload()` for whoever has nobody to tell of a failure but the log."""
+    def reload_and_log(self) -> None:
+        """Like `reload()`, but log the result instead of raising."""
         try:
             self.reload()
         except ConfigError as error:
@@ -156,9 +159,9 @@ class Certificates:
             logger.info("New connections get the certificate that was loaded now")
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """With --ssl-reload: load the files anew whenever they have changed, until `close()`."""
+        """With --ssl-reload, reload the files whenever they have changed, until `close()`."""
         if self._config.ssl_reload:
-            self._timer = loop.call_later(_LOOK, self._on_timer, loop)
+            self._timer = loop.call_later(_CHECK_INTERVAL, self._on_timer, loop)
 
     def close(self) -> None:
         """Stop watching."""
@@ -167,18 +170,18 @@ class Certificates:
             self._timer = None
 
     def _on_timer(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = loop.call_later(_LOOK, self._on_timer, loop)
-        before, self._seen = self._seen, self._look()
-        if self._seen == before and self._seen != self._loaded:
-            self.renew()
+        self._timer = loop.call_later(_CHECK_INTERVAL, self._on_timer, loop)
+        before, self._file_states = self._file_states, self._read_file_states()
+        if self._file_states == before and self._file_states != self._loaded_states:
+            self.reload_and_log()
 
-    def _look(self) -> list[tuple[int, ...]]:
-        """What changes when a file, or what a link leads to, is written or replaced."""
+    def _read_file_states(self) -> list[tuple[int, ...]]:
+        """Return a value that changes when a file, or the target of a link, is written or replaced."""
         config = self._config
-        return [_state(path) for path in (config.ssl_certfile, config.ssl_keyfile, config.ssl_ca_certs) if path]
+        return [_file_state(path) for path in (config.ssl_certfile, config.ssl_keyfile, config.ssl_ca_certs) if path]
 
 
-def _state(path: str) -> tuple[int, ...]:
+def _file_state(path: str) -> tuple[int, ...]:
     try:
         found = os.stat(path)
     except OSError:
@@ -187,10 +190,10 @@ def _state(path: str) -> tuple[int, ...]:
 
 
 def tls_timeouts(config: Config) -> dict[str, Any]:
-    """Return the event loop's options for TLS connections of a server."""
+    """Return the keyword arguments for TLS connections of create_server() and start_tls()."""
     timeouts = {"ssl_handshake_timeout": config.ssl_handshake_timeout}
     if sys.version_info >= (3, 11):
-        timeouts["ssl_shutdown_timeout"] = _SHUTDOWN
+        timeouts["ssl_shutdown_timeout"] = _SHUTDOWN_TIMEOUT
     return timeouts
 
 
@@ -200,20 +203,20 @@ def make_context(config: Config) -> ssl.SSLContext:
     Raises ConfigError, and whatever `ssl_context_factory` raises.
     """
     if config.ssl_context_factory is None:
-        context: ssl.SSLContext = _from_files(config)
+        context: ssl.SSLContext = _context_from_files(config)
     else:
-        context = config.ssl_context_factory(config, functools.partial(_from_files, config))
+        context = config.ssl_context_factory(config, functools.partial(_context_from_files, config))
         if not isinstance(context, ssl.SSLContext):
             raise ConfigError(f"ssl_context_factory must return an ssl.SSLContext, not {type(context).__name__}")
     if context.sslobject_class is ssl.SSLObject:
-        context.sslobject_class = _Handshake
+        context.sslobject_class = _ReportingSSLObject
     return context
 
 
-def _from_files(config: Config) -> ssl.SSLContext:
+def _context_from_files(config: Config) -> ssl.SSLContext:
     context = _FileContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_alpn_protocols(["http/1.1"])
-    context.minimum_version = _OLDEST[config.ssl_version_min]
+    context.minimum_version = _MIN_VERSIONS[config.ssl_version_min]
     if config.ssl_certfile is not None:
         _load_certificate(context, config, config.ssl_certfile)
     if config.ssl_ca_certs is not None:
@@ -237,10 +240,10 @@ def _load_certificate(context: _FileContext, config: Config, certfile: str) -> N
     if config.ssl_keyfile is not None:
         _read("--ssl-keyfile", config.ssl_keyfile)
     try:
-        # Without a password an encrypted key must be an error, never a prompt.
+        # Without a password an encrypted key must be an error; OpenSSL must never prompt.
         context.load_cert_chain(certfile, config.ssl_keyfile, lambda: password or "")
     except (OSError, ValueError) as error:  # an ssl.SSLError is an OSError
-        raise ConfigError(_why_not(config, error, text)) from None
+        raise ConfigError(_describe_load_error(config, error, text)) from None
     if found := _CERTIFICATE.search(text):
         context.server_cert = ssl.DER_cert_to_PEM_cert(ssl.PEM_cert_to_DER_cert(found[0]))
 
@@ -253,7 +256,7 @@ def _read(flag: str, path: str) -> str:
         raise ConfigError(f"{flag}: can't read {path!r}: {error.strerror}") from None
 
 
-def _why_not(config: Config, error: OSError | ValueError, text: str) -> str:
+def _describe_load_error(config: Config, error: OSError | ValueError, text: str) -> str:
     reason = getattr(error, "reason", None) or ""
     if reason == "KEY_VALUES_MISMATCH":
         return f"--ssl-keyfile: the key does not belong to the certificate in {config.ssl_certfile!r}"
@@ -262,60 +265,62 @@ def _why_not(config: Config, error: OSError | ValueError, text: str) -> str:
     key = config.ssl_keyfile or config.ssl_certfile
     assert key is not None
     if _CERTIFICATE.search(text) and "ENCRYPTED" in _read("--ssl-keyfile", key):
-        # OpenSSL has many words for it, and some of them are said of other faults too
+        # OpenSSL has many messages for it, some of which also mean other errors
         if config.ssl_keyfile_password is None:
             return f"--ssl-keyfile-password: the key in {key!r} is encrypted; give its password"
         return f"--ssl-keyfile-password: it does not open the key in {key!r}"
     return f"--ssl-certfile: {config.ssl_certfile!r} and {key!r} don't hold a certificate and its key in PEM form"
 
 
-# What is known of a connection
+# Information about a connection
 
 
 def handshake_failure(transport: asyncio.BaseTransport) -> str | None:
-    """Return why a connection has no TLS though it should: PLAIN_HTTP, which the client is to be told, or something
-    that TLS tells it when the connection is closed."""
+    """Return why the TLS handshake of a connection failed, None if it did not. PLAIN_HTTP must be sent to the client as
+    a response; for anything else the alert is sent when the connection is closed."""
     return getattr(transport.get_extra_info("ssl_object"), "failure", None)
 
 
 def tls_info(transport: asyncio.BaseTransport) -> dict[str, Any] | None:
-    """Return the ASGI tls extension (version 0.2) of a connection; None without TLS.
+    """Return the ASGI TLS extension (version 0.2) of a connection; None without TLS.
 
-    A client's certificate is in it when it was asked for, shown and found good; one that is not good ends the
-    handshake, so that client_cert_error is always None.
+    It contains the client's certificate if one was requested, sent and verified. A certificate that fails verification
+    fails the handshake, so that client_cert_error is always None.
     """
-    found = transport.get_extra_info("ssl_object")
-    if found is None or getattr(found, "failure", None) is not None:
+    ssl_object = transport.get_extra_info("ssl_object")
+    if ssl_object is None or getattr(ssl_object, "failure", None) is not None:
         return None
-    own = found.getpeercert(binary_form=True)
+    certificate = ssl_object.getpeercert(binary_form=True)
     return {
-        "server_cert": getattr(found.context, "server_cert", None),
-        "client_cert_chain": [ssl.DER_cert_to_PEM_cert(each) for each in (own, *_sent_along(found))] if own else [],
-        "client_cert_name": subject_of(own) if own else None,
+        "server_cert": getattr(ssl_object.context, "server_cert", None),
+        "client_cert_chain": [ssl.DER_cert_to_PEM_cert(each) for each in (certificate, *_intermediates(ssl_object))]
+        if certificate
+        else [],
+        "client_cert_name": subject_of(certificate) if certificate else None,
         "client_cert_error": None,
-        "tls_version": _VERSIONS.get(found.version() or ""),
-        "cipher_suite": _cipher_suite(found),
+        "tls_version": _VERSIONS.get(ssl_object.version() or ""),
+        "cipher_suite": _cipher_suite(ssl_object),
     }
 
 
-def _sent_along(found: ssl.SSLObject) -> list[bytes]:
-    """What the client sent behind its own certificate, DER; nothing is known of it in a resumed session."""
-    if hasattr(found, "get_unverified_chain"):  # from Python 3.13 on
-        return list(found.get_unverified_chain()[1:])
-    # where it is there, but has no public name yet
-    inner: Any = getattr(found, "_sslobj", None)
+def _intermediates(ssl_object: ssl.SSLObject) -> list[bytes]:
+    """Return the certificates that the client sent after its own, DER; empty in a resumed session."""
+    if hasattr(ssl_object, "get_unverified_chain"):  # from Python 3.13 on
+        return list(ssl_object.get_unverified_chain()[1:])
+    # before 3.13 the method exists on the private object only
+    inner: Any = getattr(ssl_object, "_sslobj", None)
     chain = inner.get_unverified_chain() if hasattr(inner, "get_unverified_chain") else None
     return [ssl.PEM_cert_to_DER_cert(each.public_bytes()) for each in (chain or ())[1:]]
 
 
-_SUITES: dict[str, int] = {}
-"""Code points in the IANA registry 'TLS Cipher Suites', by OpenSSL's names."""
+_CIPHER_SUITES: dict[str, int] = {}
+"""Code points of the IANA registry 'TLS Cipher Suites', by OpenSSL's names."""
 
 
-def _cipher_suite(found: ssl.SSLObject) -> int | None:
-    used = found.cipher()
+def _cipher_suite(ssl_object: ssl.SSLObject) -> int | None:
+    used = ssl_object.cipher()
     if used is None:
         return None
-    if used[0] not in _SUITES:
-        _SUITES.update((each["name"], each["id"] & 0xFFFF) for each in found.context.get_ciphers())
-    return _SUITES.get(used[0])
+    if used[0] not in _CIPHER_SUITES:
+        _CIPHER_SUITES.update((each["name"], each["id"] & 0xFFFF) for each in ssl_object.context.get_ciphers())
+    return _CIPHER_SUITES.get(used[0])

@@ -46,7 +46,7 @@ class Slot:
         self.own = own
         self.worker: WorkerProcess | None = None
         self.lock = asyncio.Lock()
-        self.deaths = 0  # consecutive ones of a crash loop
+        self.deaths = 0  # in succession, none after _STABLE_AFTER seconds
         self.open = True  # until it is removed (SIGTTOU)
 
     def restart_delay(self, lived: float) -> float:
@@ -83,7 +83,7 @@ class Supervisor:
         self._done: asyncio.Future[None] = self._loop.create_future()
         self._hangup = asyncio.Event()
         self._worn_workers: asyncio.Queue[WorkerProcess] = asyncio.Queue()
-        self._listeners = Listeners(self._config, many=True)
+        self._listeners = Listeners(self._config, separate=True)
         handlers = {
             signal.SIGINT: self._on_stop,
             signal.SIGTERM: self._on_stop,
@@ -212,7 +212,7 @@ class Supervisor:
             slot.worker.drain(self._drain_timeout)
         self._listeners.close_slot(slot.key)
 
-    # What happens to workers
+    # As a WorkerListener
 
     def worn(self, worker: WorkerProcess, reason: str) -> None:
         """Queue the worker for replacement. Workers are replaced one after the other: all at once would take twice the

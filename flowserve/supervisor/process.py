@@ -126,7 +126,7 @@ class WorkerProcess:
             return "took too long to end and was killed"
         return f"was killed by {_signal_name(-status)}" if status < 0 else f"ended with status {status}"
 
-    # Orders
+    # Requests to the worker
 
     def drain(self, seconds: float) -> None:
         """Have it shut down as its configuration says; kill it after `seconds`.
@@ -173,7 +173,7 @@ class WorkerProcess:
         self.overdue = True
         self.kill()
 
-    # What comes from it
+    # Messages from the worker, and its end
 
     def _on_message(self, message: Message) -> None:
         match message:

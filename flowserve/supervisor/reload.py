@@ -99,7 +99,7 @@ class Reloader:
             with suppress(OSError, ValueError, NotImplementedError):
                 os.unlink(cache_from_source(self._changed.pop()))
 
-    # What happens to the worker
+    # As a WorkerListener
 
     def _on_ready(self, ready: asyncio.Future[None]) -> None:
         if ready.cancelled() or self._worker is None or self._worker.retired:

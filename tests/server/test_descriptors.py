@@ -113,20 +113,20 @@ def test_what_is_left_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[Any] = []
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (200, before[1]))
-        told = descriptors.told_in_use()
-        counted = descriptors.count_free(1000)
+        told = descriptors.descriptors_in_use()
+        counted = descriptors.count_free_descriptors(1000)
         if told:
             assert abs(counted - (200 - told)) <= 2  # it needs one itself
         gc.collect()
-        first = descriptors.spare()
+        first = descriptors.spare_descriptors()
         held += [os.open(os.devnull, os.O_RDONLY) for _ in range(10)]
-        assert descriptors.spare() == first - 10
-        monkeypatch.setattr(descriptors, "told_in_use", lambda: 0)
-        assert abs(descriptors.spare() - (first - 11)) <= 1
+        assert descriptors.spare_descriptors() == first - 10
+        monkeypatch.setattr(descriptors, "descriptors_in_use", lambda: 0)
+        assert abs(descriptors.spare_descriptors() - (first - 11)) <= 1
         with contextlib.suppress(OSError):
             while True:
                 held.append(os.open(os.devnull, os.O_RDONLY))
-        assert descriptors.spare() < 0
+        assert descriptors.spare_descriptors() < 0
     finally:
         for descriptor in held:
             os.close(descriptor)

@@ -39,11 +39,11 @@ spreads = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="SO_RE
 
 @pytest.fixture
 def listeners():
-    """`listeners(bind="...", many=True, **options)`"""
+    """`listeners(bind="...", separate=True, **options)`"""
     with contextlib.ExitStack() as stack:
 
-        def open_them(bind="", many=False, **options):
-            made = Listeners(Config("a:b", bind=bind, **options), many)
+        def open_them(bind="", separate=False, **options):
+            made = Listeners(Config("a:b", bind=bind, **options), separate)
             stack.callback(made.close)
             return made
 
@@ -282,7 +282,7 @@ def test_a_forked_process_removes_no_path(tmp_path):
 
 @spreads
 async def test_each_slot_has_sockets_of_its_own(listeners, tmp_path):
-    made = listeners(f"127.0.0.1:0 unix:{tmp_path / 's'}", many=True)
+    made = listeners(f"127.0.0.1:0 unix:{tmp_path / 's'}", separate=True)
     slots = [made.slot(index) for index in range(2)]
     (one, unix), (other, same) = slots
     assert unix is same
@@ -315,18 +315,18 @@ def test_one_server_shares_one_socket(listeners):
 
 
 @spreads
-@pytest.mark.parametrize("many", [False, True])
-def test_a_port_is_not_shared_with_another_program(listeners, many):
+@pytest.mark.parametrize("separate", [False, True])
+def test_a_port_is_not_shared_with_another_program(listeners, separate):
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as other:
         port = other.getsockname()[1]
         with pytest.raises(ConfigError, match="the address is in use"):
-            listeners(f"127.0.0.1:{port}", many=many)
+            listeners(f"127.0.0.1:{port}", separate=separate)
 
 
 @spreads
 @ipv6
 def test_slots_of_both_families(listeners):
-    made = listeners("[::]:0", many=True)
+    made = listeners("[::]:0", separate=True)
     assert [sock.getsockname() for sock in made.slot(0)] == [sock.getsockname() for sock in made.slot(5)]
     assert len(made.slot(5)) == 2
     assert made.describe()[0].startswith("http://[::]:")

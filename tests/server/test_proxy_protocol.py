@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from support.helpers import TEXT, UPGRADE, Client, frame, hello, until, within
 from support.requests import GET, scope_of
 
-from flowserve.server.proxy_protocol import Header, missing, parse
+from flowserve.server.proxy_protocol import Header, bytes_missing, parse
 
 CLIENT = "203.0.113.7"
 
@@ -59,7 +59,7 @@ def read(data: bytes, most: int = 65536) -> tuple[Header | None, bytes]:
     """The header at the begin of `data`, read at most so many bytes at a time, and what it leaves; None for a part."""
     got = b""
     try:
-        while wanted := missing(got):
+        while wanted := bytes_missing(got):
             piece = data[len(got) : len(got) + min(wanted, most)]
             if not piece:
                 return None, b""

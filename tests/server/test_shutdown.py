@@ -260,7 +260,7 @@ async def test_requests_get_all_the_time_and_the_lifespan_its_own(stage, connect
 @pytest.mark.both_loops
 async def test_clients_that_owe_the_answer_to_their_close_do_not_hold_it_up(serve, stage, connect, monkeypatch):
     """Whatever --ws-close-timeout says, as long as they have got all that was sent."""
-    monkeypatch.setattr("flowserve.server.drain._ANSWER", 0.2)
+    monkeypatch.setattr("flowserve.server.drain._CLOSE_REPLY_TIMEOUT", 0.2)
     server = await serve(stage, ws_close_timeout=60, timeout_graceful_shutdown=60)
     act, client = await open_pair(server, stage, connect)
     early, other = await open_pair(server, stage, connect)
@@ -311,7 +311,7 @@ def test_open_work():
 @pytest.mark.parametrize("how", ["cancel", "timeout", "anyio"])
 async def test_serve_that_is_cancelled_shuts_down(how, monkeypatch):
     """Its port is free then, its WebSockets are told, and the application's lifespan has ended."""
-    monkeypatch.setattr("flowserve.server.drain._ANSWER", 0.1)
+    monkeypatch.setattr("flowserve.server.drain._CLOSE_REPLY_TIMEOUT", 0.1)
     said = []
 
     async def app(scope, receive, send):

@@ -1,8 +1,8 @@
 """The PROXY protocol, versions 1 and 2.
 
 - Only ValueError is raised.
-- A reader that asks `missing()` how much to read ends exactly behind the header, whatever comes behind it, and asks for
-  at least one byte and for no more than a header has.
+- A reader that asks `bytes_missing()` how much to read ends exactly behind the header, whatever comes behind it, and
+  asks for at least one byte and for no more than a header has.
 - A header that was understood, written again in version 2, says the same.
 """
 
@@ -12,7 +12,7 @@ import ipaddress
 from typing import Any
 
 from compliance.fuzz.findings import require
-from flowserve.server.proxy_protocol import Header, missing, parse
+from flowserve.server.proxy_protocol import Header, bytes_missing, parse
 
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 _LONGEST = 16384
@@ -21,7 +21,7 @@ _LONGEST = 16384
 def observe(data: bytes) -> Any:
     came = b""
     try:
-        while wanted := missing(came):
+        while wanted := bytes_missing(came):
             require(0 < wanted <= _LONGEST, "an absurd number of bytes is missing", wanted)
             piece = data[len(came) : len(came) + wanted]
             if not piece:
@@ -48,5 +48,5 @@ def _check(header: Header) -> None:
     block = b"".join(wide) + b"".join(port.to_bytes(2, "big") for port in ports)
     tls = bytes((0x20, 0, 5, 1, 0, 0, 0, 0)) if header.secure else b""
     again = _SIGNATURE + bytes((0x21, 0x21)) + (len(block) + len(tls)).to_bytes(2, "big") + block + tls
-    require(not missing(again), "a header that is written again is incomplete")
+    require(not bytes_missing(again), "a header that is written again is incomplete")
     require(parse(again) == header, "a header that is written again says something else", parse(again), header)
