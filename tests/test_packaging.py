@@ -1,4 +1,4 @@
-"""What is built from a checkout: the wheel, with and without a C compiler, and the source archive. And the README."""
+"""What is built from a checkout: the wheel, with and without a C compiler, and the source archive."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ import zipfile
 from pathlib import Path
 
 import pytest
-
-from flowserve.config.config import OPTIONS
-from flowserve.metrics import FAMILIES
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "flowserve", "tests", "examples", "compliance")
@@ -149,6 +146,7 @@ def test_wheel(checkout, compiler, tmp_path):
         assert f"{module}.pxd" in names
         assert [name for name in names if re.fullmatch(rf"{module}\.[^/]*\.(so|pyd)", name)]
     assert "flowserve/py.typed" in names
+    assert {name for name in checkout.before if name.startswith("flowserve/") and name.endswith(".md")} <= set(names)
     assert [name for name in names if name.endswith(".dist-info/licenses/LICENSE")]
     assert not [name for name in names if name.endswith(".c")]
     assert {name.split("/")[0].split("-")[0] for name in names} == {"flowserve"}
@@ -176,7 +174,7 @@ def test_sdist(checkout, tmp_path):
     with tarfile.open(checkout.build("sdist")) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     package = {name for name in checkout.before if name.startswith("flowserve/")}
-    assert {"pyproject.toml", "README.md", "LICENSE", *package} <= names
+    assert {"pyproject.toml", "README.md", "LICENSE", "flowserve/config/README.md", *package} <= names
     assert not [name for name in names if name.endswith((".so", ".c", ".pyc"))]
 
 
@@ -184,33 +182,3 @@ def test_building_leaves_nothing_unexpected(checkout):
     """What the builds of the tests before have made is what .gitignore names."""
     made = checkout.files() - checkout.before
     assert not [name for name in made if not re.match(r"build/|flowserve\.egg-info/|.*\.c$|.*/__pycache__/", name)]
-
-
-# The README
-
-
-def readme() -> str:
-    return (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def test_readme_explains_every_option_and_its_default():
-    section = readme().partition("\n## Options\n")[2].partition("\n## ")[0]
-    rows = dict(re.findall(r"^\| `--(?:\[no-\])?([a-z0-9-]+)[^`]*` \| ([^|]*) \|", section, re.MULTILINE))
-    expected = {each.word: each.kind.show(each.default) for each in OPTIONS.values()}
-    assert {word: default.strip().strip("`") for word, default in rows.items()} == expected
-
-
-def test_readme_explains_every_metric():
-    section = readme().partition("\n## Metrics\n")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| ([^|]*) \| ([^|]*?)\.? \|", section, re.MULTILINE)
-    shown = {name: (kind, tuple(re.findall(r"`(\w+)`", labels)), text) for name, kind, labels, text in rows}
-    assert shown == {
-        name: (each.kind, ("worker",) * each.per_worker + tuple(each.labels), each.help.removesuffix("."))
-        for name, each in FAMILIES.items()
-    }
-
-
-def test_readme_links_to_what_is_there():
-    links = re.findall(r"(?<!!)\[[^\]]*\]\((?!https?:|#)([^)]+)\)", readme())
-    assert links
-    assert [link for link in links if not (ROOT / link.partition("#")[0]).exists()] == []

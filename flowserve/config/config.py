@@ -176,7 +176,10 @@ class Config:
         "human", choice("human", "json"), LOGGING, "json: an object a line, for machines."
     )
     access_log_format: str | None = option(
-        None, optional(line_format()), LOGGING, "Access lines in this format; see the README for its fields."
+        None,
+        optional(line_format()),
+        LOGGING,
+        "Access lines in this format; its fields are in flowserve/logs/README.md.",
     )
     log_config: str | None = option(None, _FILE, LOGGING, "Configure logging by this file: JSON, YAML or INI.")
 

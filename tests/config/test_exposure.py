@@ -1,14 +1,14 @@
-"""What --print-config warns of, and the README's flowserve.toml for the internet: it is one, is served with, and leaves
-nothing open. And what SECURITY.md says of the limits."""
+"""What --print-config warns of, and the flowserve.toml for the internet in flowserve/server/README.md: it is one, is
+served with, and leaves nothing open. And what SECURITY.md says of the limits."""
 
 from __future__ import annotations
 
 import re
 import ssl
-from pathlib import Path
 
 import pytest
 import trustme
+from support.documents import ROOT, blocks, section
 from support.helpers import PATIENCE, Client, echo, within
 
 from flowserve import Config, connect
@@ -16,7 +16,6 @@ from flowserve.config.config import OPTIONS
 from flowserve.config.exposure import exposure_warnings
 from flowserve.config.file import Given, find_file
 
-ROOT = Path(__file__).parents[2]
 SAFE = {
     "host": "192.0.2.1",
     "ssl_certfile": "c.pem",
@@ -101,13 +100,11 @@ def test_a_password_that_others_see(origin, warns):
     assert "hunter2" not in "".join(lines)
 
 
-# The README's file
+# The file for the internet
 
 
 def hardened(tmp_path, monkeypatch) -> Config:
-    readme = (ROOT / "README.md").read_text("utf-8")
-    section = readme.partition("### A server on the internet\n")[2].partition("\n## ")[0]
-    (text,) = re.findall(r"```toml\n(.*?)```", section, re.DOTALL)
+    (text,) = blocks(section("flowserve/server/README.md", "A server on the internet"), "toml")
     (tmp_path / "flowserve.toml").write_text(text, "utf-8")
     monkeypatch.chdir(tmp_path)
     file = find_file()
@@ -157,10 +154,3 @@ def test_security_tells_the_limits_as_they_are():
     assert rows == [(word, defaults[word]) for word, _ in rows]
     named = set(re.findall(r"`--(?:no-)?([a-z0-9-]+)", text))
     assert named <= {*defaults, "print-config"}
-
-
-def test_security_links_to_what_is_there():
-    file = ROOT / ".github" / "SECURITY.md"
-    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", file.read_text("utf-8"))
-    assert links
-    assert all((file.parent / link).exists() for link in links)

@@ -1,4 +1,4 @@
-"""The examples, started as the README says: `flowserve examples.echo:app` in the checkout."""
+"""The examples, started as examples/README.md says: `flowserve examples.echo:app` in the checkout."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ under way is lost."""
 from __future__ import annotations
 
 import asyncio
+import json
 import selectors
 import signal
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support.documents import blocks, section
 from support.draining import Traffic, launched
 from support.helpers import PATIENCE, UPGRADE, Client, echo, until, within
 
@@ -511,14 +513,19 @@ async def test_a_second_signal_cuts_the_drain_short():
 
 
 @posix
-async def test_starlette_says_goodbye():
-    async with launched("support.draining:farewell", "--timeout-drain", "300ms") as running:
+async def test_starlette_says_goodbye(tmp_path):
+    """The example of flowserve/asgi/README.md."""
+    (example,) = blocks(section("flowserve/asgi/README.md", "flowserve.draining"), "python")
+    (tmp_path / "farewell.py").write_text(example, "utf-8")
+    async with launched("farewell:app", "--app-dir", str(tmp_path), "--timeout-drain", "300ms") as running:
         client = await Client.connect(running.address)
         await client.upgrade()
         await client.send_text("hello")
         assert await client.message() == "hello"
         running.process.send_signal(signal.SIGTERM)
-        assert await client.message() == "restarting"
+        notice = json.loads(await client.message())
+        assert notice["restarting"] is True
+        assert 0 <= notice["reconnect_after"] <= 10
         assert (await client.close_frame())[0] == 1012
         await client.send_close(1012)
         await client.closed()

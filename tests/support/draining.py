@@ -13,11 +13,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from starlette.applications import Starlette
-from starlette.routing import WebSocketRoute
-from starlette.websockets import WebSocket, WebSocketDisconnect
-
-import flowserve
 from support.helpers import Client, echo, hello, within
 
 TESTS = Path(__file__).parents[1]
@@ -47,26 +42,6 @@ async def hoarder(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "http" and not hoard:
         hoard.append(os.urandom(1 << 20) * 128)
     await hello(scope, receive, send)
-
-
-async def goodbye(websocket: WebSocket) -> None:
-    await flowserve.draining().wait()
-    with contextlib.suppress(WebSocketDisconnect):
-        await websocket.send_text("restarting")
-
-
-async def echo_and_goodbye(websocket: WebSocket) -> None:
-    await websocket.accept()
-    notice = asyncio.create_task(goodbye(websocket))
-    try:
-        async for text in websocket.iter_text():
-            await websocket.send_text(text)
-    finally:
-        notice.cancel()
-
-
-farewell = Starlette(routes=[WebSocketRoute("/", echo_and_goodbye)])
-"""As the README tells applications to use the notice."""
 
 
 class Launched:
