@@ -57,7 +57,7 @@ COVERED_BY = {
     "server/h1_response_stream": f"{HTTP} server/test_http_backpressure.py",
     "server/peers": "server/test_listen.py server/test_tls.py asgi/test_scope.py",
     "server/quiesce": "server/test_shutdown.py supervisor/test_rolling_restart.py",
-    "server/running": "server/test_embedding.py server/test_shutdown.py server/test_metrics.py",
+    "server/running": "server/test_embedding.py server/test_shutdown.py server/test_metrics_endpoint.py",
     "server/server": "server/test_embedding.py server/test_shutdown.py",
     "server/snapshot": "server/test_metrics_endpoint.py",
     "server/upgrade": "server/test_websocket_handshake.py",
