@@ -12,7 +12,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "flowserve"
 
-ALL = {"errors", "version"}
+ALL = {"errors", "grammar", "version"}
 """What everyone may know."""
 
 WIRE = {"websocket", "http"}
@@ -23,6 +23,7 @@ PROCESSES = {"server", "runtime", "config", "logs", "metrics"}
 MAY_KNOW: dict[str, set[str]] = {
     # Ground: values and machines, none of which knows another.
     "errors": set(),
+    "grammar": set(),
     "version": set(),
     "websocket": set(),
     "http": set(),

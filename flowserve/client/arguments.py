@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import ssl as tls
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +15,7 @@ from flowserve.client.proxies import parse_proxy
 from flowserve.client.uri import URI, ascii_host
 from flowserve.config.kinds import Kind, duration, number, optional, path, text
 from flowserve.errors import ASGIMisuse, ConfigError
+from flowserve.grammar import is_token
 from flowserve.http.client import encode_request
 from flowserve.http.headers import Headers
 from flowserve.library.data import plain_str
@@ -24,7 +24,6 @@ HeadersLike = Headers | Mapping[str, str] | Iterable[tuple[str, str]]
 
 _CONNECT_ARGUMENTS = ("family", "proto", "flags", "happy_eyeballs_delay", "interleave", "all_errors")
 _TLS_ARGUMENTS = ("ssl_handshake_timeout", "ssl_shutdown_timeout")
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _OPTIONAL_PATH = optional(path())
 _OPTIONAL_TEXT = optional(text())
 _HANDSHAKE_FIELDS = (b"upgrade", b"connection", b"sec-websocket-key", b"sec-websocket-version", b"sec-websocket-accept",
@@ -102,7 +101,7 @@ def make_handshake_request(
     if isinstance(subprotocols, (str, bytes)):
         raise ConfigError(f"subprotocols: a list is wanted, not {subprotocols!r} alone")
     for name in subprotocols or ():
-        if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+        if not isinstance(name, str) or not is_token(name):
             raise ConfigError(f"subprotocols: {name!r} can't be the name of one (RFC 6455 section 4.1 point 10)")
     names = tuple(map(plain_str, subprotocols or ()))
     if len(set(names)) < len(names):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from flowserve.grammar import is_token
 from flowserve.logs.access import LineFormat
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -28,7 +29,6 @@ _MAX_NUMBER = 2**53
 _MAX_REASON = 123  # bytes of a reason in a close frame (RFC 6455 section 5.5)
 _PATH_MAX = 4095  # bytes; the limit of Linux, other systems have smaller ones
 _MAX_WORKERS = 4096
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
 _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 section 5.5
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -244,7 +244,7 @@ def header_list() -> Kind:
                 pass
             case _:
                 raise ValueError(f"{entry!r} is not a header; write a pair (name, value) of str")
-        if not _TOKEN.fullmatch(name):
+        if not is_token(name):
             raise ValueError(f"{name!r} can't be the name of a header (RFC 9110 section 5.6.2)")
         if name.lower() in _CONNECTION_FIELDS or name.lower().startswith(_HANDSHAKE_PREFIX):
             raise ValueError(f"{name!r} can't be the same in every response; the server sends it where it belongs")

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 
 from flowserve.errors import RequestError
+from flowserve.grammar import TOKEN_BYTES
 
 _MAX_LINE = 8192
 """Bytes of a chunk size with its extensions, or of one trailer field."""
@@ -19,11 +20,10 @@ _LINE_BUDGET = 16384
 ms. The chunks themselves cost almost nothing."""
 _LINE_COST = 16
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'  # RFC 9110 section 5.6.4
-_EXTENSION = rb"[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?" % (_TOKEN, _TOKEN, _QUOTED)  # section 7.1.1
+_EXTENSION = rb"[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?" % (TOKEN_BYTES, TOKEN_BYTES, _QUOTED)  # section 7.1.1
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:%b)*\r\n" % _EXTENSION)
-_TRAILER = re.compile(rb"(?:%b:[\t\x20-\x7e\x80-\xff]*)?\r\n" % _TOKEN)
+_TRAILER = re.compile(rb"(?:%b:[\t\x20-\x7e\x80-\xff]*)?\r\n" % TOKEN_BYTES)
 _SIMPLE_SIZES = {b"%x\r\n" % size: size for size in range(1, 16)}
 """The size lines of small chunks, of which a body may consist."""
 

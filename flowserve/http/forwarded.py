@@ -16,6 +16,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from flowserve.errors import RequestError
+from flowserve.grammar import TOKEN
 from flowserve.http.messages import RawHeaders
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -38,7 +39,7 @@ _NODE = re.compile(
     r"|([0-9A-Fa-f:.]+)"  # IPv6 in X-Forwarded-For
 )
 _PAIR = re.compile(
-    r"[ \t]*(?:([!#$%&'*+\-.^_`|~0-9A-Za-z]+)="  # RFC 7239 section 4
+    rf"[ \t]*(?:({TOKEN})="  # RFC 7239 section 4
     r'(?:"((?:[^"\\]|\\.)*)"|([^";,\s]*))'  # brackets and colons without quotation marks too, as many send them
     r"[ \t]*)?(?:;|\Z)"
 )

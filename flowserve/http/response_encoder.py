@@ -10,10 +10,10 @@ from functools import lru_cache
 from typing import Any
 
 from flowserve.errors import ASGIMisuse, HandshakeError, RequestError
+from flowserve.grammar import is_token_bytes
 from flowserve.http.messages import RequestHead, as_bytes, tokens
 
 _STATUS_LINES = {s.value: b"HTTP/1.1 %d %b\r\n" % (s.value, s.phrase.encode()) for s in http.HTTPStatus}
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _MAX_CACHED_VALUE = 256
 """Bytes of a field's value up to which the field is cached; longer values are mostly cookies."""
 _MAX_DIGITS = 18
@@ -202,7 +202,7 @@ def _cached_field(field: Any) -> tuple[bytes, bytes, bytes] | None:
 def _check_field(name: Any, value: Any) -> tuple[bytes, bytes, bytes]:
     """Check one field and add it to the cache."""
     name, value = as_bytes(name, "a header's name"), as_bytes(value, "a header's value")
-    if not _TOKEN.fullmatch(name):
+    if not is_token_bytes(name):
         raise ASGIMisuse(f"{name!r} can't be the name of a header")
     bad = _BAD_VALUE.search(value)
     if bad is not None:

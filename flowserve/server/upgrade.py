@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from flowserve.asgi.context import Context
 from flowserve.errors import ASGIMisuse
+from flowserve.grammar import is_token
 from flowserve.http.messages import RequestHead
 from flowserve.http.response_encoder import encode_switching
 from flowserve.session.host import SessionContext
@@ -18,7 +19,7 @@ from flowserve.transport.stream import TransportStream
 from flowserve.websocket import negotiation
 from flowserve.websocket.constants import Role
 from flowserve.websocket.deflate import DeflateSettings
-from flowserve.websocket.server_handshake import check_request, is_token, response_fields
+from flowserve.websocket.server_handshake import check_request, response_fields
 
 
 class Upgrade:

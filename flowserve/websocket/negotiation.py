@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from flowserve.errors import HandshakeError
+from flowserve.grammar import TOKEN, is_token
 from flowserve.websocket.constants import Role
 from flowserve.websocket.deflate import MIN_BITS, DeflateParameters, DeflateSettings, PerMessageDeflate
 
@@ -29,9 +30,8 @@ _MAX_OFFERED = 2048
 """Bytes of all offers of a client. Browsers send 50, and some thousand parameters take as many microseconds to
 parse."""
 
-_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_ELEMENT = re.compile(rf"[ \t]*(?:({_TOKEN})[ \t]*)?")
-_PARAMETER = re.compile(rf';[ \t]*({_TOKEN})[ \t]*(?:=[ \t]*(?:({_TOKEN})|"((?:[^"\\]|\\.)*)")[ \t]*)?')
+_ELEMENT = re.compile(rf"[ \t]*(?:({TOKEN})[ \t]*)?")
+_PARAMETER = re.compile(rf';[ \t]*({TOKEN})[ \t]*(?:=[ \t]*(?:({TOKEN})|"((?:[^"\\]|\\.)*)")[ \t]*)?')
 
 
 def parse_extensions(values: Iterable[bytes]) -> list[Extension]:
@@ -83,7 +83,7 @@ def _parse_parameters(text: str, at: int) -> tuple[list[tuple[str, str | None]],
         name, value, quoted = parameter.groups()
         if quoted is not None:
             value = re.sub(r"\\(.)", r"\1", quoted)
-            if not re.fullmatch(_TOKEN, value):
+            if not is_token(value):
                 raise _malformed()
         parameters.append((name, value))
         at = parameter.end()

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import sha1
 
 from flowserve.errors import ASGIMisuse, HandshakeError
+from flowserve.grammar import is_token_bytes
 from flowserve.websocket.constants import GUID
 from flowserve.websocket.negotiation import check_extensions
 
@@ -25,7 +26,6 @@ _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 _MAX_SUBPROTOCOLS = 16384
 """Bytes of all subprotocols that a client offers. Some clients put a token of several KiB there, but thousands of names
 take milliseconds to parse."""
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
 def check_request(method: str, http_version: str, headers: Headers) -> tuple[bytes, list[str]]:
@@ -75,11 +75,6 @@ def check_request(method: str, http_version: str, headers: Headers) -> tuple[byt
     return keys[0], _parse_subprotocols(subprotocols)
 
 
-def is_token(name: str) -> bool:
-    """Whether `name` is valid for a subprotocol (RFC 6455 section 4.3)."""
-    return name.isascii() and _TOKEN.fullmatch(name.encode("ascii")) is not None
-
-
 def accept_key(key: bytes) -> bytes:
     """Return the Sec-WebSocket-Accept for a Sec-WebSocket-Key (RFC 6455 section 4.2.2)."""
     return b2a_base64(sha1(key + GUID, usedforsecurity=False).digest(), newline=False)
@@ -120,7 +115,7 @@ def _parse_subprotocols(values: list[bytes]) -> list[str]:
             name = member.strip(b" \t")
             if not name:
                 continue  # recipients ignore empty members (RFC 9110 section 5.6.1)
-            if not _TOKEN.fullmatch(name):
+            if not is_token_bytes(name):
                 raise HandshakeError(400, "Sec-WebSocket-Protocol must be a list of tokens")
             found[name.decode("ascii")] = None
     return list(found)

@@ -12,13 +12,14 @@ from typing import Any
 
 from compliance.fuzz.findings import require
 from flowserve.errors import HandshakeError, RequestError
+from flowserve.grammar import is_token
 from flowserve.http.messages import RequestHead
 from flowserve.http.request_parser import RequestParser
 from flowserve.http.response_encoder import checked_fields
 from flowserve.library.messages import pack, unpack_request
 from flowserve.websocket import negotiation
 from flowserve.websocket.deflate import DeflateSettings
-from flowserve.websocket.server_handshake import check_request, is_token, response_fields
+from flowserve.websocket.server_handshake import check_request, response_fields
 
 _SETTINGS = DeflateSettings("takeover")
 _MAX_HEAD, _MAX_FIELDS = 4096, 32

@@ -1,0 +1,20 @@
+"""Tokens (RFC 9110 section 5.6.2)."""
+
+from __future__ import annotations
+
+from flowserve.grammar import is_token, is_token_bytes
+
+ALLOWED = set(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+
+
+def test_each_character() -> None:
+    for code in range(256):
+        assert is_token(chr(code)) == is_token_bytes(bytes([code])) == (code in ALLOWED)
+
+
+def test_as_a_whole() -> None:
+    assert is_token("a-b")
+    assert is_token_bytes(b"a-b")
+    for text in ("", "a b", "a\n", "é", "\uff21", "\u0130"):
+        assert not is_token(text)
+        assert not is_token_bytes(text.encode())
