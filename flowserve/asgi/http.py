@@ -162,7 +162,7 @@ class HTTPCycle(Flushable):
         self._waiters: list[asyncio.Future[None]] | None = None
         # those of the application's call, until its access line is written
         self._variables: Variables = context.variables
-        self.deadline = 0.0
+        self.deadline = 0.0  # with `tick`: see timers.Timed
         self.tick = 0
 
     def run(self) -> None:

@@ -204,7 +204,7 @@ class ProxiedConnection(asyncio.BufferedProtocol):
         self._buffer = bytearray()
         self._count_key: bytes | None = None  # the key it is counted under, until the HTTP connection takes over
         self._task: asyncio.Task[None] | None = None
-        self.deadline = 0.0
+        self.deadline = 0.0  # with `tick`: see timers.Timed
         self.tick = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -46,7 +46,7 @@ class Slot:
         self.own = own
         self.worker: WorkerProcess | None = None
         self.lock = asyncio.Lock()
-        self.deaths = 0  # in succession, none after _STABLE_AFTER seconds
+        self.deaths = 0  # in succession, each before _STABLE_AFTER seconds of service
         self.open = True  # until it is removed (SIGTTOU)
 
     def restart_delay(self, lived: float) -> float:

@@ -727,7 +727,7 @@ async def showing(connect, server, files, certificate: bytes) -> None:
 
 @pytest.mark.both_loops
 async def test_changed_files_are_taken_up(serve, connect, files, renewable, logs, monkeypatch):
-    monkeypatch.setattr(tls, "_LOOK", 0.02)
+    monkeypatch.setattr(tls, "_CHECK_INTERVAL", 0.02)
     server = await serve(echo, **renewable.options, ssl_reload=True)
     client = await secure_echo(connect, server, files)
     for _ in range(2):
@@ -738,7 +738,7 @@ async def test_changed_files_are_taken_up(serve, connect, files, renewable, logs
 
 @pytest.mark.app_fails  # the fixture's word for: an error must be logged
 async def test_broken_files_are_told_once(serve, connect, files, renewable, logs, monkeypatch):
-    monkeypatch.setattr(tls, "_LOOK", 0.02)
+    monkeypatch.setattr(tls, "_CHECK_INTERVAL", 0.02)
     server = await serve(echo, **renewable.options, ssl_reload=True)
     client = await secure_echo(connect, server, files)
     before = renewable.current
@@ -758,7 +758,7 @@ async def test_broken_files_are_told_once(serve, connect, files, renewable, logs
 
 async def test_links_to_other_files_are_changes(serve, connect, files, renewable, tmp_path, monkeypatch):
     """As in a Kubernetes secret, where one link is exchanged for all files."""
-    monkeypatch.setattr(tls, "_LOOK", 0.02)
+    monkeypatch.setattr(tls, "_CHECK_INTERVAL", 0.02)
     current = tmp_path / "current"
     current.symlink_to(tmp_path)
     paths = {name: current / path.name for name, path in renewable.options.items()}
