@@ -1,7 +1,7 @@
-"""The command `flowserve APP`. The only module that prints or exits.
+"""The command `flowserve APP`.
 
 Exit status: 0 after a clean shutdown, 1 if it cannot start, 2 for wrong usage or a wrong value, 3 if the application's
-lifespan startup failed, 130 if interrupted before there was anything to shut down.
+lifespan startup failed, 130 if interrupted before the server had started.
 """
 
 from __future__ import annotations
@@ -32,22 +32,23 @@ from flowserve.runtime.startup_errors import STARTUP_FAILED, explain
 _INTERRUPTED = 130
 _STDOUT = 1
 
-_COMMANDS = {
+_SUBCOMMANDS = {
     "connect": ("flowserve.commands.connect.command", "talk", "Talk to a WebSocket server."),
     "bench": ("flowserve.commands.bench.command", "bench", "Put a WebSocket echo server under load."),
     "top": ("flowserve.commands.top", "top", "Watch a running server in the terminal."),
 }
-"""What may stand in APP's place, which always has a colon in it: module and name of a click command, and its help."""
+"""Other commands, by the word in place of APP, which always contains a colon: module and name of a click command,
+help."""
 
 _ALTERNATIVES = (
     ({"host", "port"}, {"uds"}, {"fd"}, {"bind"}),
     ({"reload"}, {"workers"}),
     ({"log_config"}, {"log_format", "access_log_format"}),
 )
-"""In each line one excludes the others: what is chosen puts out of force what a source of lower rank says of these, so
-that `flowserve --reload` works beside a file with `workers = 4`."""
+"""Groups of mutually exclusive sets of options. An option of one set that a source chooses overrides those of the other
+sets in sources of lower precedence, so that `flowserve --reload` works with a file that has `workers = 4`."""
 
-_NO_BREAK = "\xa0"  # keeps a default in one piece while the help is wrapped
+_NO_BREAK = "\xa0"  # keeps a default on one line when the help is wrapped
 
 _HELP = """Serve APP, an ASGI application named as module:attribute, over HTTP/1.1 and WebSocket.
 
@@ -68,42 +69,46 @@ file.
 
 
 class CannotStart(click.ClickException):
-    """Ends the command with one line and `exit_code`."""
+    """Ends the command with a one-line error message and `exit_code`."""
 
     exit_code = 1
 
     def show(self, file: Any = None) -> None:
-        with suppress(OSError):  # the exit status tells it, too
+        with suppress(OSError):  # the exit status still tells that it failed
             click.echo(f"flowserve: error: {self.format_message()}", file=file, err=file is None)
 
 
 class WrongUsage(CannotStart):
+    """Wrong usage or a wrong value."""
+
     exit_code = 2
 
 
 class FailedStartup(CannotStart):
+    """The application's lifespan startup failed."""
+
     exit_code = 3
 
 
 class FlowserveCommand(click.Command):
-    """A click command whose --help shows `OPTIONS` in their groups, and whose errors are one line."""
+    """A click command whose --help lists `OPTIONS` by group, and whose errors are one line."""
 
     def main(self, *args: Any, **options: Any) -> Any:
-        """Run the command; what can't be printed ends it with one line, as all its errors do."""
+        """Run the command. If the output cannot be written, it ends with a one-line error too."""
         _open_standard_streams()
         try:
             return super().main(*args, **options)
         except OSError as error:
             failure = CannotStart(f"the output can't be written: {error.strerror or error}")
             failure.show()
-            os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)  # Python writes again at its exit what is left
+            os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)  # Python flushes the rest of the output at exit
             sys.exit(failure.exit_code)
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        if args and args[0] in _COMMANDS:
-            _other_command(args[0], args[1:])
+        if args and args[0] in _SUBCOMMANDS:
+            _run_subcommand(args[0], args[1:])
         return super().make_context(info_name, args, parent, **extra)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -119,9 +124,9 @@ class FlowserveCommand(click.Command):
         groups: dict[str, list[tuple[str, str]]] = {}
         for option in OPTIONS.values():
             groups.setdefault(option.group, []).append(_help_record(option))
-        groups["Other"] = [record for param in self.get_params(ctx) if (record := _own_record(param, ctx))]
-        groups["Other commands"] = [(f"flowserve {name}", text) for name, (_, _, text) in _COMMANDS.items()]
-        # one width for all, so that the explanations stand in one column
+        groups["Other"] = [record for param in self.get_params(ctx) if (record := _other_help_record(param, ctx))]
+        groups["Other commands"] = [(f"flowserve {name}", text) for name, (_, _, text) in _SUBCOMMANDS.items()]
+        # one width for all groups, so that the help texts are aligned
         widest = 30 if formatter.width < 100 else 40
         width = min(widest, max(len(left) for rows in groups.values() for left, _ in rows))
         for title, rows in groups.items():
@@ -130,7 +135,7 @@ class FlowserveCommand(click.Command):
 
 
 def _open_standard_streams() -> None:
-    """Open the null device in place of standard streams that are closed: their numbers would go to sockets."""
+    """Open the null device for standard streams that are closed; otherwise sockets would get their descriptors."""
     for number, name, mode in ((0, "stdin", "r"), (_STDOUT, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
@@ -143,27 +148,27 @@ def _open_standard_streams() -> None:
             setattr(sys, name, os.fdopen(number, mode))
 
 
-def _other_command(name: str, args: list[str]) -> NoReturn:
-    """Run another command than the server, and exit; its errors are one line as well."""
-    module, attribute, _ = _COMMANDS[name]
-    shown: CannotStart
+def _run_subcommand(name: str, args: list[str]) -> NoReturn:
+    """Run one of `_SUBCOMMANDS`, and exit; its errors are one line too."""
+    module, attribute, _ = _SUBCOMMANDS[name]
+    failure: CannotStart
     try:
         command = getattr(importlib.import_module(module), attribute)
         status = command.main(args, prog_name=f"flowserve {name}", standalone_mode=False)
         sys.exit(status if isinstance(status, int) else 0)
     except click.UsageError as error:
-        shown = WrongUsage(f"{error.format_message()} (see flowserve {name} --help)")
+        failure = WrongUsage(f"{error.format_message()} (see flowserve {name} --help)")
     except ConfigError as error:
-        shown = WrongUsage(str(error))
+        failure = WrongUsage(str(error))
     except FlowserveError as error:
-        shown = CannotStart(str(error))
+        failure = CannotStart(str(error))
     except (KeyboardInterrupt, click.Abort):
         sys.exit(_INTERRUPTED)
-    shown.show()
-    sys.exit(shown.exit_code)
+    failure.show()
+    sys.exit(failure.exit_code)
 
 
-def _own_record(param: click.Parameter, ctx: click.Context) -> tuple[str, str] | None:
+def _other_help_record(param: click.Parameter, ctx: click.Context) -> tuple[str, str] | None:
     return None if param.name in OPTIONS or isinstance(param, click.Argument) else param.get_help_record(ctx)
 
 
@@ -174,17 +179,17 @@ def _help_record(option: Option) -> tuple[str, str]:
 
 
 def _click_option(option: Option) -> click.Option:
-    """The values stay text here; `Option.convert` reads them, so that each source of values is read in the same way."""
+    """Make the click option. Its values stay text: `Option.convert` parses those of all sources in the same way."""
     if option.kind.switch:
         return click.Option([f"{option.flag}/--no-{option.word}", option.name], default=None)
     return click.Option([option.flag, option.name], multiple=option.kind.repeat)
 
 
-def _given(ctx: click.Context, line: Mapping[str, Any], file: ConfigFile | None) -> dict[str, Given]:
-    """The options that were given, the command line before the environment before the file."""
+def _merge_sources(ctx: click.Context, command_line: Mapping[str, Any], file: ConfigFile | None) -> dict[str, Given]:
+    """Return the options that were given; the command line precedes the environment, which precedes the file."""
     sources = (
         {
-            name: Given(line[name], "command line")
+            name: Given(command_line[name], "command line")
             for name in OPTIONS
             if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
         },
@@ -193,28 +198,32 @@ def _given(ctx: click.Context, line: Mapping[str, Any], file: ConfigFile | None)
     )
     merged: dict[str, Given] = {}
     for source in sources:
-        out_of_force = _excluded(merged)
+        excluded = _excluded(merged)
         for name, given in source.items():
-            if name not in out_of_force:
+            if name not in excluded:
                 merged.setdefault(name, given)
     return merged
 
 
 def _excluded(given: Mapping[str, Given]) -> set[str]:
+    """Return the names of the options that the chosen ones override."""
     excluded: set[str] = set()
-    for ways in _ALTERNATIVES:
-        chosen = next((way for way in ways if any(name in given and _chooses(name, given[name]) for name in way)), None)
+    for sets in _ALTERNATIVES:
+        chosen = next(
+            (each for each in sets if any(name in given and _is_choice(name, given[name]) for name in each)), None
+        )
         if chosen is not None:
-            excluded.update(*(way for way in ways if way is not chosen))
+            excluded.update(*(each for each in sets if each is not chosen))
     return excluded
 
 
-def _chooses(name: str, given: Given) -> bool:
-    """Whether this is a choice: --host and --port always are, --no-reload and --workers 1 are none."""
+def _is_choice(name: str, given: Given) -> bool:
+    """Whether the value overrides alternatives: that of --host or --port always does, a default such as --no-reload
+    not."""
     return name in ("host", "port") or OPTIONS[name].convert(given.value, given.where) != OPTIONS[name].default
 
 
-def _app(ctx: click.Context, app: str | None, file: ConfigFile | None) -> Given | None:
+def _find_app(ctx: click.Context, app: str | None, file: ConfigFile | None) -> Given | None:
     if app:
         source = ctx.get_parameter_source("app")
         return Given(app, "command line" if source is ParameterSource.COMMANDLINE else "environment FLOWSERVE_APP")
@@ -251,18 +260,18 @@ def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> 
         ctx.exit()
 
 
-def _serve(app: str | None, config_file: str | None, print_config: bool, **line: Any) -> None:
+def _serve(app: str | None, config_file: str | None, print_config: bool, **command_line: Any) -> None:
     ctx = click.get_current_context()
     try:
         file = _config_file(ctx, config_file)
-        named = _app(ctx, app, file)
-        if named is None and not print_config:
+        app_given = _find_app(ctx, app, file)
+        if app_given is None and not print_config:
             raise WrongUsage("no application is named; write module:attribute, e.g. flowserve myapp:app")
-        given = _given(ctx, line, file)
+        given = _merge_sources(ctx, command_line, file)
         values = {name: OPTIONS[name].convert(each.value, each.where) for name, each in given.items()}
-        config = Config(named.value if named else "", **values)
+        config = Config(app_given.value if app_given else "", **values)
         if print_config:
-            click.echo(as_file(config, given | ({APP: named} if named else {})))
+            click.echo(as_file(config, given | ({APP: app_given} if app_given else {})))
             for warning in exposure_warnings(config, given):
                 click.echo(f"flowserve: warning: {warning}", err=True)
             return
@@ -277,7 +286,7 @@ def _run(ctx: click.Context, config: Config) -> None:
         from flowserve.supervisor import run_config
 
         run_config(config)
-        if guard.has_leftover_threads:  # from here on a signal ends the process without a word
+        if guard.has_leftover_threads:  # from now on a signal ends the process silently
             signal.signal(signal.SIGINT, signal.SIG_DFL)
     except KeyboardInterrupt:
         ctx.exit(_INTERRUPTED)

@@ -1,5 +1,5 @@
-"""The WebSocket that `flowserve connect` and `flowserve bench` are pointed at: the options that say how to reach it,
-and what is told when that fails."""
+"""The WebSocket server that `flowserve connect` and `flowserve bench` connect to: the options that say how, and the
+messages for errors."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from flowserve.library.websocket import WebSocket
 INTERRUPTED = 130
 """The exit status after Ctrl-C."""
 
-_BODY = 200
-"""Characters of a refusal's body that are shown."""
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-"""What a terminal obeys instead of showing it, line feeds and tabs excepted."""
+_MAX_SHOWN_BODY = 200
+"""Characters of the body of a refusal that are shown."""
+_CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""Characters that control a terminal, except line feeds and tabs."""
 _HINTS = {
     401: "; say who you are with -H 'Authorization: ...'",
     403: "; it may want an --origin, or a header (-H)",
@@ -38,41 +38,42 @@ _HINTS = {
 
 
 class Unreachable(FlowserveError):
-    """There is no WebSocket to be had."""
+    """The WebSocket could not be opened; the message says why."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A WebSocket's address, and how to reach it: `options` are connect()'s."""
+    """A WebSocket server to connect to."""
 
     url: str
     options: dict[str, Any]
+    """The keyword arguments for `connect()`."""
 
     @property
     def uri(self) -> URI:
         return parse_uri(self.url)
 
     async def open(self) -> WebSocket:
-        """Open it. Raises FlowserveError, whose message is what a user is to be told."""
+        """Open a WebSocket. Raises FlowserveError with a message for the user."""
         try:
             return await connect(self.url, **self.options)
         except HandshakeError as error:
-            raise Unreachable(self._refusal(error)) from None
+            raise Unreachable(self._describe_refusal(error)) from None
         except OSError as error:
-            raise Unreachable(self._trouble(error)) from None
+            raise Unreachable(self._describe_error(error)) from None
 
-    def _refusal(self, error: HandshakeError) -> str:
+    def _describe_refusal(self, error: HandshakeError) -> str:
         if isinstance(error, ProxyError):
             return one_line(str(error))
         if error.status in (0, 101):
             return f"{self.uri}: {one_line(error.detail)}"
-        said = one_line(error.body.decode("utf-8", "replace"))
-        said = said[:_BODY] + ("..." if len(said) > _BODY else "")
+        body = one_line(error.body.decode("utf-8", "replace"))
+        body = body[:_MAX_SHOWN_BODY] + ("..." if len(body) > _MAX_SHOWN_BODY else "")
         phrase = HTTPStatus(error.status).phrase if error.status in set(HTTPStatus) else ""
         hint = "; is there a WebSocket at all?" if 200 <= error.status < 300 else _HINTS.get(error.status, "")
-        return f"{self.uri} answered {f'{error.status} {phrase}'.strip()}{f': {said}' if said else ''}{hint}"
+        return f"{self.uri} answered {f'{error.status} {phrase}'.strip()}{f': {body}' if body else ''}{hint}"
 
-    def _trouble(self, error: OSError) -> str:
+    def _describe_error(self, error: OSError) -> str:
         uri = self.uri
         if isinstance(error, ssl.SSLCertVerificationError):
             way = "name its authority with --ca-file, or use --insecure"
@@ -89,7 +90,7 @@ class Endpoint:
         return f"can't connect to {place}: {why}{hint if number in (errno.ECONNREFUSED, errno.ENOENT) else ''}"
 
     def _next_hop(self) -> tuple[str, str]:
-        """What is connected to in the first place, and what to do if nobody is there."""
+        """Return what is connected to first, a proxy or the server, and a hint for when it refuses the connection."""
         uri, uds, wanted = self.uri, self.options["uds"], self.options["proxy"]
         if uds is not None:
             return f"unix:{uds}", "; is the server running?"
@@ -98,23 +99,24 @@ class Endpoint:
 
 
 def _number_in(text: str) -> int:
-    """The errno in what asyncio says of several addresses that were tried in vain."""
+    """Return the errno in the message of asyncio when connecting to all of several addresses has failed, 0 if none."""
     found = re.search(r"\[Errno (\d+)\]", text)
     return int(found[1]) if found else 0
 
 
 def escape_for_terminal(text: str) -> str:
-    """Return the text with its control characters made visible: it comes from a peer, and goes to a terminal."""
-    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    """Escape the control characters of a text that a peer sent, so that a terminal shows them and does not obey
+    them."""
+    return _CONTROL_CHARACTERS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def one_line(text: str) -> str:
-    """Return the text as `escape_for_terminal()` does, with single blanks for what separates words."""
+    """Like `escape_for_terminal()`, with all white space replaced by single blanks."""
     return " ".join(escape_for_terminal(text).split())
 
 
-def read_by(kind: Kind) -> Callable[[Any, Any, Any], Any]:
-    """Return the callback of a click option whose values are read as those of the server's options are."""
+def parse_with(kind: Kind) -> Callable[[Any, Any, Any], Any]:
+    """Return a callback for a click option that parses its value with `kind`, like the options of the server."""
 
     def read(_ctx: Any, _param: Any, value: Any) -> Any:
         try:
@@ -126,15 +128,15 @@ def read_by(kind: Kind) -> Callable[[Any, Any, Any], Any]:
 
 
 def option(flags: Sequence[str], kind: Kind, default: Any, help: str) -> click.Option:
-    """A click option with a value that `kind` reads."""
+    """Make a click option whose value `kind` parses."""
     shown = kind.show(default)
     text = f"{help} [default: {shown}]" if shown else help
     return click.Option(
-        list(flags), type=click.UNPROCESSED, default=default, callback=read_by(kind), metavar=kind.metavar, help=text
+        list(flags), type=click.UNPROCESSED, default=default, callback=parse_with(kind), metavar=kind.metavar, help=text
     )
 
 
-def _read_url(_ctx: Any, _param: Any, value: str) -> str:
+def _check_url(_ctx: Any, _param: Any, value: str) -> str:
     try:
         parse_uri(value)
     except InvalidURI as error:
@@ -143,12 +145,13 @@ def _read_url(_ctx: Any, _param: Any, value: str) -> str:
 
 
 def url_argument() -> click.Argument:
-    return click.Argument(["url"], callback=_read_url)
+    return click.Argument(["url"], callback=_check_url)
 
 
-def reach_options(*, compression: bool, ping_interval: float | None, patience: str) -> list[click.Option]:
-    """The options for `target_of()`, with these defaults; `patience` is the help of --timeout."""
-    headers = read_by(header_list())
+def endpoint_options(*, compression: bool, ping_interval: float | None, timeout_help: str) -> list[click.Option]:
+    """Make the options that `make_endpoint()` takes. `compression` and `ping_interval` are their defaults,
+    `timeout_help` is the help text of --timeout."""
+    headers = parse_with(header_list())
     return [
         click.Option(
             ["-H", "--header", "headers"],
@@ -172,13 +175,13 @@ def reach_options(*, compression: bool, ping_interval: float | None, patience: s
             ["--max-size"], optional(size(), "off"), OPTIONS["ws_max_size"].default, "Largest message from the server."
         ),
         option(["--ping-interval"], optional(duration(), "off"), ping_interval, "Time between keepalive pings."),
-        option(["--timeout"], duration(), 10.0, patience),
+        option(["--timeout"], duration(), 10.0, timeout_help),
     ]
 
 
-def target_of(url: str, given: Mapping[str, Any]) -> Endpoint:
-    """Return what the URL and the `reach_options()` describe. Raises click.UsageError for what does not fit together,
-    ConfigError for a file that can't be read."""
+def make_endpoint(url: str, given: Mapping[str, Any]) -> Endpoint:
+    """Return the Endpoint for a URL and the values of `endpoint_options()`. Raises click.UsageError for options that do
+    not fit together, ConfigError for a file that cannot be read."""
     secure, insecure = parse_uri(url).secure, given["insecure"]
     for flag, value in (("--ca-file", given["ca_file"]), ("--insecure", insecure)):
         if value and not secure:
@@ -201,7 +204,7 @@ def target_of(url: str, given: Mapping[str, Any]) -> Endpoint:
 
 
 def _tls(ca_file: str | None, insecure: bool) -> ssl.SSLContext:
-    """One for all connections: reading the authorities takes longer than a handshake."""
+    """Make the TLS context for all connections: loading the authorities takes longer than a handshake."""
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as error:

@@ -1,7 +1,7 @@
-"""The command `flowserve top`: a live view of what a server's --metrics tell.
+"""The command `flowserve top`: a live view of a server's metrics (--metrics).
 
-It scrapes the page as Prometheus does, and shows what happened between two scrapes. Needs the libraries rich and
-prometheus-client, an extra.
+It scrapes the metrics as Prometheus does, and shows the changes between two scrapes. Needs rich and prometheus-client,
+which the extra flowserve[top] installs.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _PATH = "/metrics"
-_PATIENCE = 5.0
+_TIMEOUT = 5.0
 """Seconds for one scrape."""
-_LATE = 0.1
-"""Seconds of an event loop's lag that are too many."""
+_HIGH_LAG = 0.1
+"""Seconds of event loop lag from which on it is shown in red."""
 _WIDTH = 120
-"""Columns where the output is no terminal."""
+"""Columns if the output is not a terminal."""
 
 
 class Unreachable(FlowserveError):
-    """There is no page of metrics to be had."""
+    """The metrics could not be fetched; the message says why."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the metrics are: `url`, or the UNIX domain socket `path`."""
+class MetricsAddress:
+    """Where the metrics are served: `url`, or the UNIX domain socket `path`."""
 
     url: str = ""
     path: str = ""
@@ -48,10 +48,10 @@ class Place:
         return f"unix:{self.path}" if self.path else self.url
 
 
-def place_of(text: str) -> Place:
-    """Read unix:PATH, a URL, or HOST:PORT. Raises click.BadParameter."""
+def parse_address(text: str) -> MetricsAddress:
+    """Parse unix:PATH, a URL, or HOST:PORT. Raises click.BadParameter."""
     if text.startswith("unix:"):
-        return Place(path=text.removeprefix("unix:"))
+        return MetricsAddress(path=text.removeprefix("unix:"))
     url = text if "://" in text else f"http://{text}"
     try:
         parts = urlsplit(url)
@@ -60,104 +60,106 @@ def place_of(text: str) -> Place:
         usable = False
     if not usable:
         raise click.BadParameter(f"{text!r} is no address of metrics; write host:port, a URL or unix:PATH")
-    return Place(url=url if parts.path not in ("", "/") else f"{parts.scheme}://{parts.netloc}{_PATH}")
+    return MetricsAddress(url=url if parts.path not in ("", "/") else f"{parts.scheme}://{parts.netloc}{_PATH}")
 
 
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_PATIENCE)
+        super().__init__("localhost", timeout=_TIMEOUT)
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(_PATIENCE)
+        self.sock.settimeout(_TIMEOUT)
         self.sock.connect(self._path)
 
 
-def fetch(place: Place) -> str:
-    """Return the page. Raises Unreachable."""
-    parts = urlsplit(place.url)
+def fetch(address: MetricsAddress) -> str:
+    """Fetch the metrics; return them as text. Raises Unreachable."""
+    parts = urlsplit(address.url)
     connection: http.client.HTTPConnection
-    if place.path:
-        connection = _UnixConnection(place.path)
+    if address.path:
+        connection = _UnixConnection(address.path)
     elif parts.scheme == "https":
         tls = ssl.create_default_context()
-        connection = http.client.HTTPSConnection(parts.netloc, timeout=_PATIENCE, context=tls)
+        connection = http.client.HTTPSConnection(parts.netloc, timeout=_TIMEOUT, context=tls)
     else:
-        connection = http.client.HTTPConnection(parts.netloc, timeout=_PATIENCE)
+        connection = http.client.HTTPConnection(parts.netloc, timeout=_TIMEOUT)
     try:
         connection.request("GET", parts.path or _PATH, headers={"Accept": "text/plain"})
         response = connection.getresponse()
         page = response.read().decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as error:
-        raise Unreachable(f"can't read metrics from {place}: {_why(error)}") from None
+        raise Unreachable(f"can't read metrics from {address}: {_describe(error)}") from None
     finally:
         connection.close()
     if response.status != 200:
-        raise Unreachable(f"{place} answered {response.status}; is it what --metrics says?")
+        raise Unreachable(f"{address} answered {response.status}; is it what --metrics says?")
     return page
 
 
-def _why(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 @dataclass
 class Scrape:
-    """One page as numbers: `values[name]` are (labels, value) pairs, `at` the seconds of a steady clock."""
+    """The samples of one scrape."""
 
     at: float
+    """The time of the scrape, by `time.monotonic()`."""
     values: dict[str, list[tuple[dict[str, str], float]]] = field(default_factory=dict)
+    """The samples by metric name, each with its labels and value."""
 
     def total(self, name: str, **labels: str) -> float:
-        """The sum of all that have these labels."""
+        """Return the sum of all samples of a metric that have these labels."""
         wanted = labels.items()
-        return sum(value for has, value in self.values.get(name, ()) if wanted <= has.items())
+        return sum(value for sample_labels, value in self.values.get(name, ()) if wanted <= sample_labels.items())
 
     def by(self, name: str, label: str) -> dict[str, float]:
-        """The sums for each value of `label`."""
+        """Return the sum of the samples of a metric for each value of `label`."""
         found: dict[str, float] = {}
-        for has, value in self.values.get(name, ()):
-            found[has.get(label, "")] = found.get(has.get(label, ""), 0.0) + value
+        for sample_labels, value in self.values.get(name, ()):
+            found[sample_labels.get(label, "")] = found.get(sample_labels.get(label, ""), 0.0) + value
         return found
 
 
-def scrape(place: Place) -> Scrape:
-    """Fetch and read a page. Raises Unreachable."""
+def scrape(address: MetricsAddress) -> Scrape:
+    """Fetch and parse the metrics. Raises Unreachable."""
     from prometheus_client.parser import text_string_to_metric_families
 
-    page = fetch(place)
+    page = fetch(address)
     result = Scrape(time.monotonic())
     try:
         for family in text_string_to_metric_families(page):
             for sample in family.samples:
                 result.values.setdefault(sample.name, []).append((sample.labels, sample.value))
-    except (ValueError, IndexError):  # what the parser makes of something else
+    except (ValueError, IndexError):  # it is not in the text format of Prometheus
         result.values.clear()
     if metrics.INFO not in result.values:
-        raise Unreachable(f"what {place} answers are no metrics of flowserve; is it what --metrics says?")
+        raise Unreachable(f"what {address} answers are no metrics of flowserve; is it what --metrics says?")
     return result
 
 
 @dataclass(frozen=True)
 class Change:
-    """What happened between two scrapes."""
+    """The changes between two scrapes."""
 
     before: Scrape
     now: Scrape
 
     def count(self, name: str, **labels: str) -> float:
-        """How much a counter grew; one that fell has begun anew."""
+        """Return by how much a counter grew; if it fell, it was reset to 0 in between."""
         now, before = self.now.total(name, **labels), self.before.total(name, **labels)
         return now - before if now >= before else now
 
     def rate(self, name: str, **labels: str) -> float:
-        """How much a counter grew, a second."""
+        """Return by how much a counter grew a second."""
         return self.count(name, **labels) / max(self.now.at - self.before.at, 0.001)
 
     def quantile(self, name: str, part: float) -> float | None:
-        """The value of a histogram below which `part` of what was seen lies: between the scrapes, or ever if there
-        was nothing between them. None if there never was."""
+        """Return the quantile `part`, from 0 to 1, of a histogram: of the observations between the scrapes, or of all
+        if there were none between them; None if it is empty."""
         bounds = self.now.by(f"{name}_bucket", "le")
         earlier = self.before.by(f"{name}_bucket", "le")
         cumulative = {float(le): count for le, count in bounds.items()}
@@ -168,8 +170,9 @@ class Change:
 
 
 def quantile(cumulative: dict[float, float], part: float) -> float | None:
-    """Return the value below which `part` of a histogram lies, taken to be spread evenly inside a bucket; the highest
-    finite bound for what lies above it, None if it is empty. `cumulative`: upper bound -> how many up to it."""
+    """Return the quantile `part`, from 0 to 1, of a histogram, None if it is empty. `cumulative` maps the upper bound
+    of each bucket to the number of observations up to it. Observations are assumed to be spread evenly inside a bucket;
+    the result is at most the highest finite bound."""
     count = cumulative.get(float("inf"), 0.0)
     if not count:
         return None
@@ -187,12 +190,12 @@ def quantile(cumulative: dict[float, float], part: float) -> float | None:
 
 
 def show_count(value: float) -> str:
-    """8, 8.2k, 82k, 8.2M."""
+    """Format a count: 8, 8.2k, 82k, 8.2M."""
     return _scaled(value, ("", "k", "M", "G", "T"))
 
 
 def show_size(value: float) -> str:
-    """812B, 3.4kB, 120MB."""
+    """Format a size in bytes: 812B, 3.4kB, 120MB."""
     return _scaled(value, ("B", "kB", "MB", "GB", "TB"))
 
 
@@ -205,7 +208,7 @@ def _scaled(value: float, units: tuple[str, ...]) -> str:
 
 
 def show_seconds(value: float | None) -> str:
-    """0.4ms, 25ms, 1.5s, 15s, 5m, 3h, 2d; '-' for None."""
+    """Format a duration: 0.4ms, 25ms, 1.5s, 15s, 5m, 3h, 2d; '-' for None."""
     if value is None:
         return "-"
     if value < 0.9995:
@@ -218,21 +221,21 @@ def show_seconds(value: float | None) -> str:
     return f"{value / 86400:.0f}d"
 
 
-def view(place: Place, change: Change, trouble: str = "") -> RenderableType:
-    """Return what is to be shown of a server."""
+def view(address: MetricsAddress, change: Change, error_text: str = "") -> RenderableType:
+    """Return the view of a server's metrics, with the message `error_text` in red."""
     from rich.console import Group
     from rich.text import Text
 
     now = change.now
     version = next(iter(now.by(metrics.INFO, "version")), "")
     uptime = show_seconds(time.time() - now.total(metrics.START))
-    title = Text.assemble(("flowserve ", "bold"), version, f" at {place}, up {uptime}")
-    return Group(title, Text(trouble, "bold red"), _workers(change), Text(), _facts(change))
+    title = Text.assemble(("flowserve ", "bold"), version, f" at {address}, up {uptime}")
+    return Group(title, Text(error_text, "bold red"), _workers(change), Text(), _summary(change))
 
 
 _HEADINGS = ("worker", "state", "http", "ws", "req/s", "in/s", "out/s", "in B/s", "out B/s", "lag", "memory", "up")
-_ALL = (metrics.REQUESTS, metrics.RECEIVED, metrics.SENT, metrics.RECEIVED_BYTES, metrics.SENT_BYTES)
-"""What counters say of all workers, those that have ended too."""
+_TOTAL_COUNTERS = (metrics.REQUESTS, metrics.RECEIVED, metrics.SENT, metrics.RECEIVED_BYTES, metrics.SENT_BYTES)
+"""Counters over all workers, including those that have ended."""
 
 
 def _workers(change: Change) -> Table:
@@ -240,7 +243,7 @@ def _workers(change: Change) -> Table:
 
     now = change.now
     names = sorted(now.by(metrics.WORKER_START, "worker"), key=lambda name: (len(name), name))
-    totals = _row(change, "all", [change.rate(name) for name in _ALL], now.total(metrics.START))
+    totals = _row(change, "all", [change.rate(name) for name in _TOTAL_COUNTERS], now.total(metrics.START))
     totals[1] = f"{len(names)} workers"
     table = Table(box=None, header_style="bold", footer_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     table.show_footer = len(names) > 1
@@ -256,13 +259,13 @@ def _workers(change: Change) -> Table:
 
 
 def _row(change: Change, name: str, rates: list[float], started: float, **which: str) -> list[str | Text]:
-    """The figures of one worker, or of all."""
+    """Return the table row of one worker, or of all."""
     from rich.text import Text
 
     now = change.now
     draining = now.total(metrics.WORKER_DRAINING, **which)
-    late = now.values.get(metrics.WORKER_LAG, ())
-    lag = max((value for labels, value in late if which.items() <= labels.items()), default=0.0)
+    lags = now.values.get(metrics.WORKER_LAG, ())
+    lag = max((value for labels, value in lags if which.items() <= labels.items()), default=0.0)
     return [
         Text(name),
         Text("draining", "yellow") if draining else Text("serving"),
@@ -270,13 +273,13 @@ def _row(change: Change, name: str, rates: list[float], started: float, **which:
         show_count(now.total(metrics.WORKER_OPEN, kind="websocket", **which)),
         *map(show_count, rates[:3]),
         *map(show_size, rates[3:]),
-        Text(show_seconds(lag), "red" if lag >= _LATE else ""),
+        Text(show_seconds(lag), "red" if lag >= _HIGH_LAG else ""),
         show_size(now.total(metrics.WORKER_MEMORY, **which)),
         show_seconds(max(0.0, time.time() - started)),
     ]
 
 
-_LISTS = (
+_LABELLED_COUNTERS = (
     ("opened", metrics.OPENED, "kind"),
     ("closes", metrics.CLOSES, "code"),
     ("refusals", metrics.REFUSALS, "reason"),
@@ -284,7 +287,7 @@ _LISTS = (
 )
 
 
-def _facts(change: Change) -> Table:
+def _summary(change: Change) -> Table:
     from rich.table import Table
     from rich.text import Text
 
@@ -299,13 +302,13 @@ def _facts(change: Change) -> Table:
     dropped, rate = now.total(metrics.DROPPED), change.rate(metrics.DROPPED)
     table.add_row("slow clients", f"{held['out']}, {show_count(dropped)} messages dropped ({show_count(rate)}/s)")
     table.add_row("slow application", f"{held['in']}, {show_count(now.total(metrics.QUEUED))} messages queued")
-    for name, family, label in _LISTS:
-        table.add_row(name, Text(_listed(change, family, label)))
+    for name, family, label in _LABELLED_COUNTERS:
+        table.add_row(name, Text(_format_labels(change, family, label)))
     return table
 
 
-def _listed(change: Change, name: str, label: str) -> str:
-    """Each value of the label with its count, and how much of it is new."""
+def _format_labels(change: Change, name: str, label: str) -> str:
+    """Return each value of a label with its count and, in parentheses, the growth between the scrapes."""
     shown = []
     for value, count in sorted(change.now.by(name, label).items()):
         new = change.count(name, **{label: value})
@@ -317,23 +320,23 @@ def _listed(change: Change, name: str, label: str) -> str:
 # The command
 
 
-def _watch(console: Console, place: Place, interval: float) -> None:
-    """Show the server until Ctrl-C, whether it answers or not."""
+def _watch(console: Console, address: MetricsAddress, interval: float) -> None:
+    """Show the view until Ctrl-C, also while the server does not respond."""
     from rich.live import Live
 
-    before = now = scrape(place)
-    trouble = ""
-    with Live(view(place, Change(before, now)), console=console, screen=True, auto_refresh=False) as live:
+    before = now = scrape(address)
+    error_text = ""
+    with Live(view(address, Change(before, now)), console=console, screen=True, auto_refresh=False) as live:
         while True:
             time.sleep(interval)
             try:
-                before, now, trouble = now, scrape(place), ""
+                before, now, error_text = now, scrape(address), ""
             except Unreachable as error:
-                trouble = f"{error}; trying again"
-            live.update(view(place, Change(before, now), trouble), refresh=True)
+                error_text = f"{error}; trying again"
+            live.update(view(address, Change(before, now), error_text), refresh=True)
 
 
-def _top(address: Place, interval: float, once: bool) -> None:
+def _top(address: MetricsAddress, interval: float, once: bool) -> None:
     try:
         import prometheus_client  # noqa: F401
         from rich.console import Console
@@ -350,11 +353,11 @@ def _top(address: Place, interval: float, once: bool) -> None:
                 console = Console(width=_WIDTH)
             console.print(view(address, Change(before, scrape(address))))
     except KeyboardInterrupt:
-        pass  # the usual way to end it
+        pass  # the normal way to end it
 
 
-def _read_place(_ctx: Any, _param: Any, value: str) -> Place:
-    return place_of(value)
+def _parse_argument(_ctx: Any, _param: Any, value: str) -> MetricsAddress:
+    return parse_address(value)
 
 
 top = click.Command(
@@ -363,7 +366,7 @@ top = click.Command(
     help="Watch the server whose --metrics are at ADDRESS: host:port, a URL or unix:PATH. Ctrl-C ends it.",
     context_settings={"help_option_names": ["-h", "--help"]},
     params=[
-        click.Argument(["address"], callback=_read_place),
+        click.Argument(["address"], callback=_parse_argument),
         click.Option(
             ["--interval"],
             type=click.FloatRange(0.1),

@@ -12,10 +12,10 @@ from support.helpers import echo, within
 from flowserve.commands.endpoint import (
     Endpoint,
     Unreachable,
+    endpoint_options,
     escape_for_terminal,
+    make_endpoint,
     one_line,
-    reach_options,
-    target_of,
     url_argument,
 )
 from flowserve.errors import ConfigError
@@ -23,9 +23,9 @@ from flowserve.errors import ConfigError
 
 def target(*args: str) -> Endpoint:
     """What the options of a command line describe."""
-    params = [url_argument(), *reach_options(compression=True, ping_interval=20.0, patience="")]
+    params = [url_argument(), *endpoint_options(compression=True, ping_interval=20.0, timeout_help="")]
     given = dict(click.Command("command", params=params).make_context("command", list(args)).params)
-    return target_of(given.pop("url"), given)
+    return make_endpoint(given.pop("url"), given)
 
 
 async def failure(*args: str) -> str:

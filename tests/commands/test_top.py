@@ -24,9 +24,9 @@ from flowserve import Config, Server
 from flowserve.commands import top
 from flowserve.commands.top import (
     Change,
-    Place,
+    MetricsAddress,
     Scrape,
-    place_of,
+    parse_address,
     quantile,
     scrape,
     show_count,
@@ -57,22 +57,22 @@ async def flowserve_top(*args: str) -> tuple[int, str, str]:
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("localhost:9100", Place(url="http://localhost:9100/metrics")),
-        ("[::1]:9100", Place(url="http://[::1]:9100/metrics")),
-        ("http://example.com", Place(url="http://example.com/metrics")),
-        ("https://example.com/", Place(url="https://example.com/metrics")),
-        ("http://example.com:1/behind/metrics", Place(url="http://example.com:1/behind/metrics")),
-        ("unix:/run/m.sock", Place(path="/run/m.sock")),
+        ("localhost:9100", MetricsAddress(url="http://localhost:9100/metrics")),
+        ("[::1]:9100", MetricsAddress(url="http://[::1]:9100/metrics")),
+        ("http://example.com", MetricsAddress(url="http://example.com/metrics")),
+        ("https://example.com/", MetricsAddress(url="https://example.com/metrics")),
+        ("http://example.com:1/behind/metrics", MetricsAddress(url="http://example.com:1/behind/metrics")),
+        ("unix:/run/m.sock", MetricsAddress(path="/run/m.sock")),
     ],
 )
 def test_places(text, place):
-    assert place_of(text) == place
+    assert parse_address(text) == place
 
 
 @pytest.mark.parametrize("text", ["", "localhost", "9100", "ftp://a:1", "http://", "a:b", "http://[::1", "unix"])
 def test_no_places(text):
     with pytest.raises(click.BadParameter, match="is no address of metrics; write host:port, a URL or unix:PATH"):
-        place_of(text)
+        parse_address(text)
 
 
 def test_numbers_as_they_are_shown():
@@ -135,7 +135,7 @@ async def measured(serve, tmp_path):
 
 async def test_the_figures_of_an_interval(measured):
     server, address = await measured(echo)
-    place = place_of(address)
+    place = parse_address(address)
     async with websockets.connect(server.ws_url) as ws:
         before = await asyncio.to_thread(scrape, place)
         for _ in range(30):
@@ -154,7 +154,7 @@ async def test_the_figures_of_an_interval(measured):
     assert any(line.split() == ["opened", "http", "1,", "websocket", "1"] for line in lines)
 
 
-def text_of(place: Place, change: Change) -> str:
+def text_of(place: MetricsAddress, change: Change) -> str:
     from rich.console import Console
 
     console = Console(width=120, color_system=None)
@@ -175,7 +175,7 @@ def test_several_workers_have_a_line_of_sums():
         page[top.metrics.REQUESTS] = [({"method": "GET", "status": "200"}, 300 * factor)]  # a third one has ended
         return Scrape(factor, page)
 
-    lines = text_of(Place(url="http://a/"), Change(figures(1), figures(2))).splitlines()
+    lines = text_of(MetricsAddress(url="http://a/"), Change(figures(1), figures(2))).splitlines()
     rows = {row[0]: row[1:] for line in lines if (row := line.split())[:1] in (["1"], ["2"], ["all"])}
     assert rows["1"][:4] == ["serving", "0", "7", "100"]
     assert rows["2"][0] == "draining"

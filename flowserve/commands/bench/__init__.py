@@ -1,1 +1,1 @@
-"""The command `flowserve bench`: put an echo server under load, check every echo, and tell how long they took."""
+"""The command `flowserve bench`: put an echo server under load, check every echo, and report how long they took."""

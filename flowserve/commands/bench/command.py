@@ -15,7 +15,7 @@ import click
 
 from flowserve.commands.bench.load import Load, Plan
 from flowserve.commands.bench.report import as_json, as_text
-from flowserve.commands.endpoint import INTERRUPTED, Endpoint, option, reach_options, target_of, url_argument
+from flowserve.commands.endpoint import INTERRUPTED, Endpoint, endpoint_options, make_endpoint, option, url_argument
 from flowserve.config.kinds import duration, number, optional, size
 from flowserve.errors import ConfigError
 from flowserve.runtime.event_loop import run_in_loop
@@ -40,16 +40,18 @@ Exit status: 0 if every echo came and was right, 1 if not, or if connections fai
 130 after Ctrl-C.
 """
 
-_SPARE = 64
-"""Descriptors that something else may need."""
-_REDRAW = 0.25
-"""Seconds."""
+_SPARE_DESCRIPTORS = 64
+"""Descriptors that are kept for other uses than connections."""
+_REDRAW_INTERVAL = 0.25
+"""Seconds between updates of the progress line."""
 
 
 def _bench(url: str, as_json_: bool, **given: Any) -> int:
-    target = target_of(url, given)
-    largest = None if given["max_size"] is None else max(given["max_size"], given["size"])  # echoes are welcome
-    target = replace(target, options={**target.options, "max_size": largest, "close_timeout": given["timeout"]})
+    endpoint = make_endpoint(url, given)
+    max_size = (
+        None if given["max_size"] is None else max(given["max_size"], given["size"])
+    )  # an echo must not exceed it
+    endpoint = replace(endpoint, options={**endpoint.options, "max_size": max_size, "close_timeout": given["timeout"]})
     plan = Plan(
         connections=given["connections"],
         size=given["size"],
@@ -58,12 +60,14 @@ def _bench(url: str, as_json_: bool, **given: Any) -> int:
         duration=_duration(given["duration"], given["messages"]),
         messages=given["messages"],
         rate=given["rate"],
-        patience=given["timeout"],
+        timeout=given["timeout"],
     )
-    _make_room(plan.connections)
-    load, status = run_in_loop("auto", lambda: _run(target, plan))
+    _raise_file_limit(plan.connections)
+    load, status = run_in_loop("auto", lambda: _run(endpoint, plan))
     if load.result.seconds:
-        click.echo(json.dumps(as_json(target, plan, load.result)) if as_json_ else as_text(target, plan, load.result))
+        click.echo(
+            json.dumps(as_json(endpoint, plan, load.result)) if as_json_ else as_text(endpoint, plan, load.result)
+        )
     return status
 
 
@@ -75,15 +79,15 @@ def _duration(given: float | None, messages: int | None) -> float | None:
     return given
 
 
-async def _run(target: Endpoint, plan: Plan) -> tuple[Load, int]:
-    """Return what was done, with the exit status. Raises FlowserveError."""
-    load, me, interrupted = Load(target, plan), asyncio.current_task(), False
+async def _run(endpoint: Endpoint, plan: Plan) -> tuple[Load, int]:
+    """Run the load; return it with the exit status. Raises FlowserveError."""
+    load, current_task, interrupted = Load(endpoint, plan), asyncio.current_task(), False
 
     def interrupt(_number: signal.Signals) -> None:
         nonlocal interrupted
         if interrupted or not load.elapsed:
-            assert me is not None
-            me.cancel()
+            assert current_task is not None
+            current_task.cancel()
         interrupted = True
         load.stop()
 
@@ -99,12 +103,12 @@ async def _run(target: Endpoint, plan: Plan) -> tuple[Load, int]:
     return load, INTERRUPTED if interrupted else 0 if load.result.good else 1
 
 
-def _make_room(connections: int) -> None:
-    """Have the process allowed to open so many. Raises ConfigError."""
+def _raise_file_limit(connections: int) -> None:
+    """Raise the soft limit of open files (RLIMIT_NOFILE) if needed. Raises ConfigError if the hard limit is too low."""
     if resource is None:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + _SPARE
+    wanted = connections + _SPARE_DESCRIPTORS
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return
     if hard != resource.RLIM_INFINITY and hard < wanted:
@@ -115,12 +119,12 @@ def _make_room(connections: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-# While it runs
+# The progress line
 
 
 @asynccontextmanager
 async def _progress(load: Load, plan: Plan) -> AsyncIterator[None]:
-    """Keep one line on the terminal up to date, if there is one."""
+    """Show the progress in one line while the body runs, if stderr is a terminal."""
     if not sys.stderr.isatty():
         yield
         return
@@ -136,23 +140,23 @@ async def _progress(load: Load, plan: Plan) -> AsyncIterator[None]:
 async def _redraw(load: Load, plan: Plan) -> None:
     before, at = 0, 0.0
     while True:
-        echoed, now = load.result.tally.echoed, load.elapsed
+        echoed, now = load.result.totals.echoed, load.elapsed
         rate = (echoed - before) / (now - at) if now > at else 0.0
-        click.echo(f"\r\x1b[K{_line(load, plan, rate)}", err=True, nl=False)
+        click.echo(f"\r\x1b[K{_progress_line(load, plan, rate)}", err=True, nl=False)
         before, at = echoed, now
-        await asyncio.sleep(_REDRAW)
+        await asyncio.sleep(_REDRAW_INTERVAL)
 
 
-def _line(load: Load, plan: Plan, rate: float) -> str:
+def _progress_line(load: Load, plan: Plan, rate: float) -> str:
     if not load.elapsed:
         return f"opening connections: {load.result.opened:,} of {plan.connections:,}"
-    tally = load.result.tally
-    part = tally.echoed / plan.messages if plan.messages else load.elapsed / (plan.duration or 1)
+    totals = load.result.totals
+    part = totals.echoed / plan.messages if plan.messages else load.elapsed / (plan.duration or 1)
     filled = min(int(part * 20), 20)
-    wrong = f", {tally.wrong:,} wrong" if tally.wrong else ""
-    closed = f", {sum(tally.ends.values()):,} closed" if tally.ends else ""
+    wrong = f", {totals.wrong:,} wrong" if totals.wrong else ""
+    closed = f", {sum(totals.ends.values()):,} closed" if totals.ends else ""
     bar = "█" * filled + "░" * (20 - filled)
-    return f"{bar} {load.elapsed:.1f} s, {tally.echoed:,} echoes, {rate:,.0f}/s{wrong}{closed}"
+    return f"{bar} {load.elapsed:.1f} s, {totals.echoed:,} echoes, {rate:,.0f}/s{wrong}{closed}"
 
 
 bench = click.Command(
@@ -170,10 +174,10 @@ bench = click.Command(
         option(["--rate"], optional(number(1, 100_000_000)), None, "Messages to send a second, in all."),
         click.Option(["--binary"], is_flag=True, help="Send binary messages instead of text."),
         click.Option(["--json", "as_json_"], is_flag=True, help="Print one JSON object, in seconds and bytes."),
-        *reach_options(
+        *endpoint_options(
             compression=False,
             ping_interval=None,
-            patience="Longest wait for the server: for a connection, and for an echo.",
+            timeout_help="Longest wait for the server: for a connection, and for an echo.",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Times in bounded memory, whatever their number: a histogram with 128 buckets for each doubling."""
+"""A histogram of times in bounded memory, with 128 buckets for each doubling."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from bisect import bisect_right
 from collections.abc import Iterator
 
 PRECISION = 1 / 128
-"""The widest a bucket is, beside the times in it: what is told of them is at most so far off."""
-_LONGEST = (1 << 44) - 1  # nanoseconds, some 5 hours: what is above counts as that
+"""The largest width of a bucket relative to its times, and so the largest relative error of the results."""
+_LONGEST = (1 << 44) - 1  # nanoseconds, some 5 hours; longer times are counted as this
 _STEPS = (1, 1.5, 2, 3, 5, 7)
-"""Where the rows of a drawing begin, in each decade: each about one and a half of the one before."""
+"""The lower bounds of `rows()` in each decade; each is about 1.5 times the one before."""
 _BOUNDS = [int(step * 10**power) for power in range(1, 14) for step in _STEPS]
 
 
 class Histogram:
-    """Whole nanoseconds go in; seconds come out, each the middle of a bucket."""
+    """Counts times, given in whole nanoseconds. Results are in seconds and each the middle of a bucket."""
 
     __slots__ = ("_counts",)
 
@@ -22,7 +22,8 @@ class Histogram:
         self._counts = [0] * (_index(_LONGEST) + 1)
 
     def add(self, time: int) -> None:
-        # _index() written out, as this is done for every message
+        """Count a time in nanoseconds."""
+        # _index() inlined, as this runs for every message
         shift = time.bit_length() - 8
         if shift <= 0:
             self._counts[time] += 1
@@ -33,42 +34,48 @@ class Histogram:
 
     @property
     def count(self) -> int:
+        """How many times were counted."""
         return sum(self._counts)
 
     def __iter__(self) -> Iterator[tuple[float, int]]:
-        """Pairs (nanoseconds, how many), upwards."""
+        """Iterate over pairs (nanoseconds, count) of the buckets that are not empty, from the shortest time."""
         return ((_middle(index), count) for index, count in enumerate(self._counts) if count)
 
     @property
     def least(self) -> float | None:
+        """The shortest time in seconds; None if there is none."""
         return next((time / 1e9 for time, _ in self), None)
 
     @property
     def mean(self) -> float | None:
+        """The mean in seconds; None if there is none."""
         count = self.count
-        return sum(time * many for time, many in self) / count / 1e9 if count else None
+        return sum(time * number for time, number in self) / count / 1e9 if count else None
 
     def quantile(self, part: float) -> float | None:
-        """The time that `part` of all times do not exceed; None if there are none. 1.0 is the longest."""
+        """Return the time in seconds that the fraction `part` of all times does not exceed; None if there are none. A
+        `part` of 1.0 gives the longest time."""
         left = self.count * part
-        for time, many in self:
-            left -= many
+        for time, number in self:
+            left -= number
             if left <= 0:
                 return time / 1e9
         return None
 
     def rows(self) -> list[tuple[float, float, int]]:
-        """A coarse histogram: (from, to, how many) in seconds, from the shortest to the longest without a gap."""
-        found: dict[int, int] = {}
-        for time, many in self:
+        """Return a coarse histogram: (from, to, count) with bounds in seconds, from the shortest to the longest time
+        without gaps."""
+        counts: dict[int, int] = {}
+        for time, number in self:
             row = max(bisect_right(_BOUNDS, time) - 1, 0)
-            found[row] = found.get(row, 0) + many
-        span = range(min(found), max(found) + 1) if found else range(0)
-        return [(_BOUNDS[row] / 1e9, _BOUNDS[row + 1] / 1e9, found.get(row, 0)) for row in span]
+            counts[row] = counts.get(row, 0) + number
+        span = range(min(counts), max(counts) + 1) if counts else range(0)
+        return [(_BOUNDS[row] / 1e9, _BOUNDS[row + 1] / 1e9, counts.get(row, 0)) for row in span]
 
 
 def _index(time: int) -> int:
-    """The bucket of a time: below 256 ns its own, then the eight leading bits say which."""
+    """Return the bucket of a time: one for each nanosecond below 256, then one for each value of the eight leading bits
+    and the bit length."""
     shift = max(time.bit_length() - 8, 0)
     return (shift << 7) + (time >> shift)
 

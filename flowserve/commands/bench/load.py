@@ -1,4 +1,4 @@
-"""Load: many connections, from their opening to their end."""
+"""The load of a benchmark: many connections, from opening to closing."""
 
 from __future__ import annotations
 
@@ -8,76 +8,88 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter_ns, process_time
 
+from flowserve.commands.bench.connection import LoadConnection, Totals, message_maker
 from flowserve.commands.bench.histogram import Histogram
-from flowserve.commands.bench.lane import Lane, Tally, message_maker
 from flowserve.commands.endpoint import Endpoint
 from flowserve.errors import FlowserveError
 
-_OPENING = 32
-"""Connections that are being opened at a time."""
-_TICK = 0.001
-"""Seconds between looks at which messages are due, at a rate."""
-_LOOK = 0.02
-"""Seconds between looks at whether all is done."""
-_ENDLESS = 1 << 60
+_CONCURRENT_HANDSHAKES = 32
+_SEND_INTERVAL = 0.001
+"""Seconds between checks for messages that are due at a given rate."""
+_POLL_INTERVAL = 0.02
+"""Seconds between checks whether all is done."""
+_NO_LIMIT = 1 << 60
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done: `messages` in all, or for `duration` seconds; `size` is in bytes, `rate` messages a second
-    in all, None for as many as come back. The wait is over when no echo has come for `patience` seconds."""
+    """What to do in a benchmark."""
 
     connections: int
+    """How many connections to open."""
     size: int
+    """The size of a message in bytes."""
     in_flight: int
+    """How many messages a connection sends before it waits for an echo."""
     binary: bool = False
+    """Whether to send binary messages."""
     duration: float | None = None
+    """Seconds to send for; None for no limit."""
     messages: int | None = None
+    """How many messages to send in all; None for no limit."""
     rate: float | None = None
-    patience: float = 10.0
+    """Messages a second to send in all; None to send when an echo comes back."""
+    timeout: float = 10.0
+    """Seconds without any echo after which the remaining ones count as missing."""
 
 
 @dataclass
 class Result:
-    """What came of it. Times in histograms are nanoseconds."""
+    """The results of a benchmark."""
 
-    tally: Tally = field(default_factory=Tally)
+    totals: Totals = field(default_factory=Totals)
+    """The counters of all connections."""
     handshakes: Histogram = field(default_factory=Histogram)
+    """The times of opening a connection."""
     failures: Counter[str] = field(default_factory=Counter)
-    """Why connections could not be opened, and how often."""
+    """How often connections could not be opened, by reason."""
     opened: int = 0
+    """How many connections were opened."""
     missing: int = 0
-    """Echoes that did not come."""
+    """How many echoes were not received."""
     unsent: int = 0
-    """Messages that the rate asked for, and for which there was no room."""
+    """Messages that the rate required but the limit of messages in flight did not allow."""
     seconds: float = 0.0
-    """From the first message to the last echo."""
+    """Seconds from the first message to the last echo."""
     cpu: float = 0.0
-    """Seconds of CPU time of this program meanwhile."""
+    """Seconds of CPU time that this process used in this time."""
 
     @property
     def good(self) -> bool:
-        tally = self.tally
-        return not (self.failures or tally.ends or tally.wrong or tally.unasked or self.missing) and tally.echoed > 0
+        """Whether all connections were opened and stayed open, and every echo came and was right."""
+        totals = self.totals
+        return (
+            not (self.failures or totals.ends or totals.wrong or totals.unasked or self.missing) and totals.echoed > 0
+        )
 
 
 class Load:
-    """`await open()`, `await run()`, `await close()`; `result` can be looked at meanwhile."""
+    """Runs a benchmark: `await open()`, `await run()`, `await close()`. `result` may be read at any time."""
 
-    def __init__(self, target: Endpoint, plan: Plan) -> None:
+    def __init__(self, endpoint: Endpoint, plan: Plan) -> None:
         self.result = Result()
-        self._target = target
+        self._endpoint = endpoint
         self._plan = plan
-        self._make = message_maker(plan.size, plan.binary)
-        self._lanes: list[Lane] = []
-        self._enough = False
-        self._begin = 0
+        self._make_message = message_maker(plan.size, plan.binary)
+        self._connections: list[LoadConnection] = []
+        self._stopped = False
+        self._started_at = 0
         self._pacer: asyncio.Future[None] | None = None
 
     # Opening
 
     async def open(self) -> None:
-        """Open the connections. Raises FlowserveError if already the first one can't be; later ones are counted."""
+        """Open the connections. Raises FlowserveError if the first one fails; failures of others are counted."""
         await self._open_one()
         left = iter(range(self._plan.connections - 1))
 
@@ -88,7 +100,7 @@ class Load:
                 except FlowserveError as error:
                     self.result.failures[str(error)] += 1
 
-        tasks = [asyncio.ensure_future(work()) for _ in range(min(_OPENING, self._plan.connections - 1))]
+        tasks = [asyncio.ensure_future(work()) for _ in range(min(_CONCURRENT_HANDSHAKES, self._plan.connections - 1))]
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -98,86 +110,90 @@ class Load:
 
     async def _open_one(self) -> None:
         begin = perf_counter_ns()
-        ws = await self._target.open()
+        ws = await self._endpoint.open()
         self.result.handshakes.add(perf_counter_ns() - begin)
-        lane = Lane(ws, self.result.opened, self._plan.in_flight, self._make, self.result.tally)
-        lane.start()
-        self._lanes.append(lane)
+        connection = LoadConnection(
+            ws, self.result.opened, self._plan.in_flight, self._make_message, self.result.totals
+        )
+        connection.start()
+        self._connections.append(connection)
         self.result.opened += 1
 
     # Running
 
     async def run(self) -> None:
-        """Send, until it is enough or `stop()` is called, and wait for the echoes that are still to come."""
-        plan, result, lanes = self._plan, self.result, self._lanes
-        cpu, self._begin = process_time(), perf_counter_ns()
-        self._pacer = None if plan.rate is None else asyncio.ensure_future(self._give_by_rate(plan.rate))
+        """Send until the plan is done or `stop()` is called, then wait for the remaining echoes."""
+        plan, result, connections = self._plan, self.result, self._connections
+        cpu, self._started_at = process_time(), perf_counter_ns()
+        self._pacer = None if plan.rate is None else asyncio.ensure_future(self._send_at_rate(plan.rate))
         if self._pacer is None:
-            self._give_all()
+            self._send_at_once()
         try:
-            await self._wait(lambda: self._enough or self.elapsed >= (plan.duration or _ENDLESS))
+            await self._wait_until(lambda: self._stopped or self.elapsed >= (plan.duration or _NO_LIMIT))
         finally:
             if self._pacer is not None:
                 self._pacer.cancel()
                 await asyncio.gather(self._pacer, return_exceptions=True)
-                result.unsent = sum(lane.due - lane.sent for lane in lanes)
-        for lane in lanes:
-            lane.due = lane.sent
-        await self._wait(lambda: False)
-        result.missing = sum(lane.missing for lane in lanes)
-        result.seconds = max(result.tally.last - self._begin, 1) / 1e9
+                result.unsent = sum(connection.due - connection.sent for connection in connections)
+        for connection in connections:
+            connection.due = connection.sent
+        await self._wait_until(lambda: False)
+        result.missing = sum(connection.missing for connection in connections)
+        result.seconds = max(result.totals.last - self._started_at, 1) / 1e9
         result.cpu = process_time() - cpu
 
     def stop(self) -> None:
-        """Let it be enough."""
-        self._enough = True
+        """Make `run()` stop sending."""
+        self._stopped = True
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the first message; 0.0 before."""
-        return (perf_counter_ns() - self._begin) / 1e9 if self._begin else 0.0
+        """Seconds since the first message; 0.0 before it."""
+        return (perf_counter_ns() - self._started_at) / 1e9 if self._started_at else 0.0
 
-    def _give_all(self) -> None:
-        each, more = divmod(self._plan.messages or _ENDLESS, len(self._lanes))
-        for number, lane in enumerate(self._lanes):
-            lane.due = each + (number < more)
-            lane.pump()
+    def _send_at_once(self) -> None:
+        each, more = divmod(self._plan.messages or _NO_LIMIT, len(self._connections))
+        for number, connection in enumerate(self._connections):
+            connection.due = each + (number < more)
+            connection.send_due()
 
-    async def _give_by_rate(self, rate: float) -> None:
-        """One message after the other, each to the next connection, when its time has come."""
-        lanes, begin, given, last = self._lanes, self._begin, 0, self._plan.messages or _ENDLESS
-        for number, lane in enumerate(lanes):
-            lane.pace(begin + int(number * 1e9 / rate), len(lanes) * 1e9 / rate)
-        while given < last:
+    async def _send_at_rate(self, rate: float) -> None:
+        """Make messages due at `rate` a second, over all connections in turn."""
+        connections, begin, released, last = self._connections, self._started_at, 0, self._plan.messages or _NO_LIMIT
+        for number, connection in enumerate(connections):
+            connection.set_schedule(begin + int(number * 1e9 / rate), len(connections) * 1e9 / rate)
+        while released < last:
             due = min(int((perf_counter_ns() - begin) * rate / 1e9) + 1, last)
-            for number in range(given, due):
-                lane = lanes[number % len(lanes)]
-                lane.due += 1
-                lane.pump()
-            given = due
-            await asyncio.sleep(_TICK)
+            for number in range(released, due):
+                connection = connections[number % len(connections)]
+                connection.due += 1
+                connection.send_due()
+            released = due
+            await asyncio.sleep(_SEND_INTERVAL)
 
-    async def _wait(self, enough: Callable[[], bool]) -> None:
-        """Wait until `enough()`, or nothing is left to do, or an echo is overdue."""
+    async def _wait_until(self, done: Callable[[], bool]) -> None:
+        """Wait until `done()` is true, all connections are idle, or no echo was received for the plan's timeout."""
         clock = asyncio.get_running_loop().time
-        heard, at = -1, clock()
-        while not enough():
+        last_echoed, since = -1, clock()
+        while not done():
             pacing = self._pacer is not None and not self._pacer.done()
-            if not pacing and all(lane.idle for lane in self._lanes):
+            if not pacing and all(connection.idle for connection in self._connections):
                 return
-            if self.result.tally.echoed != heard or not any(lane.missing for lane in self._lanes):
-                heard, at = self.result.tally.echoed, clock()
-            elif clock() - at > self._plan.patience:
+            if self.result.totals.echoed != last_echoed or not any(
+                connection.missing for connection in self._connections
+            ):
+                last_echoed, since = self.result.totals.echoed, clock()
+            elif clock() - since > self._plan.timeout:
                 return
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(_POLL_INTERVAL)
 
-    # The end
+    # Closing
 
     async def close(self) -> None:
         """Close all connections."""
-        await asyncio.gather(*(lane.close() for lane in self._lanes))
+        await asyncio.gather(*(connection.close() for connection in self._connections))
 
     def abort(self) -> None:
-        """End them at once."""
-        for lane in self._lanes:
-            lane.ws.abort()
+        """Abort all connections."""
+        for connection in self._connections:
+            connection.ws.abort()

@@ -1,4 +1,4 @@
-"""What `flowserve bench` tells of a result: for people, and for machines."""
+"""The report of `flowserve bench`, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from flowserve.version import __version__
 
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
 _BAR = 40
-"""Columns of the longest bar."""
+"""Width of the longest bar in columns."""
 _EIGHTHS = " ▏▎▍▌▋▊▉"
-_SHOWN = 60
-"""Characters or bytes of a wrong echo that are shown."""
+_MAX_SHOWN = 60
+"""Characters or bytes of a wrong echo to show."""
 _BUSY = 0.9
-"""Of a CPU: above it the tool itself is what is measured."""
+"""Fraction of a CPU; above it the tool itself may limit the results."""
 
 
 def figures(times: Histogram) -> dict[str, float | None]:
-    """The usual figures of a histogram, in seconds."""
+    """Return minimum, mean, quantiles and maximum of a histogram, in seconds."""
     quantiles = {name: times.quantile(part) for name, part in _QUANTILES.items()}
     return {"min": times.least, "mean": times.mean, **quantiles, "max": times.quantile(1.0)}
 
 
-def as_json(target: Endpoint, plan: Plan, result: Result) -> dict[str, Any]:
-    """Everything in SI units: seconds, bytes, messages."""
-    tally, rate = result.tally, result.tally.echoed / result.seconds
+def as_json(endpoint: Endpoint, plan: Plan, result: Result) -> dict[str, Any]:
+    """Return the report as a JSON object: times in seconds, sizes in bytes."""
+    totals, rate = result.totals, result.totals.echoed / result.seconds
     return {
         "flowserve": __version__,
-        "url": str(target.uri),
+        "url": str(endpoint.uri),
         "size": plan.size,
         "in_flight": plan.in_flight,
         "binary": plan.binary,
@@ -41,53 +41,55 @@ def as_json(target: Endpoint, plan: Plan, result: Result) -> dict[str, Any]:
         "connections": {
             "opened": result.opened,
             "failed": dict(result.failures),
-            "closed": dict(tally.ends),
+            "closed": dict(totals.ends),
         },
         "messages": {
-            "echoed": tally.echoed,
-            "wrong": tally.wrong,
-            "unasked": tally.unasked,
+            "echoed": totals.echoed,
+            "wrong": totals.wrong,
+            "unasked": totals.unasked,
             "missing": result.missing,
             "unsent": result.unsent,
         },
         "messages_per_second": rate,
         "bytes_per_second": rate * plan.size,
         "handshake": figures(result.handshakes),
-        "latency": figures(tally.latencies),
+        "latency": figures(totals.latencies),
         "precision": PRECISION,
-        "histogram": [{"from": low, "to": high, "count": count} for low, high, count in tally.latencies.rows()],
+        "histogram": [{"from": low, "to": high, "count": count} for low, high, count in totals.latencies.rows()],
     }
 
 
-def as_text(target: Endpoint, plan: Plan, result: Result) -> str:
-    """A table, the histogram of latencies, and what is to be noted."""
-    tally, rate = result.tally, result.tally.echoed / result.seconds
+def as_text(endpoint: Endpoint, plan: Plan, result: Result) -> str:
+    """Return the report as text: a table, the histogram of latencies, and notes."""
+    totals, rate = result.totals, result.totals.echoed / result.seconds
     kind = "binary" if plan.binary else "text"
-    failed, closed = sum(result.failures.values()), sum(tally.ends.values())
+    failed, closed = sum(result.failures.values()), sum(totals.ends.values())
     lines = [
-        f"{target.uri}: {kind} messages of {plan.size:,} bytes, {plan.in_flight:,} in flight on each connection",
+        f"{endpoint.uri}: {kind} messages of {plan.size:,} bytes, {plan.in_flight:,} in flight on each connection",
         "",
         f"connections  {result.opened:,} opened, {failed:,} failed, {closed:,} closed by the server",
-        f"messages     {tally.echoed:,} echoed in {result.seconds:.2f} s, {tally.wrong:,} wrong, "
-        f"{result.missing:,} missing, {tally.unasked:,} unasked",
+        f"messages     {totals.echoed:,} echoed in {result.seconds:.2f} s, {totals.wrong:,} wrong, "
+        f"{result.missing:,} missing, {totals.unasked:,} unasked",
         f"rate         {rate:,.0f} messages/s, {rate * plan.size / 1e6:,.2f} MB/s each way",
         "",
-        *_times({"handshake": result.handshakes, "latency": tally.latencies}),
+        *_time_table({"handshake": result.handshakes, "latency": totals.latencies}),
     ]
-    if tally.echoed:
-        lines += ["", *_drawing(tally.latencies)]
+    if totals.echoed:
+        lines += ["", *_chart(totals.latencies)]
     notes = _notes(plan, result)
     return "\n".join([*lines, *([""] if notes else []), *notes])
 
 
-def _times(histograms: dict[str, Histogram]) -> list[str]:
-    rows = [(name, {key: _show(value) for key, value in figures(each).items()}) for name, each in histograms.items()]
+def _time_table(histograms: dict[str, Histogram]) -> list[str]:
+    rows = [
+        (name, {key: _format_time(value) for key, value in figures(each).items()}) for name, each in histograms.items()
+    ]
     heading = " " * 11 + "".join(f"{key:>10}" for key in rows[0][1])
     return [heading, *(f"{name:<11}" + "".join(f"{value:>10}" for value in row.values()) for name, row in rows)]
 
 
-def _show(seconds: float | None) -> str:
-    """Three digits: 85.3us, 1.24ms, 1.5s."""
+def _format_time(seconds: float | None) -> str:
+    """Format a time with about three digits: 85.3us, 1.24ms, 1.50s; - for None."""
     if seconds is None:
         return "-"
     for unit, factor in (("us", 1e6), ("ms", 1e3)):
@@ -97,13 +99,13 @@ def _show(seconds: float | None) -> str:
     return f"{seconds:.2f}s"
 
 
-def _drawing(times: Histogram) -> list[str]:
-    """The histogram, a line for each row; the steps between them are a time and a half."""
+def _chart(times: Histogram) -> list[str]:
+    """Return the lines of a bar chart of a histogram, one for each of its `rows()`."""
     rows = times.rows()
-    most, total = max(count for *_, count in rows), sum(count for *_, count in rows)
+    highest, total = max(count for *_, count in rows), sum(count for *_, count in rows)
     lines = ["latency up to         messages"]
     for _, high, count in rows:
-        eighths = round(count / most * _BAR * 8) if count else 0
+        eighths = round(count / highest * _BAR * 8) if count else 0
         bar = "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
         lines.append(
             f"{_bound(high):>13} {count:>12,} {100 * count / total:>6.2f}% {bar or ('▏' if count else '')}".rstrip()
@@ -119,14 +121,14 @@ def _bound(seconds: float) -> str:
 
 
 def _notes(plan: Plan, result: Result) -> list[str]:
-    tally = result.tally
+    totals = result.totals
     notes = [f"{count:,} not opened: {why}" for why, count in result.failures.most_common(5)]
-    notes += [f"{count:,} closed: {how}" for how, count in tally.ends.most_common(5)]
-    if tally.example is not None:
-        sent, got = tally.example
+    notes += [f"{count:,} closed: {how}" for how, count in totals.ends.most_common(5)]
+    if totals.example is not None:
+        sent, got = totals.example
         notes.append(f"the first wrong echo: {_excerpt(got)} came, {_excerpt(sent)} was sent")
     if result.missing:
-        notes.append(f"{result.missing:,} echoes never came (--timeout {duration().show(plan.patience)})")
+        notes.append(f"{result.missing:,} echoes never came (--timeout {duration().show(plan.timeout)})")
     if result.unsent:
         notes.append(f"{result.unsent:,} messages were not sent in time: the server is slower than --rate")
     if result.cpu > _BUSY * result.seconds:
@@ -135,5 +137,5 @@ def _notes(plan: Plan, result: Result) -> list[str]:
 
 
 def _excerpt(message: str | bytes) -> str:
-    shown = repr(message[:_SHOWN])  # what a terminal would obey is escaped
-    return shown + (f"... ({len(message):,})" if len(message) > _SHOWN else "")
+    excerpt = repr(message[:_MAX_SHOWN])  # repr() escapes control characters
+    return excerpt + (f"... ({len(message):,})" if len(message) > _MAX_SHOWN else "")

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from flowserve.commands.connect.conversation import Face, converse
-from flowserve.commands.connect.lines import Lines
-from flowserve.commands.endpoint import Endpoint, option, reach_options, target_of, url_argument
+from flowserve.commands.connect.conversation import Frontend, run_frontend
+from flowserve.commands.connect.lines import LineFrontend
+from flowserve.commands.endpoint import Endpoint, endpoint_options, make_endpoint, option, url_argument
 from flowserve.config.config import OPTIONS
 from flowserve.config.kinds import duration, optional
 from flowserve.errors import FlowserveError
@@ -33,15 +33,15 @@ come about, 2 for wrong usage, 130 after Ctrl-C.
 """
 
 
-def _talk(url: str, binary: bool, base64: bool, wait: float | None, **reach: Any) -> int:
-    target = target_of(url, reach)
+def _talk(url: str, binary: bool, base64: bool, wait: float | None, **endpoint_values: Any) -> int:
+    endpoint = make_endpoint(url, endpoint_values)
     if _interactive():
         if binary:
             raise click.UsageError("--binary is for piped input; in a terminal there is the command /binary")
-        face = _prompt(target)
+        frontend = _make_prompt(endpoint)
     else:
-        face = Lines(binary=binary, base64=base64, wait=wait)
-    return run_in_loop("auto", lambda: converse(target, face))
+        frontend = LineFrontend(binary=binary, base64=base64, wait=wait)
+    return run_in_loop("auto", lambda: run_frontend(endpoint, frontend))
 
 
 def _interactive() -> bool:
@@ -51,13 +51,13 @@ def _interactive() -> bool:
         return False
 
 
-def _prompt(target: Endpoint) -> Face:
+def _make_prompt(endpoint: Endpoint) -> Frontend:
     try:
-        from flowserve.commands.connect.prompt import Prompt
+        from flowserve.commands.connect.prompt import PromptFrontend
     except ImportError as error:
         name = (error.name or "").partition(".")[0]
         raise FlowserveError(f"{name} is missing; pip install 'flowserve[connect]', or pipe the input") from None
-    return Prompt(str(target.uri))
+    return PromptFrontend(str(endpoint.uri))
 
 
 talk = click.Command(
@@ -67,10 +67,10 @@ talk = click.Command(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     params=[
         url_argument(),
-        *reach_options(
+        *endpoint_options(
             compression=True,
             ping_interval=OPTIONS["ws_ping_interval"].default,
-            patience="Longest wait for the server when connecting.",
+            timeout_help="Longest wait for the server when connecting.",
         ),
         click.Option(["--binary"], is_flag=True, help="Send the lines of the input as binary messages."),
         click.Option(

@@ -1,4 +1,4 @@
-"""A conversation from its opening to its end, whoever holds it: a person at a prompt, or lines in a pipe."""
+"""Opening a WebSocket, running a frontend on it (a prompt, or lines in pipes), and closing it."""
 
 from __future__ import annotations
 
@@ -13,47 +13,47 @@ from flowserve.library.websocket import WebSocket
 from flowserve.runtime.signals import handling
 
 
-class Ended(FlowserveError):
-    """The WebSocket was not closed in order; the message says how it ended."""
+class AbnormalClose(FlowserveError):
+    """The WebSocket was not closed normally; the message says how it ended."""
 
 
 @dataclass(frozen=True)
-class Leave:
-    """The user's wish to end it, with a close code and a reason."""
+class CloseRequest:
+    """How the user wants to close the WebSocket."""
 
     code: int = 1000
     reason: str = ""
-    interrupted: bool = False  # by Ctrl-C
+    interrupted: bool = False  # the user pressed Ctrl-C
 
 
-class Face(Protocol):
-    """Whoever holds the conversation."""
+class Frontend(Protocol):
+    """Sends the user's messages and shows the received ones."""
 
-    async def talk(self, ws: WebSocket) -> Leave | ConnectionClosed:
-        """Talk, until the user or the server ends it. Raises FlowserveError for what the user did wrong."""
+    async def talk(self, ws: WebSocket) -> CloseRequest | ConnectionClosed:
+        """Send and receive until the user or the server ends it. Raises FlowserveError for wrong input of the user."""
 
     def closed(self, text: str) -> None:
-        """It has come to an orderly end."""
+        """Tell the user that the WebSocket was closed normally; `text` says how."""
 
 
-async def converse(target: Endpoint, face: Face) -> int:
-    """Open the WebSocket, talk, and close it. Return the exit status; raises FlowserveError.
+async def run_frontend(endpoint: Endpoint, frontend: Frontend) -> int:
+    """Open a WebSocket, run the frontend, and close it; return the exit status. Raises FlowserveError.
 
-    Ctrl-C closes it in order (1000), another one at once.
+    The first Ctrl-C closes the WebSocket with 1000, the second one aborts it.
     """
-    me = asyncio.current_task()
-    assert me is not None
+    task = asyncio.current_task()
+    assert task is not None
 
     def interrupt(_number: signal.Signals) -> None:
-        me.cancel()
+        task.cancel()
 
     with handling({signal.SIGINT: interrupt}):
         try:
-            ws = await target.open()
+            ws = await endpoint.open()
         except asyncio.CancelledError:
             return INTERRUPTED
         try:
-            return await _hold(ws, face)
+            return await _talk_and_close(ws, frontend)
         except asyncio.CancelledError:
             return INTERRUPTED
         finally:
@@ -61,29 +61,29 @@ async def converse(target: Endpoint, face: Face) -> int:
                 ws.abort()
 
 
-async def _hold(ws: WebSocket, face: Face) -> int:
+async def _talk_and_close(ws: WebSocket, frontend: Frontend) -> int:
     try:
-        end = await face.talk(ws)
+        end = await frontend.talk(ws)
     except asyncio.CancelledError:
-        end = Leave(interrupted=True)
+        end = CloseRequest(interrupted=True)
     except FlowserveError:
         await ws.close()
         raise
     if isinstance(end, ConnectionClosed):
         await ws.wait_closed()
         if not isinstance(end, ConnectionClosedOK):
-            raise Ended(_told(end))
+            raise AbnormalClose(_describe_end(end))
     else:
         await ws.close(end.code, end.reason)
         if end.interrupted:
             return INTERRUPTED
         if ws.close_code == 1006:
-            raise Ended("the server did not answer the close")
-    face.closed(f"closed: {_code(ws.close_code, ws.close_reason)}")
+            raise AbnormalClose("the server did not answer the close")
+    frontend.closed(f"closed: {_describe_code(ws.close_code, ws.close_reason)}")
     return 0
 
 
-def _told(end: ConnectionClosed) -> str:
+def _describe_end(end: ConnectionClosed) -> str:
     cause = end.__cause__
     if isinstance(cause, PayloadTooBig):
         return f"closed, for what the server sent: {one_line(str(cause))} (--max-size)"
@@ -93,9 +93,9 @@ def _told(end: ConnectionClosed) -> str:
         return f"closed, for {one_line(str(end.sent))}"
     if end.rcvd is None:
         return "the connection was lost without a close frame (1006)"
-    return f"the server closed the WebSocket: {_code(end.code, end.reason)}"
+    return f"the server closed the WebSocket: {_describe_code(end.code, end.reason)}"
 
 
-def _code(code: int | None, reason: str | None) -> str:
+def _describe_code(code: int | None, reason: str | None) -> str:
     shown = "no code" if code == 1005 else str(code)
     return f"{shown} ({one_line(reason)})" if reason else shown

@@ -1,4 +1,4 @@
-"""Messages as lines: for pipes and files."""
+"""The frontend for pipes and files: each message is a line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
-from flowserve.commands.connect.conversation import Leave
+from flowserve.commands.connect.conversation import CloseRequest
 from flowserve.commands.endpoint import escape_for_terminal
 from flowserve.errors import ConnectionClosed, FlowserveError
 from flowserve.library.websocket import WebSocket
@@ -19,35 +19,37 @@ from flowserve.library.websocket import WebSocket
 T = TypeVar("T")
 
 _CHUNK = 65536
-"""Bytes that are read, or gathered to be written, at a time."""
+"""Bytes to read, or to collect before writing, at a time."""
 _IN, _OUT = 0, 1
-"""Descriptors. They are used as they are: Python's own files must not be in a thread's hands when Python ends."""
+"""Descriptors of standard input and output. They are used directly, as a thread that still holds the lock of sys.stdin
+or sys.stdout would break the exit of Python."""
 
 
 class WrongInput(FlowserveError):
-    """A line of the input that is not what was said to come; the message tells which one."""
+    """A line of the input is not UTF-8 or not base64; the message says which one."""
 
 
-class Lines:
+class LineFrontend:
     """Sends each line of the input, and writes each message as a line; see `flowserve connect --help`."""
 
     def __init__(self, *, binary: bool, base64: bool, wait: float | None) -> None:
-        """`wait`: seconds without a message, after the end of the input, until it is enough; None for never."""
+        """`binary`: send binary messages. `base64`: encode and decode binary messages as base64. `wait`: seconds
+        without a message, after the end of the input, until it closes; None for no limit."""
         self._binary = binary
         self._base64 = base64
         self._wait = wait
         self._terminal = os.isatty(_OUT)
-        self._heard = 0.0  # when the last message came, or the input ended
+        self._last_activity = 0.0  # loop time of the last message, or of the end of the input
 
-    async def talk(self, ws: WebSocket) -> Leave | ConnectionClosed:
+    async def talk(self, ws: WebSocket) -> CloseRequest | ConnectionClosed:
         sending = asyncio.ensure_future(self._send(ws))
         receiving = asyncio.ensure_future(self._receive(ws))
         try:
             await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
             if not receiving.done():
                 sending.result()
-                await self._linger(receiving)
-            return receiving.result() if receiving.done() else Leave()
+                await self._wait_for_silence(receiving)
+            return receiving.result() if receiving.done() else CloseRequest()
         finally:
             sending.cancel()
             receiving.cancel()
@@ -56,12 +58,12 @@ class Lines:
     def closed(self, text: str) -> None:
         pass
 
-    async def _linger(self, receiving: asyncio.Future[Any]) -> None:
-        """Wait until nothing has come for a while, or the end."""
+    async def _wait_for_silence(self, receiving: asyncio.Future[Any]) -> None:
+        """Wait until no message has come for `wait` seconds, or the WebSocket has ended."""
         clock = asyncio.get_running_loop().time
-        self._heard = clock()
+        self._last_activity = clock()
         while not receiving.done():
-            left = None if self._wait is None else self._heard + self._wait - clock()
+            left = None if self._wait is None else self._last_activity + self._wait - clock()
             if left is not None and left <= 0:
                 return
             await asyncio.wait({receiving}, timeout=left)
@@ -69,13 +71,13 @@ class Lines:
     async def _send(self, ws: WebSocket) -> None:
         number = 0
         try:
-            async for line in _lines():
+            async for line in _read_lines():
                 number += 1
-                await ws.send(self._message(line, number))
+                await ws.send(self._to_message(line, number))
         except ConnectionClosed:
-            await asyncio.get_running_loop().create_future()  # whoever receives tells of it
+            await asyncio.get_running_loop().create_future()  # `_receive()` reports it
 
-    def _message(self, line: bytes, number: int) -> str | bytes:
+    def _to_message(self, line: bytes, number: int) -> str | bytes:
         try:
             if self._binary:
                 return base64.b64decode(line.strip(), validate=True) if self._base64 else line
@@ -85,23 +87,23 @@ class Lines:
         except ValueError as error:
             raise WrongInput(f"line {number} of the input is not base64: {error}") from None
 
-    async def _receive(self, ws: WebSocket) -> Leave | ConnectionClosed:
+    async def _receive(self, ws: WebSocket) -> CloseRequest | ConnectionClosed:
         clock = asyncio.get_running_loop().time
         try:
             while True:
-                lines = [self._line(await ws.receive())]
+                lines = [self._to_line(await ws.receive())]
                 size = len(lines[0])
                 while ws.session.waiting and size < _CHUNK:
-                    lines.append(self._line(await ws.receive()))
+                    lines.append(self._to_line(await ws.receive()))
                     size += len(lines[-1])
-                self._heard = clock()
-                await _in_thread(partial(_write, b"".join(lines)))
+                self._last_activity = clock()
+                await _in_thread(partial(_write_all, b"".join(lines)))
         except ConnectionClosed as error:
             return error
-        except BrokenPipeError:  # whoever read the output has had enough
-            return Leave()
+        except BrokenPipeError:  # the reader of the output has closed it
+            return CloseRequest()
 
-    def _line(self, message: str | bytes) -> bytes:
+    def _to_line(self, message: str | bytes) -> bytes:
         if isinstance(message, str):
             return (escape_for_terminal(message) if self._terminal else message).encode() + b"\n"
         if self._base64:
@@ -111,8 +113,8 @@ class Lines:
         return message + b"\n"
 
 
-async def _lines() -> AsyncIterator[bytes]:
-    """The lines of the input, without their ends."""
+async def _read_lines() -> AsyncIterator[bytes]:
+    """Yield the lines of the input without their line feeds."""
     parts: list[bytes] = []
     while chunk := await _in_thread(partial(os.read, _IN, _CHUNK)):
         first, *others = chunk.split(b"\n")
@@ -124,21 +126,22 @@ async def _lines() -> AsyncIterator[bytes]:
         yield b"".join(parts)
 
 
-def _write(data: bytes) -> None:
+def _write_all(data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(_OUT, rest) :]
 
 
 def _in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
-    """Do what may block, in a thread that does not keep the program from ending.
+    """Run a blocking call in a daemon thread, which does not keep the program from exiting.
 
-    An event loop can wait for pipes and terminals, but not for files, and its executor's threads are waited for.
+    An event loop can wait for pipes and terminals, but not for files; and the threads of its executor are joined at
+    exit.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
-    def settle(result: T | None, error: BaseException | None) -> None:
+    def set_outcome(result: T | None, error: BaseException | None) -> None:
         if future.done():
             return
         if error is not None:
@@ -152,8 +155,8 @@ def _in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
             result = call()
         except BaseException as caught:
             error = caught
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, result, error)
+        with suppress(RuntimeError):  # the loop is closed: nothing awaits the result
+            loop.call_soon_threadsafe(set_outcome, result, error)
 
     threading.Thread(target=run, daemon=True).start()
     return future

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowserve.commands.bench.lane import message_maker
+from flowserve.commands.bench.connection import message_maker
 
 
 @pytest.mark.parametrize("binary", [False, True])
