@@ -37,8 +37,8 @@ _SUBCOMMANDS = {
     "bench": ("flowserve.commands.bench.command", "bench", "Put a WebSocket echo server under load."),
     "top": ("flowserve.commands.top", "top", "Watch a running server in the terminal."),
 }
-"""Other commands, by the word in place of APP, which always contains a colon: module and name of a click command,
-help."""
+"""Other commands, by the word that stands in place of APP, which always contains a colon. Each has the module and name
+of a click command, and a help text."""
 
 _ALTERNATIVES = (
     ({"host", "port"}, {"uds"}, {"fd"}, {"bind"}),

@@ -135,7 +135,7 @@ class ConnectionClosed(FlowserveError):
     True if the peer's came first, False if this end's did, None unless there are both.
     """
 
-    _connection_id = 0  # id() of the connection that ended: tells its errors from those of others in the same program
+    _connection_id = 0  # id() of the connection that ended, to tell its errors from those of other connections
 
     def __init__(self, rcvd: Close | None, sent: Close | None, rcvd_then_sent: bool | None = None) -> None:
         if rcvd is None and sent is None:

@@ -90,7 +90,7 @@ class Paused(asyncio.Protocol):
 async def dial(uri: URI, route: Route, config: Config, user_agent: str | None, deadline: Deadline) -> asyncio.Transport:
     """Connect to the server of `uri` as `route` says, with TLS for wss://; return the transport, with reading paused.
 
-    `user_agent` is the User-Agent to send to a proxy, None for none. `deadline` is told what is being done. Raises
+    `user_agent` is the User-Agent to send to a proxy, None for none. Sets `deadline.doing`. Raises
     OSError, ssl.SSLError for a certificate that is not trusted, ConfigError, InvalidProxy and ProxyError.
     """
     host, port = route.destination(uri)

@@ -27,6 +27,7 @@ class URI(NamedTuple):
     host: str
     """In ASCII and lower case; an IPv6 address without brackets."""
     port: int
+    """The port, by default 80 or 443."""
     target: str
     """The request target: path and query, with escapes."""
     authorization: bytes | None = None
@@ -49,6 +50,7 @@ class URI(NamedTuple):
 
     @property
     def scheme(self) -> str:
+        """ws or wss."""
         return "wss" if self.secure else "ws"
 
     def __str__(self) -> str:

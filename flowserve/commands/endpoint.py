@@ -51,6 +51,7 @@ class Endpoint:
 
     @property
     def uri(self) -> URI:
+        """The parsed URL, whose text has no secrets."""
         return parse_uri(self.url)
 
     async def open(self) -> WebSocket:
@@ -145,6 +146,7 @@ def _check_url(_ctx: Any, _param: Any, value: str) -> str:
 
 
 def url_argument() -> click.Argument:
+    """Make the argument URL, a valid WebSocket URI."""
     return click.Argument(["url"], callback=_check_url)
 
 

@@ -131,7 +131,8 @@ class EventStream:
             self._unhandled.discard(handled)
 
     def leave(self) -> None:
-        """Discard events from now on, and stop waiting for those that were not handled: nobody iterates any more."""
+        """Discard events from now on, and stop waiting for those that were not handled: the program has stopped
+        iterating."""
         self._discarding = True
         for handled in self._unhandled:
             if not handled.done():

@@ -53,7 +53,8 @@ _CONVERSION = re.compile(
 
 @dataclass(slots=True)
 class AccessLine(ABC):
-    """A line of the access log. Its strings are as the peer sent them; `text()` and LineFormat escape them."""
+    """A line of the access log. Its strings are as the peer sent them; `text()` and LineFormat escape them. FIELDS
+    describes the attributes of this class and its subclasses."""
 
     client: str
 

@@ -38,7 +38,7 @@ class Plan:
     messages: int | None = None
     """How many messages to send in all; None for no limit."""
     rate: float | None = None
-    """Messages a second to send in all; None to send when an echo comes back."""
+    """Messages a second to send in all; None to send the next message when an echo is received."""
     timeout: float = 10.0
     """Seconds without any echo after which the remaining ones count as missing."""
 
@@ -66,7 +66,7 @@ class Result:
 
     @property
     def good(self) -> bool:
-        """Whether all connections were opened and stayed open, and every echo came and was right."""
+        """Whether all connections were opened and stayed open, and every echo was received and correct."""
         totals = self.totals
         return (
             not (self.failures or totals.ends or totals.wrong or totals.unasked or self.missing) and totals.echoed > 0

@@ -23,9 +23,9 @@ from flowserve.websocket.constants import is_sendable
 
 _STYLE = Style.from_dict({"mark": "bold", "in": "ansigreen", "note": "ansibrightblack", "error": "ansired"})
 _MAX_SHOWN_CHARACTERS = 65536
-"""Characters of a message that are shown."""
+"""Characters of a text message to show."""
 _MAX_SHOWN_BYTES = 48
-"""Bytes of a binary message that are shown."""
+"""Bytes of a binary message to show."""
 _BATCH = 65536
 """Characters to show at a time, before the prompt is drawn again."""
 
@@ -38,7 +38,7 @@ _COMMAND_HELP = """/ping               ping the server, and show how long the po
 Ctrl-D closes with 1000, Ctrl-C likewise."""
 
 Piece = tuple[str, str]
-"""A style and a text."""
+"""A style and a text, as prompt_toolkit takes them."""
 
 
 class PromptFrontend:
