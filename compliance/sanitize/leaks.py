@@ -108,7 +108,10 @@ class Scenarios:
         ends = [Connection(role, 1 << 24, 16, PerMessageDeflate(settings, agreed, role)) for role in Role]
         for message in ("text" * 200, b"binary" * 200):
             for here, there in (ends, ends[::-1]):
-                (here.send_text if isinstance(message, str) else here.send_binary)(message, True)
+                if isinstance(message, str):
+                    here.send_text(message, True)
+                else:
+                    here.send_binary(message, True)
                 there.feed(b"".join(here.take_output()))
                 assert there.take() == message
 

@@ -68,7 +68,7 @@ class _Theirs:
         event = connection.next_event()
         if event is h11.NEED_DATA or event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
             return False
-        if isinstance(event, h11.RequestHead):
+        if isinstance(event, h11.Request):
             self.requests.append({
                 "method": event.method.decode("latin-1"),
                 "target": bytes(event.target),
@@ -182,7 +182,7 @@ def agree_on_response(method: str, data: bytes, seen: dict[str, Any]) -> bool:
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=65536)
     target = "a:1" if method == "CONNECT" else "/"
     upgrade = [] if method == "CONNECT" else [("upgrade", "websocket"), ("connection", "upgrade")]
-    connection.send(h11.RequestHead(method=method, target=target, headers=[("host", "a"), *upgrade]))
+    connection.send(h11.Request(method=method, target=target, headers=[("host", "a"), *upgrade]))
     connection.send(h11.EndOfMessage())
     connection.receive_data(data)
     try:
@@ -204,7 +204,7 @@ def agree_on_encoded(given: Given, sent: bytes, keep_alive: bool) -> bool:
     if given.version == "1.0":
         return False  # h11 asks with 1.1 only
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=65536)
-    connection.send(h11.RequestHead(method=given.method, target="/", headers=[("host", "a")]))
+    connection.send(h11.Request(method=given.method, target="/", headers=[("host", "a")]))
     connection.send(h11.EndOfMessage())
     connection.receive_data(sent)
     if not keep_alive:

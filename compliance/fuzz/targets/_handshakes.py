@@ -13,7 +13,7 @@ from websockets.extensions.permessage_deflate import (
     ServerPerMessageDeflateFactory,
 )
 from websockets.headers import parse_extension
-from websockets.http11 import RequestHead, Response
+from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 from websockets.streams import StreamReader
 from websockets.typing import Subprotocol
@@ -23,13 +23,13 @@ from compliance.fuzz.findings import Broken, require
 from compliance.fuzz.targets import answer
 
 
-def _read(kind: type[RequestHead | Response], data: bytes) -> Any:
+def _read(kind: type[Request | Response], data: bytes) -> Any:
     """A head as websockets reads it, or None."""
     reader = StreamReader()
     reader.feed_data(data)
     reader.feed_eof()
     steps: Generator[None, None, Any]
-    if issubclass(kind, RequestHead):
+    if issubclass(kind, Request):
         steps = kind.parse(reader.read_line)
     else:
         steps = kind.parse(reader.read_line, reader.read_exact, reader.read_to_eof)
@@ -44,7 +44,7 @@ def _read(kind: type[RequestHead | Response], data: bytes) -> Any:
 
 def agree_as_servers(data: bytes, seen: Any) -> bool:
     """Compare the answer to a request for a WebSocket."""
-    request = _read(RequestHead, data)
+    request = _read(Request, data)
     if request is None or seen[0] != "accepted":
         return False
     factory = _factory()
