@@ -203,11 +203,11 @@ class Command:
 
     @property
     def host(self) -> str:
-        return self.address[0]
+        return str(self.address[0])
 
     @property
     def port(self) -> int:
-        return self.address[1]
+        return int(self.address[1])
 
     async def logged(self, words: str) -> str:
         """Read the log up to a line that has `words` in it."""

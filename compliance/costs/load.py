@@ -95,7 +95,7 @@ class Load:
                     else:
                         self._open.append(sock)
                         if conversation.reads and not conversation.tls:
-                            staying.append(lambda sock=sock: self._take(sock))  # type: ignore[misc]
+                            staying.append(lambda sock=sock: self._take(sock))  # type: ignore[arg-type,misc]
         finally:
             self._busy.release()
         while staying and not self._over.wait(0.005):

@@ -50,7 +50,7 @@ def _before_each_wait(loop: asyncio.AbstractEventLoop, look: Callable[[], None])
     libuv = ctypes.PyDLL(module.__file__)
     pointer = ctypes.pythonapi.PyCapsule_GetPointer
     pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    uv_loop = ctypes.c_void_p(pointer(module.libuv_get_loop_t_ptr(loop), None))
+    uv_loop = ctypes.c_void_p(pointer(module.libuv_get_loop_t_ptr(loop), None))  # type: ignore[attr-defined]
     handle = ctypes.create_string_buffer(_PREPARE_SIZE)
     callback = _PREPARE_CALLBACK(lambda _: look())
     libuv.uv_prepare_init(uv_loop, handle)

@@ -7,8 +7,9 @@ import os
 import random
 import socket
 
+from compliance._servers import HOST
 from compliance.faults.faults import fault
-from compliance.faults.rig import HOST, Command, Rig, certificate, expect
+from compliance.faults.rig import Command, Rig, certificate, expect
 
 SHOTS = 400
 LINGER_NONE = b"\1\0\0\0\0\0\0\0"

@@ -9,7 +9,7 @@ from io import BytesIO
 import pytest
 from hypothesis import strategies as st
 
-from flowserve.websocket import deflate, deflate_backends
+from flowserve.websocket import deflate_backends
 from flowserve.websocket.constants import Role
 from flowserve.websocket.deflate import DeflateParameters, DeflateSettings, PerMessageDeflate
 
@@ -44,7 +44,7 @@ def codec(configured: DeflateSettings, library: deflate_backends.Backend = BACKE
     return PerMessageDeflate(configured, agreed(configured), Role.SERVER, library)
 
 
-def inflate(receiver: PerMessageDeflate, data: deflate.Data, limit: int, final: bool = False) -> bytes:
+def inflate(receiver: PerMessageDeflate, data: deflate_backends.Data, limit: int, final: bool = False) -> bytes:
     """All that comes out of a piece of a message."""
     out = BytesIO()  # grows in place, and gives its bytes away without a copy
     out.write(receiver.inflate(data, limit, final))

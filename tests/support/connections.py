@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Callable, Iterable
 from itertools import pairwise
+from typing import Any
 
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role
@@ -28,7 +29,7 @@ def connection(
     return Connection(role, max_size, max_frames, PerMessageDeflate(DeflateSettings(threshold=1), agreed, role))
 
 
-def fed(*data: bytes, **options: int) -> Connection:
+def fed(*data: bytes, **options: Any) -> Connection:
     """A server's connection that has been fed."""
     peer = connection(**options)
     for piece in data:
@@ -81,7 +82,7 @@ def read_into(conn: Connection, data: bytes) -> None:
         conn.feed(data)
 
 
-def held_after(feed: Callable[[Connection], None], **options: int) -> int:
+def held_after(feed: Callable[[Connection], None], **options: Any) -> int:
     """Bytes that a connection holds on to when its messages and its output have been taken."""
     conn = connection(**options)
     tracemalloc.start()

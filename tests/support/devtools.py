@@ -77,7 +77,8 @@ class Browser:
         await self._socket.send(json.dumps(message if session is None else {**message, "sessionId": session}))
         got = await within(answer)
         assert "error" not in got, f"{method}: {got.get('error')}"
-        return got["result"]
+        result: dict[str, Any] = got["result"]
+        return result
 
     async def open(self, url: str) -> Page:
         """A page in a window of another user: no cookies or storage in common."""
@@ -138,7 +139,8 @@ class Page:
             "Runtime.evaluate", self._session, expression=script, awaitPromise=True, returnByValue=True
         )
         assert "exceptionDetails" not in got, got["exceptionDetails"]
-        return got["result"].get("value")
+        result: dict[str, Any] = got["result"]
+        return result.get("value")
 
     async def until(self, condition: str) -> None:
         """Wait until a JavaScript expression is true."""

@@ -26,7 +26,7 @@ GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 class ServerEnd(Client):
     """The far end of a client: what `helpers.Client` is to a server."""
 
-    async def request(self) -> bytes:  # type: ignore[override]
+    async def request(self) -> bytes:
         """The head of the client's request."""
         return await within(self.reader.readuntil(b"\r\n\r\n"))
 

@@ -489,11 +489,11 @@ class Running:
 
     @property
     def host(self) -> str:
-        return self.address[0]
+        return str(self.address[0])
 
     @property
     def port(self) -> int:
-        return self.address[1]
+        return int(self.address[1])
 
     @property
     def url(self) -> str:
@@ -523,11 +523,11 @@ async def echo(scope: Message, receive: Any, send: Any) -> None:
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                return None
+                return
             more = message.get("more_body", False)
             await send({"type": "http.response.body", "body": message.get("body", b""), "more_body": more})
             if not more:
-                return None
+                return
     elif scope["type"] == "websocket":
         assert (await receive())["type"] == "websocket.connect"
         subprotocols = scope["subprotocols"]
@@ -535,9 +535,10 @@ async def echo(scope: Message, receive: Any, send: Any) -> None:
         while True:
             message = await receive()
             if message["type"] == "websocket.disconnect":
-                return None
+                return
             if message.get("text") == "close":
-                return await send({"type": "websocket.close", "code": 4000, "reason": "as you wish"})
+                await send({"type": "websocket.close", "code": 4000, "reason": "as you wish"})
+                return
             await send({**message, "type": "websocket.send"})
     else:
         raise NotImplementedError(scope["type"])

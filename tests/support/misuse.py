@@ -100,7 +100,7 @@ class Walk:
                 yield from self.class_steps(each)
             elif callable(each) and getattr(each, "__module__", None) == self.module.__name__:
                 for arguments in self.calls(signatures(self.module.__name__).get(name, [])):
-                    yield from self.step(name, lambda each=each: each, arguments)
+                    yield from self.step(name, functools.partial(lambda target: target, each), arguments)
 
     def class_steps(self, kind: type) -> Iterator[None]:
         """What it has from the classes below it was seen with these; only the storms have it again."""

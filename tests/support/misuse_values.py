@@ -94,8 +94,8 @@ class Held(asyncio.Transport):
     def nothing(self, *ignored: Any) -> None:
         """What all that is asked of it comes to."""
 
-    write = writelines = write_eof = close = abort = pause_reading = resume_reading = nothing
-    set_write_buffer_limits = nothing
+    write = writelines = set_write_buffer_limits = nothing  # type: ignore[assignment]
+    write_eof = close = abort = pause_reading = resume_reading = nothing
 
 
 class Anything:
@@ -175,7 +175,7 @@ class Objects:
         return connection, self.of(TransportStream), context
 
     def begun(self) -> H1Connection:
-        connection = self.of(H1Connection)
+        connection: H1Connection = self.of(H1Connection)
         connection.begin(self.of(TransportStream), PEER, False)
         return connection
 
@@ -187,7 +187,7 @@ class Objects:
         """Objects of `kind`, from never made to used up."""
         heir = type("Heir", (kind,), {"__init__": lambda self, *ignored, **also: None})
         found = [
-            Value("an unmade one", lambda: kind.__new__(kind)),
+            Value("an unmade one", lambda: kind.__new__(kind)),  # type: ignore[call-overload]
             Value("an heir without super().__init__()", heir),
         ]
         if kind in self.new:

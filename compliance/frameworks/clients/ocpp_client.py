@@ -14,6 +14,7 @@ from ocpp.v16.enums import Action
 from report import check
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
+from websockets.typing import Subprotocol
 
 PORT = sys.argv[1]
 
@@ -30,7 +31,7 @@ class Point(ChargePoint):
 
 
 def dial(name: str) -> Any:
-    return connect(f"ws://127.0.0.1:{PORT}/{name}", subprotocols=["ocpp1.6"], proxy=None)
+    return connect(f"ws://127.0.0.1:{PORT}/{name}", subprotocols=[Subprotocol("ocpp1.6")], proxy=None)
 
 
 async def boot(name: str, heartbeats: int) -> None:
