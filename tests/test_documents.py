@@ -21,7 +21,7 @@ from support.helpers import hello, within
 
 from flowserve import connect, serve
 from flowserve.asgi.websocket import _WHY_REFUSED
-from flowserve.cli import _COMMANDS as COMMANDS
+from flowserve.cli import _SUBCOMMANDS as COMMANDS
 from flowserve.cli import main
 from flowserve.config import Config
 from flowserve.config.config import OPTIONS
