@@ -12,7 +12,7 @@ from typing import Any
 import h11
 
 from compliance.fuzz.findings import Broken, require
-from compliance.fuzz.targets.encoded import Given
+from compliance.fuzz.targets._values import Given
 
 _STRICTER = {
     "Bad request: invalid Host header": "a Host field that could be no host's name",

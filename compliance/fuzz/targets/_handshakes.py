@@ -20,7 +20,7 @@ from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
 from compliance.fuzz.findings import Broken, require
-from compliance.fuzz.targets import answer
+from compliance.fuzz.targets._values import KEY, SUBPROTOCOLS
 
 
 def _read(kind: type[Request | Response], data: bytes) -> Any:
@@ -74,9 +74,9 @@ def agree_as_clients(data: bytes, seen: Any) -> bool:
         return False
     factory = ClientPerMessageDeflateFactory(client_max_window_bits=True)
     client = ClientProtocol(
-        parse_uri("ws://a/"), subprotocols=[Subprotocol(each) for each in answer.SUBPROTOCOLS], extensions=[factory]
+        parse_uri("ws://a/"), subprotocols=[Subprotocol(each) for each in SUBPROTOCOLS], extensions=[factory]
     )
-    client.key = answer.KEY.decode()
+    client.key = KEY.decode()
     try:
         client.process_response(response)
     except InvalidHandshake:

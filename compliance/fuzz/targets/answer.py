@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from compliance.fuzz.findings import require
-from compliance.fuzz.targets.extensions import plain
+from compliance.fuzz.targets._values import KEY, SUBPROTOCOLS, plain
 from flowserve.errors import HandshakeError
 from flowserve.http.client import ResponseHead, ResponseParser
 from flowserve.library.messages import pack, unpack_response
@@ -18,8 +18,6 @@ from flowserve.websocket import negotiation
 from flowserve.websocket.client_handshake import check_response
 from flowserve.websocket.deflate import DeflateSettings
 
-KEY = b"dGhlIHNhbXBsZSBub25jZQ=="  # of RFC 6455 section 1.3; its answer is s3pPLMBiTxaQ9kYGzzhZRbK+xOo=
-SUBPROTOCOLS = ("chat", "superchat")
 _SETTINGS = DeflateSettings("takeover")
 
 

@@ -11,9 +11,10 @@ choices say how many are fields.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from compliance.fuzz.findings import require
+from compliance.fuzz.targets._values import Given
 from flowserve.errors import ASGIMisuse
 from flowserve.http.client import ResponseParser
 from flowserve.http.messages import RequestHead
@@ -22,27 +23,6 @@ from flowserve.http.response_encoder import ResponseEncoder
 MAX_LEN = 1000
 _DEFAULTS = b"date: Thu, 01 Jan 1970 00:00:00 GMT\r\nserver: flowserve\r\n"
 _FRAMING = (b"connection", b"content-length", b"transfer-encoding", b"date", b"server")
-
-
-class Given(NamedTuple):
-    """What the application says, and of what request."""
-
-    method: str
-    version: str
-    at_once: bool  # the body comes whole
-    status: int
-    fields: list[tuple[bytes, bytes]]
-    body: list[bytes]
-
-    @classmethod
-    def of(cls, data: bytes) -> Given:
-        parts = data[3:].split(b"\xfe")
-        count = 2 * (data[0] >> 4)
-        names, rest = parts[:count], parts[count:]
-        fields = list(zip(names[::2], names[1::2], strict=False))
-        status = 200 + (int.from_bytes(data[1:3], "big") % 800)
-        version = "1.0" if data[0] & 2 else "1.1"
-        return cls("HEAD" if data[0] & 1 else "GET", version, bool(data[0] & 4), status, fields, rest)
 
 
 def observe(data: bytes) -> Any:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from compliance.fuzz.findings import Broken, require
+from compliance.fuzz.targets._values import plain
 from flowserve.errors import HandshakeError
 from flowserve.websocket import negotiation
 from flowserve.websocket.deflate import DeflateParameters, DeflateSettings
@@ -106,10 +107,6 @@ def _ours(settings: DeflateSettings) -> None:
     accepted = negotiation.accept(DeflateSettings(), [negotiation.offer(settings)])
     if accepted is not None:  # a window of 8 bits is declined
         negotiation.read_answer(settings, [accepted[1]])
-
-
-def plain(agreed: DeflateParameters) -> Any:
-    return [getattr(agreed, name) for name in DeflateParameters.__dataclass_fields__]
 
 
 def compare(data: bytes, seen: Any) -> bool:
