@@ -132,8 +132,8 @@ class LoadConnection:
             send(message)
 
     async def close(self) -> None:
-        """Close the WebSocket; this is not an early end."""
-        self._closing = True
+        """Close the WebSocket; this is not an early end, unless the server has closed it already."""
+        self._closing = not self.ws.closed
         await self.ws.close()
 
     # As the protocol of the transport
