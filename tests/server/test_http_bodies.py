@@ -224,7 +224,9 @@ async def test_what_is_refused_behind_a_head_has_its_body(serve, connect, pipeli
 @pytest.mark.parametrize("before", [b"", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"])
 async def test_a_head_request_that_is_refused_for_its_own_head(serve, connect, before, head):
     """RFC 9110 section 9.3.2: the answer has no content, whatever it is."""
-    client = await connect(await serve(hello, timeout_header=0.2, timeout_keep_alive=0.5))
+    # A busy machine may be late with a whole head.
+    patience = {} if head.endswith(b"\r\n\r\n") else {"timeout_header": 1}
+    client = await connect(await serve(hello, **patience))
     if before:
         await client.raw(before)
         assert (await client.response()).status == 200
@@ -236,7 +238,7 @@ async def test_a_head_request_that_is_refused_for_its_own_head(serve, connect, b
 
 
 async def test_a_head_that_is_too_slow_behind_a_head(serve, connect):
-    client = await connect(await serve(hello, timeout_header=0.2))
+    client = await connect(await serve(hello, timeout_header=1))
     await client.raw(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
     assert (await client.response("HEAD")).status == 200
     await client.raw(b"GET /")

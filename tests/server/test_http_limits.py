@@ -78,7 +78,7 @@ async def test_endless_trailers(serve, stage, connect):
 
 
 async def test_head_too_slow(serve, stage, connect):
-    client = await connect(await serve(stage, timeout_header=0.2))
+    client = await connect(await serve(stage, timeout_header=1))
     await client.raw(b"GET / HTTP/1.1\r\nHost: a\r\n")
     assert (await client.response()).status == 408
     await client.closed()
@@ -103,7 +103,7 @@ async def test_dripping_does_not_buy_time(serve, connect):
 
 
 async def test_second_head_too_slow(serve, connect):
-    client = await connect(await serve(hello, timeout_header=0.2))
+    client = await connect(await serve(hello, timeout_header=1))
     assert (await client.get()).status == 200
     await client.raw(b"GET / HT")
     assert (await client.response()).status == 408
