@@ -17,6 +17,11 @@ from compliance.sanitize.build import Sanitized
 
 PYTEST = ("-m", "pytest", "-v", "-p", "no:cacheprovider")
 """The log names each test as it ends, as a run that is broken off has no summary."""
+UNFIT = (
+    "tests/server/test_deflate_live.py::test_a_bomb",
+    "tests/server/test_recycling.py::test_memory_is_what_is_taken_now",
+)
+"""Left out, as they look at the memory of a process: AddressSanitizer keeps what is freed, to see who still uses it."""
 PATIENT = {"FLOWSERVE_LONGEST_TEST": "900"}
 """Everything takes several times as long."""
 LONGEST = 3600.0
@@ -59,7 +64,7 @@ MESSAGES = (
     ),
 )
 STEPS = (
-    Step("misuse", ("tests/test_misuse.py",)),
+    Step("misuse", ("tests/test_misuse.py", "--dist=load")),  # it is one file for two processes
     Step("wire", ("tests/websocket", "tests/http")),
     Step("session", ("tests/session", "tests/transport")),
     Step("server, the way of a message", MESSAGES, loop="uvloop"),
@@ -74,7 +79,7 @@ STEPS = (
 def run(step: Step, copy: Sanitized, log: Path) -> Outcome:
     """Run one step; what it prints goes to `log`."""
     began, cpu = time.monotonic(), cpu_seconds()
-    command = [*PYTEST, *step.tests] if step.tests else list(step.command)
+    command = [*PYTEST, *(f"--deselect={test}" for test in UNFIT), *step.tests] if step.tests else list(step.command)
     status = call([str(copy.python), *command], copy.root, log, FLOWSERVE_TEST_LOOP=step.loop, **PATIENT)
     said = log.read_text(errors="replace")
     ran, failed = counted(said) if step.tests else leaks(said)
@@ -110,7 +115,7 @@ def call(command: Sequence[str], cwd: Path, log: Path, **settings: str) -> int:
 def counted(said: str) -> tuple[str, list[str]]:
     """How many tests pytest has run, and those that failed."""
     lines = re.findall(r"^(?:=+ )?((?:\d+ \w+,? ?)+) in [\d.]+s", said, re.MULTILINE)
-    failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", said, re.MULTILINE)
+    failed = re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", said, re.MULTILINE)
     return (lines[-1] if lines else "nothing"), failed
 
 
