@@ -18,7 +18,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocketDisconnect
-from support.helpers import UPGRADE, hello, until, within
+from support.helpers import LONGEST_TEST, UPGRADE, hello, until, within
 
 import flowserve
 from flowserve.errors import ClientDisconnected
@@ -209,7 +209,7 @@ asyncio.new_event_loop().run_until_complete(main())
 def test_signals_in_a_program_of_the_users(number, status):
     """Their handlers raise wherever code runs: that is meant for the program, not for the request that ran."""
     command = [sys.executable, "-c", PROGRAM.format(signal=number)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_TEST / 2)
     assert done.returncode == status
     assert done.stdout == "answered\n"
 

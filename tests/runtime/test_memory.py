@@ -9,7 +9,7 @@ import sys
 import urllib.request
 
 import pytest
-from support.helpers import within
+from support.helpers import LONGEST_TEST, within
 
 APP = """
 import ctypes, gc, json
@@ -48,14 +48,14 @@ async def served(folder, prelude: str = "") -> dict:
     )
     try:
         assert process.stderr is not None
-        while b"http://" not in (line := await within(process.stderr.readline(), 30)):
+        while b"http://" not in (line := await within(process.stderr.readline(), LONGEST_TEST / 2)):
             assert line, "it ended"
         url = line.decode().split()[-1]
         body = await within(asyncio.to_thread(lambda: urllib.request.urlopen(url).read()), 30)
         return json.loads(body)
     finally:
         process.terminate()
-        await within(process.communicate(), 30)
+        await within(process.communicate(), LONGEST_TEST / 2)
 
 
 async def test_what_is_loaded_is_not_looked_through_again(tmp_path):

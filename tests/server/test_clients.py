@@ -15,7 +15,7 @@ import subprocess
 import urllib.request
 
 import pytest
-from support.helpers import echo, hello, within
+from support.helpers import LONGEST_TEST, echo, hello, within
 
 
 def need(condition: object, what: str) -> None:
@@ -48,7 +48,7 @@ async def run(*command: str, stdin: bytes | None = None) -> bytes:
         *command, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     try:
-        out, err = await within(process.communicate(stdin), 30)
+        out, err = await within(process.communicate(stdin), LONGEST_TEST / 2)
     finally:
         if process.returncode is None:
             process.kill()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.helpers import UPGRADE, within
+from support.helpers import LONGEST_TEST, UPGRADE, within
 
 from flowserve.server import descriptors
 
@@ -41,7 +41,7 @@ def low() -> None:
 
 
 async def listening(log: asyncio.StreamReader) -> int:
-    while line := await within(log.readline(), 30):
+    while line := await within(log.readline(), LONGEST_TEST / 2):
         if b"Listening on" in line or b"workers serve on" in line:
             return int(line.rsplit(b":", 1)[1])
     raise AssertionError("it did not start")

@@ -14,7 +14,7 @@ import sys
 import textwrap
 
 import pytest
-from support.helpers import Client, echo, hello, within
+from support.helpers import LONGEST_TEST, Client, echo, hello, within
 
 from flowserve import Config
 from flowserve.errors import ConfigError
@@ -274,7 +274,7 @@ assert not os.path.exists(sys.argv[1])
 
 
 def test_a_forked_process_removes_no_path(tmp_path):
-    subprocess.run([sys.executable, "-c", FORK, str(tmp_path / "s")], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", FORK, str(tmp_path / "s")], check=True, timeout=LONGEST_TEST / 2)
 
 
 # Slots

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 import websockets
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
-from support.helpers import PING, PONG, TEXT, Client, echo, until, within
+from support.helpers import LONGEST_TEST, PING, PONG, TEXT, Client, echo, until, within
 from support.scraping import Figures, get, place_in, scrape
 
 from flowserve import Config, Server
@@ -416,7 +416,7 @@ async def test_a_host_that_is_not_here():
 def flowserve_without(module: str, *args: str) -> subprocess.CompletedProcess[str]:
     """The command in a Python that can't import `module`."""
     code = f"import sys; sys.modules[{module!r}] = None; from flowserve.cli import main; main(sys.argv[1:])"
-    return subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=30)
+    return subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=LONGEST_TEST / 2)
 
 
 def test_prometheus_client_is_missing():
@@ -463,6 +463,6 @@ async def test_on_sessions_count(measured, stage, open_ws):
 
 
 def test_off_prometheus_client_is_not_imported():
-    code = "import flowserve.cli, flowserve.server.server, sys; print('prometheus_client' in sys.modules)"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    code = "import flowserve.cli, flowserve.server.worker, sys; print('prometheus_client' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LONGEST_TEST / 2)
     assert ended.stdout == "False\n", ended.stderr

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.helpers import Client, within
+from support.helpers import LONGEST_TEST, Client, within
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 each_loop = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
@@ -423,7 +423,7 @@ async def test_standard_streams_that_are_closed_or_full(tmp_path: Path, streams:
 def test_output_that_cannot_be_written(option: str) -> None:
     with open("/dev/full", "w") as full:
         command = (sys.executable, "-m", "flowserve", option)
-        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=30)
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=LONGEST_TEST / 2)
     assert run.returncode == 1
     assert run.stderr == "flowserve: error: the output can't be written: No space left on device\n"
 
