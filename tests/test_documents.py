@@ -20,7 +20,7 @@ from support.draining import launched
 from support.helpers import hello, within
 
 from flowserve import connect, serve
-from flowserve.asgi.websocket import _WHY_REFUSED
+from flowserve.asgi.websocket import _REFUSAL_REASONS
 from flowserve.cli import _SUBCOMMANDS as COMMANDS
 from flowserve.cli import main
 from flowserve.config import Config
@@ -195,7 +195,7 @@ def test_every_reason_of_a_refusal_is_named():
     text = section("examples/grafana/README.md", "The metrics").partition("`reason` of a refusal:")[2]
     named = re.findall(r"`(\w+)`", text.partition("\n- ")[0])
     code = "".join(path.read_text("utf-8") for path in (ROOT / "flowserve").rglob("*.py"))
-    reasons = {*re.findall(r"\.refused\(\"(\w+)\"", code), *_WHY_REFUSED.values()}
+    reasons = {*re.findall(r"\.count_refusal\(\"(\w+)\"", code), *_REFUSAL_REASONS.values()}
     assert set(named) == reasons
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio import Task
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextvars import Context as Variables
 from functools import partial
 from typing import Any, Protocol, cast
@@ -28,10 +28,10 @@ _END: Any = object()
 class Call(Protocol):
     """An HTTP request or a WebSocket for which the application is called."""
 
-    async def receive(self) -> Any:
+    async def receive(self) -> dict[str, Any]:
         """The application's receive()."""
 
-    def send(self, message: Any) -> Awaitable[None]:
+    def send(self, message: dict[str, Any]) -> Awaitable[None]:
         """The application's send()."""
 
     def has_ended(self) -> bool:
@@ -50,7 +50,7 @@ class Caller(Protocol):
     cutting: bool
     """Whether the server's end cancels the calls that still run."""
 
-    def ended(self, call: Call, failed: bool) -> None:
+    def call_ended(self, call: Call, failed: bool) -> None:
         """Called when a call has ended, after its error was logged if there is one."""
 
 
@@ -65,12 +65,12 @@ class Invocation:
 
     __slots__ = ("_call", "_caller", "_coroutine", "_delayed", "_iterator", "_scope")
 
-    def __init__(self, caller: Caller, call: Call, scope: Any) -> None:
+    def __init__(self, caller: Caller, call: Call, scope: dict[str, Any]) -> None:
         self._caller = caller
         self._call = call
-        self._scope = scope
-        self._coroutine: Any = None  # the coroutine that the application returned
-        self._iterator: Any = None  # the iterator of that coroutine's __await__()
+        self._scope: dict[str, Any] | None = scope  # until the application is called
+        self._coroutine: Awaitable[None] | None = None  # the coroutine that the application returned
+        self._iterator: Generator[Any, Any, None] | None = None  # the iterator of that coroutine's __await__()
         self._delayed = False  # whether the first step is still to be put off by one iteration of the event loop
 
     def start(self, loop: asyncio.AbstractEventLoop, variables: Variables) -> Task[None]:
@@ -138,7 +138,7 @@ class Invocation:
         try:
             if self._iterator is None:
                 self._call_app()
-            yielded = next(self._iterator, _END)
+            yielded = next(self._iterator, _END)  # type: ignore[arg-type]
         except BaseException as error:
             if self._handle_error(error):
                 raise
@@ -147,7 +147,7 @@ class Invocation:
             self._finish(False)
         return yielded
 
-    def _throw(self, error: Any) -> Any:
+    def _throw(self, error: tuple[Any, ...]) -> Any:
         try:
             if self._iterator is None:
                 raise error[0]
@@ -188,7 +188,7 @@ class Invocation:
     def _finish(self, failed: bool) -> None:
         caller, call = self._caller, self._call
         self._caller = self._call = self._coroutine = self._iterator = None  # type: ignore[assignment]
-        caller.ended(call, failed)
+        caller.call_ended(call, failed)
 
 
 def check_awaitable(result: Any) -> Any:

@@ -6,25 +6,25 @@ cdef class Context:
     cdef readonly object app, config, loop, flush_queue, draining, variables
     cdef readonly Timers timers
     cdef readonly object timeslice
-    cdef public object metrics, on_enough, root_path
+    cdef public object metrics, on_max_served, root_path
     cdef public dict refusals, state
     cdef readonly set live
     cdef readonly bint access_log
     cdef readonly unsigned long thread
     cdef readonly dict tasks
-    cdef public Py_ssize_t active, enough, served, websockets
+    cdef public Py_ssize_t active, max_served, served, websockets
     cdef public bint cutting, late_websockets, shutting_down
     cdef public double timeout_keep_alive
-    cdef object _told, _log_query
+    cdef object _warned, _log_query
     cdef bytes _defaults
-    cdef double _defaults_at
+    cdef double _defaults_made_at
     cdef Py_ssize_t _limit
 
     cpdef bint is_full(self)
-    cpdef refused(self, str reason)
+    cpdef count_refusal(self, str reason)
     cpdef target_for_log(self, bytes target)
     cpdef call_app(self, call, scope)
     cpdef cancel_call(self, call)
-    cpdef ended(self, call, bint failed)
+    cpdef call_ended(self, call, bint failed)
     @cython.locals(now=double)
     cpdef bytes default_headers(self)

@@ -1,5 +1,22 @@
 # cython: language_level=3, annotation_typing=False, binding=False
-"""What one worker's connections share. A leaf above the configuration."""
+"""What the connections of one worker share.
+
+Theory of operation. A worker goes through these states, in this order:
+
+    serving          requests and WebSockets are served
+    `shutting_down`  responses end their connections, open WebSockets are closed, new ones are refused, except by the
+                     first request of a connection while `late_websockets`; `draining` is set
+    `cutting`        the time for a graceful end is over: the calls of the application that still run are cancelled
+
+A call of the application is a request or a WebSocket:
+
+- `call_app()` starts a task for it, with a copy of the server's context variables.
+- It is in `tasks` until its coroutine ends: by returning, by raising, or by a cancellation. `call_ended()` is called
+  then, and calls its `app_done()`.
+
+Connections are in `live` from their first byte until they are lost. They add and remove themselves; one that becomes a
+WebSocket is replaced by its session.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +28,7 @@ from email.utils import formatdate
 from logging import DEBUG, WARNING
 from threading import get_ident
 from time import time
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from asgiref.typing import ASGI3Application
 
@@ -22,18 +39,25 @@ from flowserve.logs.redaction import redact_target
 from flowserve.session.time_slice import TimeSlice
 from flowserve.transport.timers import Timers
 
+if TYPE_CHECKING:
+    from flowserve.metrics import Metrics
+    from flowserve.session.host import LiveConnection
+    from flowserve.transport.flush_queue import FlushQueue
+
 DRAINING = "flowserve.draining"
-"""The extension in the scopes that announces `draining()`."""
+"""The key in a scope's extensions that announces `draining()`."""
+_MAX_WARNINGS = 100
+"""Different warnings of `warn_once()` that a worker logs."""
 
 _draining: ContextVar[asyncio.Event] = ContextVar(DRAINING)
 
 
 def draining() -> asyncio.Event:
-    """Return the event that is set when the server which has called this code begins to shut down: before the first
-    connection is closed, and never cleared.
+    """Return the event that is set when the server that has called this code begins to shut down: before the first
+    connection is closed. It is never cleared.
 
-    To be asked for in the application: in its lifespan, in a request or a WebSocket, and in the tasks and threads that
-    take over their context variables. Wait for it in the event loop's own thread. Raises RuntimeError elsewhere.
+    Call this in the application: in its lifespan, in a request or a WebSocket, or in tasks and threads that inherit
+    their context variables. Raises RuntimeError elsewhere. Wait for the event in the event loop's own thread.
     """
     try:
         return _draining.get()
@@ -41,49 +65,28 @@ def draining() -> asyncio.Event:
         raise RuntimeError("draining() is for code that flowserve has called: no server is known here") from None
 
 
-class LiveConnection(Protocol):
-    """A live connection, as the shutdown sees it."""
-
-    def shutdown(self) -> None:
-        """End it politely: what is in progress may complete, nothing new begins."""
-
-    def abort(self) -> None:
-        """End it now."""
-
-
-_MOST_TOLD = 100
-"""Things that a worker warns of once each."""
-
-
 class Context:
-    """One per worker: the application, its configuration and loop, and everything that is alive.
-
-    `active` counts the requests in progress and the open WebSockets, `served` those that ever began; `tasks` has the
-    application's task for each. `variables` are the server's context variables, of which each call of the application
-    gets a copy; callbacks of connections run in copies too, as what they do may belong to no application or to another
-    one. `draining` is what `draining()` finds. `metrics` is None while nothing is
-    measured. `refusals` counts what was refused, by the reason, and `websockets` those that are open or being opened.
-    """
+    """One per worker: the application, its configuration and event loop, and everything that is alive."""
 
     __slots__ = (
         "_defaults",
-        "_defaults_at",
+        "_defaults_made_at",
         "_limit",
         "_log_query",
-        "_told",
+        "_warned",
         "access_log",
         "active",
         "app",
         "config",
         "cutting",
         "draining",
-        "enough",
         "flush_queue",
         "late_websockets",
         "live",
         "loop",
+        "max_served",
         "metrics",
-        "on_enough",
+        "on_max_served",
         "refusals",
         "root_path",
         "served",
@@ -99,9 +102,9 @@ class Context:
     )
 
     def __init__(
-        self, app: ASGI3Application, config: Config, loop: asyncio.AbstractEventLoop, flush_queue: Any
+        self, app: ASGI3Application, config: Config, loop: asyncio.AbstractEventLoop, flush_queue: FlushQueue
     ) -> None:
-        """`flush_queue` is the `flush_queue.FlushQueue` of this loop."""
+        """`flush_queue` belongs to `loop`. Call this in the thread of the loop."""
         self.app = cast(App, app)
         self.config = config
         self.access_log = config.access_log
@@ -109,87 +112,87 @@ class Context:
         self.flush_queue = flush_queue
         self.timers = Timers(loop)
         self.timeslice = TimeSlice(loop)
-        self.draining = asyncio.Event()
+        self.draining = asyncio.Event()  # what `draining()` returns
+        # The server's context variables. Callbacks of connections run in copies of them, as each call of the
+        # application does: they may belong to no application, or to another one than is running.
         self.variables = copy_context()
         self.variables.run(_draining.set, self.draining)
-        self.state: dict[str, Any] = {}  # the lifespan's; each scope gets a copy
+        self.state: dict[str, Any] = {}  # of the lifespan; each scope gets a copy
         self.root_path = config.root_path
         self._log_query = config.log_query
-        self.live: set[LiveConnection] = set()
-        self.tasks: dict[Call, asyncio.Task[None]] = {}
-        self.cutting = False  # what still runs of the application
-        self.active = 0
-        self.served = 0
-        self.enough = 0  # of them: then on_enough() is called; 0 for never
-        self.on_enough: Callable[[], None] | None = None
-        self.metrics: Any = None
-        self.refusals: dict[str, int] = {}
-        self.websockets = 0
+        self.live: set[LiveConnection] = set()  # connections that are not lost
+        self.tasks: dict[Call, asyncio.Task[None]] = {}  # in which the application is called
+        self.active = 0  # calls of the application in progress
+        self.served = 0  # calls that ever began
+        self.max_served = 0  # when `served` reaches this, `on_max_served()` is called; 0 for never
+        self.on_max_served: Callable[[], None] | None = None
+        self.metrics: Metrics | None = None  # None without --metrics
+        self.refusals: dict[str, int] = {}  # by reason, see `count_refusal()`
+        self.websockets = 0  # that are open, or in their opening handshake
         self.shutting_down = False
-        self.cutting = False  # the time for a graceful end is over: calls that are cancelled now are so by the server
-        self.late_websockets = False  # while shutting down: whether those that are on the way may still open
-        self.timeout_keep_alive = config.timeout_keep_alive  # seconds; fewer while shutting down
+        self.cutting = False  # calls that are cancelled from now on are cancelled by the server
+        self.late_websockets = False  # while shutting down: WebSockets may still open by a connection's first request
+        self.timeout_keep_alive = config.timeout_keep_alive  # in seconds; less while shutting down
         self._limit = config.limit_concurrency or 0  # 0 for none
-        self.thread = get_ident()  # the event loop's
-        self._told: set[str] = set()
-        self._defaults = b""
-        self._defaults_at = 0.0
+        self.thread = get_ident()  # that of the event loop
+        self._warned: set[str] = set()  # the keys of `warn_once()`
+        self._defaults = b""  # result of `default_headers()`
+        self._defaults_made_at = 0.0  # its time, in whole seconds since the epoch
 
     def is_full(self) -> bool:
         """Whether --limit-concurrency is reached."""
         return self._limit > 0 and self.active >= self._limit
 
-    def refused(self, reason: str) -> None:
-        """Count a connection, request or handshake that goes no further. `reason` is one of a few words."""
+    def count_refusal(self, reason: str) -> None:
+        """Count a connection, request or handshake that is refused. `reason` is a value of the metric's label."""
         self.refusals[reason] = self.refusals.get(reason, 0) + 1
 
-    def warn_once(self, what: str, message: str, *arguments: object) -> None:
-        """Log a warning, and from then on whatever has the same `what` as debug: peers could flood the log."""
-        fresh = what not in self._told and len(self._told) < _MOST_TOLD
+    def warn_once(self, key: str, message: str, *arguments: object) -> None:
+        """Log a warning; as debug if one with the same `key` was logged before, as peers could flood the log."""
+        fresh = key not in self._warned and len(self._warned) < _MAX_WARNINGS
         if fresh:
-            self._told.add(what)
+            self._warned.add(key)
         logger.log(WARNING if fresh else DEBUG, message, *arguments)
 
     def target_for_log(self, target: bytes) -> str:
-        """Return the target of a request as it may stand in the log (--log-query)."""
+        """Return a request target as text for the log, with its query as --log-query says."""
         text = self.root_path + target.decode("latin-1")
         return redact_target(text, self._log_query) if "?" in text else text
 
-    def call_app(self, call: Call, scope: Any) -> Variables:
-        """Call the application for `call`, in a task of its own. Returns the context variables that it is called with:
-        its own copy of the server's, not of those of whichever application is running just now.
-        """
+    def call_app(self, call: Call, scope: dict[str, Any]) -> Variables:
+        """Call the application for `call`, in a task of its own. Return the context variables that it is called with: a
+        copy of the server's, not of those of the application that may be running now."""
         variables = self.variables.copy()
         self.tasks[call] = Invocation(self, call, scope).start(self.loop, variables)
         self.active += 1
         self.served += 1
-        if self.served == self.enough and self.on_enough is not None:
-            self.on_enough()
+        if self.served == self.max_served and self.on_max_served is not None:
+            self.on_max_served()
         return variables
 
-    def ended(self, call: Call, failed: bool) -> None:
-        """A call of the application has come to its end."""
+    def call_ended(self, call: Call, failed: bool) -> None:
+        """Called when the application has returned, or raised (`failed`)."""
         if self.tasks.pop(call, None) is not None:
             self.active -= 1
             call.app_done(failed)
 
     def cancel_call(self, call: Call) -> None:
-        """Cancel one call of the application, if it still runs."""
+        """Cancel a call of the application, if it is in progress."""
         task = self.tasks.get(call)
         if task is not None:
             task.cancel()
 
     def cancel_calls(self) -> None:
-        """Cancel what still runs of the application."""
+        """Cancel all calls of the application, as the server ends."""
         self.cutting = True
         for task in list(self.tasks.values()):
             task.cancel()
 
     def default_headers(self) -> bytes:
-        """Return the header lines that every response gets; the date is made anew once a second (RFC 9110 section
-        6.6.1)."""
+        """Return the header lines that every response gets, with the date, which is updated once a second (RFC 9110
+        section 6.6.1)."""
         now = time()
-        if not self._defaults_at <= now < self._defaults_at + 1:
+        if not self._defaults_made_at <= now < self._defaults_made_at + 1:
             lines = [b"%b: %b\r\n" % (name.encode("latin-1"), v.encode("latin-1")) for name, v in self.config.headers]
             given = {name.lower() for name, _ in self.config.headers}
             if self.config.date_header and "date" not in given:
@@ -197,5 +200,5 @@ class Context:
             if self.config.server_header and "server" not in given:
                 lines.append(b"server: flowserve\r\n")
             self._defaults = b"".join(lines)
-            self._defaults_at = int(now)
+            self._defaults_made_at = int(now)
         return self._defaults

@@ -7,7 +7,7 @@ from flowserve.http.messages cimport as_bytes
 from flowserve.session.session cimport Session
 from flowserve.transport.waiters cimport add_waiter, wake
 
-cdef int _OPEN, _CONNECTING, _ACCEPTED, _DENYING, _DONE
+cdef int _OPEN, _CONNECTING, _ACCEPTED, _DENYING, _REFUSED
 cdef dict _TEXT, _BYTES
 
 cpdef WebSocketCycle own(it)
@@ -18,31 +18,31 @@ cdef class WebSocketCycle:
     cdef list _waiters
     cdef Session _session
     cdef int _state, _deny_status
-    cdef bint _denied, _greeted, _told
+    cdef bint _denial_started, _connect_received, _disconnect_known
     cdef double _started_at
     cdef public double deadline
     cdef public long long tick
 
     @cython.locals(session=Session, event=dict)
     cdef dict _next_event(self)
-    cdef bint _is_over(self) except -1
+    cdef bint _is_disconnected(self) except -1
     @cython.locals(session=Session)
     cdef dict _disconnect(self)
-    cdef _something(self)
+    cdef _wait_for_event(self)
     @cython.locals(session=Session)
     cdef _send(self, message)
     cdef _close(self, message, Session session)
-    cdef bint _handshake(self, kind, message) except -1
+    cdef bint _handle_handshake_event(self, kind, message) except -1
     cdef _accept(self, message)
     cdef bint _deny(self, message) except -1
     cpdef _refuse(self, int status, str detail)
-    cpdef _end(self, int status)
+    cpdef _end_handshake(self, int status)
     cpdef _time_out(self)
-    cpdef bint is_unheard(self) except -1
+    cpdef bint ignores_disconnect(self) except -1
     @cython.locals(session=Session)
     cpdef bint has_ended(self) except -1
     cpdef _log_close(self)
     cdef _wait(self)
     cdef _wake(self)
-    cdef str _name(self)
-    cdef str _target(self)
+    cdef str _client_name(self)
+    cdef str _target_for_log(self)

@@ -1,15 +1,15 @@
 # cython: language_level=3, annotation_typing=False, binding=False
-"""A WebSocket as ASGI events (ASGI specification, WebSocket, and the Denial Response extension)."""
+"""A WebSocket as ASGI events (ASGI specification, WebSocket, and the WebSocket Denial Response extension)."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from contextvars import Context as Variables
 from threading import get_ident
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from asgiref.sync import markcoroutinefunction
 
@@ -20,7 +20,7 @@ from flowserve.errors import LATE_ANSWER, ASGIMisuse, ClientDisconnected
 from flowserve.http.messages import as_bytes
 from flowserve.logs.loggers import access_http, access_websocket_close, access_websocket_open, logger
 from flowserve.session.session import Session
-from flowserve.transport.interfaces import Peer
+from flowserve.transport.interfaces import Peer, ResponseStream
 from flowserve.transport.waiters import add_waiter, wake
 from flowserve.websocket.constants import State
 
@@ -29,126 +29,139 @@ if TYPE_CHECKING:
     from flowserve.http.messages import RequestHead
 
 TAKE_SESSION = "flowserve.take_session"
-"""A key of websocket.accept: called with the Session, which the application then uses itself, and with the head that
-has answered."""
+"""A key of websocket.accept, whose value is called with the Session, which the application then uses itself, and with
+the head of the 101."""
 
 _OPEN = int(State.OPEN)
-_CONNECTING = 0  # the application has not said yet what it wants
-_ACCEPTED = 1
-_DENYING = 2  # its own HTTP response is on the way
-_DONE = 3  # denied, refused or given up: no WebSocket came of it
-_WHY_REFUSED = {499: "client_left", 500: "application_error", 503: "shutting_down", 504: "application_timeout"}
+_CONNECTING = 0  # the application has neither accepted nor denied the WebSocket
+_ACCEPTED = 1  # there is a session
+_DENYING = 2  # the application sends a denial response
+_REFUSED = 3  # the opening handshake has ended without a WebSocket
+_REFUSAL_REASONS = {499: "client_left", 500: "application_error", 503: "shutting_down", 504: "application_timeout"}
 _TEXT: dict[str, Any] = {"type": "websocket.receive", "text": ""}
 _BYTES: dict[str, Any] = {"type": "websocket.receive", "bytes": b""}
 
 
 def own(it: Any) -> WebSocketCycle:
-    """Return `it`, a WebSocketCycle. Compiled, raises TypeError for anything else."""
+    """Return `it` with the type WebSocketCycle. Compiled, raises TypeError for anything else."""
     cycle: WebSocketCycle = it
     return cycle
 
 
-class _Given:
-    """What an application is given of a WebSocketCycle, as in `asgi.http`."""
+class UpgradeStream(ResponseStream, Protocol):
+    """Carries the opening handshake of a WebSocket, which it can also answer like any other request."""
+
+    switching: bytes
+    """The head of the 101, after `accept()`."""
+
+    def agree(self, subprotocol: str) -> str | None:
+        """Return `subprotocol`, which the application has chosen, or None if the client does not offer it. Raises
+        ASGIMisuse if it can't be a subprotocol."""
+
+    def accept(self, subprotocol: str | None, headers: Sequence[tuple[bytes, bytes]]) -> Session:
+        """Send the 101 with a result of `agree()` and the application's header fields, and return the session, which
+        takes the connection over. Raises ASGIMisuse for header fields that can't be sent."""
+
+
+class _Callables:
+    """The receive() and send() of a WebSocketCycle; see `asgi.http`."""
 
     async def receive(self: Any) -> dict[str, Any]:
-        """websocket.connect, then websocket.receive for each message, then websocket.disconnect as often as it is
-        asked for."""
+        """Return websocket.connect, then websocket.receive for each message, then always websocket.disconnect."""
         cycle = own(self)
         while (event := cycle._next_event()) is None:
-            if cycle._is_over():
-                if cycle._told:  # whoever asks again and again must not hold up all others
+            if cycle._is_disconnected():
+                if cycle._disconnect_known:  # an application that calls this in a loop must not block the event loop
                     await asyncio.sleep(0)
-                cycle._told = True
+                cycle._disconnect_known = True
                 return cycle._disconnect()
-            await cycle._something()
+            await cycle._wait_for_event()
         return event
 
     def send(self: Any, message: dict[str, Any]) -> Awaitable[None]:
-        """websocket.accept, .send, .close and .http.response.*.
+        """Take websocket.accept, .send, .close or .http.response.*.
 
-        Where permessage-deflate was not agreed on, it is sent at once, and awaited until more is welcome. Awaiting
-        raises ASGIMisuse for what the state does not allow, and ClientDisconnected once the WebSocket has ended.
+        Without permessage-deflate the event is sent before this returns, and awaiting the result only waits while the
+        stream is over its high-water mark. Awaiting raises ASGIMisuse for an event that is wrong or that the state does
+        not allow, and ClientDisconnected if the WebSocket has ended.
         """
         cycle = own(self)
         session = cycle._session
         if session is not None and session.connection.deflate is not None:
-            return cycle._send_in_line(message)
-        if get_ident() != cycle._context.thread:  # made for asyncio.run_coroutine_threadsafe()
-            return cycle._send_in_line(message)
+            return cycle._send_when_awaited(message)
+        if get_ident() != cycle._context.thread:  # called for asyncio.run_coroutine_threadsafe()
+            return cycle._send_when_awaited(message)
         try:
             drain = cycle._send(message)
         except Exception as error:
-            cycle._told = cycle._told or isinstance(error, ClientDisconnected)
-            return _failed(error)
+            cycle._disconnect_known = cycle._disconnect_known or isinstance(error, ClientDisconnected)
+            return _raise_when_awaited(error)
         return COMPLETED if drain is None else drain
 
 
 class WebSocketCycle:
-    """One WebSocket, from the request that asks for it to its end.
+    """One WebSocket, from its opening handshake to its end.
 
-    Until the application accepts, the stream tells `disconnected()`, and can be asked for an HTTP response; then the
-    session takes over.
+    Until the application accepts, the stream calls `disconnected()` if the client leaves, and can send an HTTP
+    response; then the session takes over, whose Monitor this is.
     """
 
     __slots__ = (
         "_client",
+        "_connect_received",
         "_context",
-        "_denied",
+        "_denial_started",
         "_deny_status",
-        "_greeted",
+        "_disconnect_known",
         "_raw_target",
         "_request",
         "_session",
         "_started_at",
         "_state",
         "_stream",
-        "_told",
         "_variables",
         "_waiters",
         "deadline",
         "tick",
     )
 
-    def __init__(self, request: RequestHead, stream: Any, context: Context) -> None:
-        """`stream` is a ResponseStream that also has `agree(subprotocol) -> str | None`, asked for one that the
-        application names, `accept(subprotocol, headers) -> Session`, and then `switching`, the head that it sent."""
-        self._request: RequestHead | None = request
+    def __init__(self, request: RequestHead, stream: UpgradeStream, context: Context) -> None:
+        self._request = request  # until the application accepts, and so the stream
         self._raw_target = request.target
         self._stream = stream
         self._client = stream.peer.client
         self._context = context
         self._session: Session | None = None
         self._state = _CONNECTING
-        self._greeted = False
-        self._told = False  # the application knows of the end, by websocket.disconnect or an exception
-        self._deny_status = 0
-        self._denied = False  # the head of its own response is on its way
+        self._connect_received = False  # receive() has returned websocket.connect
+        self._disconnect_known = False  # receive() has returned websocket.disconnect, or send() raised
+        self._deny_status = 0  # of the denial response
+        self._denial_started = False  # a part of its body was sent, and so its head
         self._started_at = perf_counter()
         self._waiters: list[asyncio.Future[None]] | None = None
-        self._variables: Variables = context.variables  # the application's, until its last access line is written
+        # those of the application's call, until its last access line is written
+        self._variables: Variables = context.variables
         self.deadline = 0.0
         self.tick = 0
 
     def run(self, subprotocols: list[str]) -> None:
-        """Call the application."""
+        """Call the application. `subprotocols` are those that the client offers, in its order."""
         context = self._context
-        request: Any = self._request
-        scope = websocket_scope(request, subprotocols, self._stream.peer, context)
+        scope = websocket_scope(self._request, subprotocols, self._stream.peer, context)
         context.timers.set(self, context.loop.time() + context.config.timeout_handshake)
         context.websockets += 1
         self._variables = context.call_app(self, scope)
 
-    # What the application calls
+    # Called by the application
 
-    receive = _Given.receive
-    send = _Given.send
+    receive = _Callables.receive
+    send = _Callables.send
 
     def _next_event(self) -> dict[str, Any] | None:
         session = self._session
         if session is None:
-            if not self._greeted:
-                self._greeted = True
+            if not self._connect_received:
+                self._connect_received = True
                 return {"type": "websocket.connect"}
             return None
         if not session.ready() or not session.connection.waiting:
@@ -162,32 +175,32 @@ class WebSocketCycle:
             event["bytes"] = message
         return event
 
-    def _is_over(self) -> bool:
-        """Whether no event but websocket.disconnect will come."""
-        return self._state == _DONE if self._session is None else self._session.ready()
+    def _is_disconnected(self) -> bool:
+        """Whether websocket.disconnect is next, if `_next_event()` is None."""
+        return self._state == _REFUSED if self._session is None else self._session.ready()
 
     def _disconnect(self) -> dict[str, Any]:
         session = self._session
         code, reason = (1006, "") if session is None else (session.close_code, session.close_reason)
         return {"type": "websocket.disconnect", "code": code, "reason": reason}
 
-    def _something(self) -> Awaitable[None]:
-        """Return an awaitable that is done when there may be an event."""
+    def _wait_for_event(self) -> Awaitable[None]:
+        """Return an awaitable that is done when there may be another event."""
         return self._wait() if self._session is None else self._session.wait()
 
-    async def _send_in_line(self, message: dict[str, Any]) -> None:
-        """Send when it is awaited, not before: where one message may take long to compress the next has its place in
-        line then, and from another thread it must be the event loop's that sends."""
+    async def _send_when_awaited(self, message: dict[str, Any]) -> None:
+        """Send when this is awaited, not before: with compression in threads, messages are sent in the order in which
+        they are awaited, and a call from another thread must send in that of the event loop."""
         try:
             drain = self._send(message)
             if drain is not None:
                 await drain
         except ClientDisconnected:
-            self._told = True
+            self._disconnect_known = True
             raise
 
     def _send(self, message: dict[str, Any]) -> Awaitable[None] | None:
-        """Send. Returns what to wait for before more is welcome."""
+        """Handle an event. Return an awaitable, or None if there is nothing to wait for."""
         kind = message["type"]
         session = self._session
         if session is not None:
@@ -200,9 +213,9 @@ class WebSocketCycle:
                 raise ASGIMisuse(f"unexpected {kind!r}: the WebSocket has been accepted")
             self._close(message, session)
             return None
-        if self._state == _DONE:
+        if self._state == _REFUSED:
             raise ClientDisconnected("the client has left, or was turned away")
-        return self._stream.drain() if self._handshake(kind, message) else None
+        return self._stream.drain() if self._handle_handshake_event(kind, message) else None
 
     def _close(self, message: dict[str, Any], session: Session) -> None:
         code, reason = message.get("code"), message.get("reason") or ""
@@ -211,16 +224,16 @@ class WebSocketCycle:
         check_close(code, reason)
         session.close(code, str.__str__(reason))
 
-    def _handshake(self, kind: str, message: dict[str, Any]) -> bool:
-        """What may come before the WebSocket is open. Returns whether to wait for the stream to drain."""
+    def _handle_handshake_event(self, kind: str, message: dict[str, Any]) -> bool:
+        """Handle an event before the WebSocket is open. Return whether to await `drain()` of the stream."""
         if self._state == _CONNECTING:
             if kind == "websocket.accept":
                 self._accept(message)
             elif kind == "websocket.close":
-                self._refuse(403, "Forbidden")  # whatever code and reason are: neither reaches the client
+                self._refuse(403, "Forbidden")  # code and reason are for close frames
             elif kind == "websocket.http.response.start":
                 status = message.get("status")
-                self._stream.start_response(status, message.get("headers") or ())
+                self._stream.start_response(status, message.get("headers") or ())  # type: ignore[arg-type]
                 self._deny_status = int(status)  # type: ignore[arg-type]
                 self._state = _DENYING
             else:
@@ -239,72 +252,74 @@ class WebSocketCycle:
             subprotocol = stream.agree(str.__str__(subprotocol))
         session = stream.accept(subprotocol, header_fields(message.get("headers") or ()))
         session.monitor = self
-        self._stream = self._request = None  # the session has taken over
+        self._stream = self._request = None  # type: ignore[assignment]  # the session has taken over
         self._context.timers.cancel(self)
         self._state = _ACCEPTED
         self._session = session
         self._wake()
         take = message.get(TAKE_SESSION)
         if take is not None:
-            self._told = True  # of the end the session will tell
+            self._disconnect_known = True  # by the session
             take(session, stream.switching)
         if self._context.config.access_log:
-            access_websocket_open(self._name(), self._target(), subprotocol)
+            access_websocket_open(self._client_name(), self._target_for_log(), subprotocol)
 
     def _deny(self, message: dict[str, Any]) -> bool:
         body = as_bytes(message.get("body", b""), "'body'")
         more = bool(message.get("more_body", False))
-        drain: bool = self._stream.send_body(body, more)
-        self._denied = True
+        drain = self._stream.send_body(body, more)
+        self._denial_started = True
         if not more:
-            self._end(self._deny_status)
+            self._end_handshake(self._deny_status)
             self._stream.finished()
         return drain
 
     def _refuse(self, status: int, detail: str) -> None:
-        self._end(status)
+        self._end_handshake(status)
         self._stream.send_error(status, detail)
 
-    def _end(self, status: int) -> None:
-        """No WebSocket came of it."""
+    def _end_handshake(self, status: int) -> None:
+        """End the opening handshake without a WebSocket. `status` is that of the response."""
         context = self._context
-        context.refused("denied" if self._state == _DENYING else _WHY_REFUSED.get(status, "denied"))
-        self._state = _DONE
+        request = self._request
+        context.count_refusal("denied" if self._state == _DENYING else _REFUSAL_REASONS.get(status, "denied"))
+        self._state = _REFUSED
         context.websockets -= 1
         context.timers.cancel(self)
         self._wake()
-        request = cast(Any, self._request)
         seconds = perf_counter() - self._started_at
         if context.metrics is not None:
             context.metrics.request(request.method, status, seconds)
         if context.config.access_log:
-            access_http(self._name(), request.method, self._target(), request.http_version, status, seconds)
-        self._variables = context.variables  # the application's may hold whatever refers to this
+            access_http(
+                self._client_name(), request.method, self._target_for_log(), request.http_version, status, seconds
+            )
+        self._variables = context.variables  # drop those of the call, which may refer back to this object
 
-    # While the application decides
+    # During the opening handshake
 
     def disconnected(self) -> None:
-        """The client has left before the WebSocket was accepted."""
+        """Note that the connection was lost before the WebSocket was accepted."""
         if self._state in (_CONNECTING, _DENYING):
-            self._in_context(self._end, self._deny_status or 499)
+            self._run_in_context(self._end_handshake, self._deny_status or 499)
 
     def shutdown(self) -> None:
-        """The server stops before the application has decided."""
+        """Refuse the WebSocket, as the server stops, if the application has neither accepted nor denied it."""
         if self._state == _CONNECTING:
-            self._in_context(self._refuse, 503, "The server is shutting down")
+            self._run_in_context(self._refuse, 503, "The server is shutting down")
 
     def on_deadline(self, now: float) -> None:
-        """The application took too long to accept or deny."""
+        """Refuse the WebSocket: --timeout-handshake is over."""
         if self._state == _CONNECTING:
-            self._in_context(self._time_out)
+            self._run_in_context(self._time_out)
 
     def _time_out(self) -> None:
         logger.error("The application neither accepted nor denied a WebSocket in time (--timeout-handshake)")
         self._refuse(*LATE_ANSWER)
 
-    def _in_context(self, function: Callable[..., None], *args: Any) -> None:
-        """Call `function` in the context of the application's call, for the sake of what it logs; a copy, as the
-        application may be running in it."""
+    def _run_in_context(self, function: Callable[..., None], *args: Any) -> None:
+        """Call `function` with the context variables of the application's call, which its log lines use. They are
+        copied, as a context can't be entered while the application runs in it."""
         self._variables.copy().run(function, *args)
 
     def _wait(self) -> asyncio.Future[None]:
@@ -318,30 +333,30 @@ class WebSocketCycle:
 
     # The end
 
-    def is_unheard(self) -> bool:
-        """Whether the connection is gone, and the application, which could know it from receive(), has not asked."""
-        return self._session is not None and self._session.lost and not self._told
+    def ignores_disconnect(self) -> bool:
+        """Whether the connection is lost and the application does not know, as it has not called receive() since."""
+        return self._session is not None and self._session.lost and not self._disconnect_known
 
     def has_ended(self) -> bool:
-        """Whether receive() gives the disconnect, when all messages are taken."""
+        """Whether the client has left, or the closing handshake has begun; see `application.Call`."""
         session = self._session
         if session is None:
-            return self._state == _DONE
+            return self._state == _REFUSED
         return session.lost or session.connection.state != _OPEN
 
     def app_done(self, failed: bool) -> None:
-        """The application has returned, or raised (`failed`)."""
+        """Close or refuse the WebSocket: the application has returned, or raised (`failed`)."""
         if self._session is not None:
             self._session.close(1011 if failed else 1000)
-        elif self._state == _DENYING and self._denied:
-            self._end(self._deny_status)
+        elif self._state == _DENYING and self._denial_started:
+            self._end_handshake(self._deny_status)
             self._stream.abort()
-        elif self._state != _DONE:
+        elif self._state != _REFUSED:
             if not failed:
                 logger.error("The application returned without accepting or denying the WebSocket")
             self._refuse(500, "Internal Server Error")
 
-    # As the Monitor of its session
+    # As the session's Monitor
 
     def _on_data(self) -> None:
         pass
@@ -355,15 +370,15 @@ class WebSocketCycle:
     def _on_lost(self, exc: Exception | None) -> None:
         self._context.websockets -= 1
         if self._context.config.access_log:
-            self._in_context(self._log_close)
+            self._run_in_context(self._log_close)
         self._variables = self._context.variables
 
     def _log_close(self) -> None:
         session = cast("Session", self._session)
         connection = session.connection
         access_websocket_close(
-            self._name(),
-            self._target(),
+            self._client_name(),
+            self._target_for_log(),
             session.close_code,
             perf_counter() - self._started_at,
             connection.messages_in,
@@ -373,17 +388,17 @@ class WebSocketCycle:
             session.dropped,
         )
 
-    def _name(self) -> str:
+    def _client_name(self) -> str:
         return str(Peer(self._client, None, False))
 
-    def _target(self) -> str:
+    def _target_for_log(self) -> str:
         return self._context.target_for_log(self._raw_target)
 
 
-# Of all connections' methods at once: a mark on each would take memory. asgiref's async_to_sync() warns without it.
+# Without the mark asgiref's async_to_sync() warns. It is on the function; on each bound method it would take memory.
 with suppress(AttributeError):  # compiled functions can't be marked in Python 3.10
     markcoroutinefunction(WebSocketCycle.send)
 
 
-async def _failed(error: Exception) -> None:
+async def _raise_when_awaited(error: Exception) -> None:
     raise error

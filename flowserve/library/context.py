@@ -12,6 +12,7 @@ from flowserve.config import Config
 from flowserve.config.config import COMPRESSION, OPTIONS, WEBSOCKET
 from flowserve.config.option import Option
 from flowserve.errors import ConfigError
+from flowserve.session.host import LiveConnection
 from flowserve.session.time_slice import TimeSlice
 from flowserve.transport.flush_queue import FlushQueue
 from flowserve.transport.timers import Timers
@@ -55,7 +56,7 @@ class LibraryContext:
                     _loop_states.pop(each, None)
             _loop_states[loop] = _make_loop_state(loop)
         self.variables, self.flush_queue, self.timers, self.timeslice = _loop_states[loop]
-        self.live: set[Any] = set()
+        self.live: set[LiveConnection] = set()
 
 
 def _make_loop_state(loop: asyncio.AbstractEventLoop) -> _LoopState:

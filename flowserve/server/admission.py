@@ -3,7 +3,7 @@
 WebSockets are served.
 
 A context has one `Admission`. A connection asks it when it begins (`receive()`), for each request (`admit()`), and for
-each WebSocket (`upgrade()`). Each refusal is counted by its reason, see `Context.refused()`.
+each WebSocket (`upgrade()`). Each refusal is counted by its reason, see `Context.count_refusal()`.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Admission:
         count = self._connections.get(key, 0)
         if self._most_connections is not None and count >= self._most_connections:
             logger.debug("%s refused: too many connections of its address are open", peer)
-            self._context.refused("address_limit")
+            self._context.count_refusal("address_limit")
             return False
         self._connections[key] = count + 1
         return True
@@ -141,7 +141,7 @@ class Admission:
         log = logger.warning if unexpected and not self._warned else logger.debug
         self._warned = self._warned or unexpected
         log("%s refused: %s", peer, why)
-        self._context.refused("proxy_protocol")
+        self._context.count_refusal("proxy_protocol")
 
     # Requests
 
@@ -159,7 +159,7 @@ class Admission:
         if self._hosts is not None:
             self._check_host(request, peer.secure)
         if self._context.is_full():
-            self._context.refused("concurrency_limit")
+            self._context.count_refusal("concurrency_limit")
             raise RequestError(503, "The server is at its limit of concurrent connections")
         return peer
 
@@ -173,14 +173,14 @@ class Admission:
         try:
             upgrade = Upgrade(request)
         except HandshakeError:
-            self._context.refused("bad_handshake")
+            self._context.count_refusal("bad_handshake")
             raise
         origins = request.values(b"origin") if self._origins is not None else []
         if origins and not (len(origins) == 1 and self._holds_origin(origins[0])):
-            self._context.refused("origin_not_allowed")
+            self._context.count_refusal("origin_not_allowed")
             raise HandshakeError(403, "WebSockets from this origin are not allowed")
         if self._most_websockets is not None and self._context.websockets >= self._most_websockets:
-            self._context.refused("websocket_limit")
+            self._context.count_refusal("websocket_limit")
             raise HandshakeError(503, "Too many WebSockets are open", [(b"retry-after", _RETRY_AFTER)])
         return upgrade
 
@@ -189,7 +189,7 @@ class Admission:
         try:
             client, secure = forwarded_client(headers, self._trusted)
         except RequestError:
-            self._context.refused("forwarded")
+            self._context.count_refusal("forwarded")
             raise
         return proxy._replace(
             client=proxy.client if client is None else client, secure=proxy.secure if secure is None else secure
@@ -201,7 +201,7 @@ class Admission:
         for value in request.values(b"host"):  # there is at most one
             if hosts.hold(_split_host(value.decode("latin-1").lower(), 443 if secure else 80)):
                 return
-        self._context.refused("host_not_allowed")
+        self._context.count_refusal("host_not_allowed")
         raise RequestError(400, "This host is not served here")
 
     def _holds_origin(self, value: bytes) -> bool:

@@ -7,9 +7,10 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 
-from flowserve.asgi.context import Context, LiveConnection
+from flowserve.asgi.context import Context
 from flowserve.logs.loggers import logger
 from flowserve.server.h1_connection import LAST_CALL, H1Connection
+from flowserve.session.host import LiveConnection
 from flowserve.session.session import Session
 from flowserve.websocket.constants import State
 

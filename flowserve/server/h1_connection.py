@@ -86,11 +86,11 @@ class H1Connection(H1ResponseStream):
 
     def _end_handshake(self, failure: str) -> None:
         if failure == PLAIN_HTTP:
-            self._context.refused("plain_http")
+            self._context.count_refusal("plain_http")
             self._reject(RequestError(400, failure))
         else:
             logger.debug("%s: TLS handshake failed: %s", self.peer, failure)
-            self._context.refused("tls_handshake")
+            self._context.count_refusal("tls_handshake")
             self._close()
 
     def data_received(self, data: bytes) -> None:
@@ -141,7 +141,7 @@ class H1Connection(H1ResponseStream):
                     self._defer()
                     break
         except RequestError as error:
-            self._context.refused("bad_request")
+            self._context.count_refusal("bad_request")
             if isinstance(error, ForeignProtocol):
                 self._context.warn_once(error.hint, "%s %s (told once)", self.peer, error.hint)
             self._reject(error)
@@ -179,7 +179,7 @@ class H1Connection(H1ResponseStream):
         if context.shutting_down:
             self._encoder.keep_alive = False
             if request.is_websocket() and not (fresh and context.late_websockets):
-                context.refused("shutting_down")
+                context.count_refusal("shutting_down")
                 self._reject(RequestError(503, "The server is shutting down"))
                 return
         admission = self._admission
@@ -327,7 +327,7 @@ class H1Connection(H1ResponseStream):
                 self._cut_response()
             self._stream.abort()
         elif self._parser.started and not self._receiving:
-            self._context.refused("slow_request")
+            self._context.count_refusal("slow_request")
             self._reject(RequestError(*LATE_REQUEST))
         else:
             self._close()
@@ -353,7 +353,7 @@ class H1Connection(H1ResponseStream):
             if self._body_bytes >= _LEAST_BODY or cycle is None or not cycle.awaits_body():
                 self._await_body()
             else:
-                self._context.refused("slow_request")
+                self._context.count_refusal("slow_request")
                 logger.info("%s sends the body of its request too slowly: it ends (--timeout-body)", self.peer)
                 self._reject(RequestError(408, "The request body took too long"))
 

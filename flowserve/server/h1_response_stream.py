@@ -155,7 +155,7 @@ class H1ResponseStream:
         return self._stream.progressed() or (endless and self._stream.buffered() > 0)
 
     def _cut_response(self) -> None:
-        self._context.refused("slow_response")
+        self._context.count_refusal("slow_response")
         logger.info("%s takes nothing of its response: it is cut (--timeout-response)", self.peer)
 
     def _set_deadline(self, seconds: float) -> None:

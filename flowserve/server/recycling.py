@@ -34,8 +34,8 @@ class Recycling:
         context, config = self._context, self._context.config
         if config.limit_max_requests is not None:
             jitter = secrets.randbelow(config.limit_max_requests_jitter + 1)
-            context.enough = context.served + config.limit_max_requests + jitter
-            context.on_enough = self._on_max_requests
+            context.max_served = context.served + config.limit_max_requests + jitter
+            context.on_max_served = self._on_max_requests
         if config.workers_max_lifetime is not None:
             self._timers["life"] = context.loop.call_later(config.workers_max_lifetime, self._on_max_lifetime)
         if config.workers_max_rss is not None:
@@ -44,7 +44,7 @@ class Recycling:
     def stop(self) -> None:
         """Stop watching the limits."""
         self._on_limit = None
-        self._context.on_enough = None
+        self._context.on_max_served = None
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()

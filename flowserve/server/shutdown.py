@@ -92,7 +92,7 @@ class Shutdown:
 
     def _cancel_unheard(self) -> None:
         for call in list(self._context.tasks):
-            if isinstance(call, WebSocketCycle) and call.is_unheard():
+            if isinstance(call, WebSocketCycle) and call.ignores_disconnect():
                 self._context.cancel_call(call)
 
     def _nothing_open(self) -> bool:

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 
 def snapshot(context: Context) -> Snapshot:
-    """Return the counters of `context.metrics`, together with the gauges of its open connections."""
+    """Return the counters of `context.metrics`, which is not None, together with the gauges of its open connections."""
     counters = context.metrics
+    assert counters is not None
     sessions = [each for each in context.live if isinstance(each, MeteredSession)]
     result: Snapshot = counters.snapshot()
     result[metrics.OPEN] = {"http": len(context.live) - len(sessions), "websocket": len(sessions)}

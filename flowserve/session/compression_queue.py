@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from flowserve.errors import ClientDisconnected
+
+if TYPE_CHECKING:
+    from flowserve.websocket.connection import Connection
 
 THREAD_MARK = 65536
 """Characters or bytes of a message from which on it is compressed in a thread. At level 6 zlib takes about 1.3 ms for
@@ -16,7 +19,7 @@ that much, the detour through a thread 0.15 ms."""
 class MessageSender(Protocol):
     """The part of a Sender that is used here."""
 
-    connection: Any
+    connection: Connection
 
     def send(self, message: str | bytes, compress: bool | None) -> bool:
         """See `Sender.send()`."""
@@ -81,6 +84,7 @@ class CompressionQueue:
                 return True
             payload = message.encode("utf-8") if isinstance(message, str) else message
             codec = self._session.connection.deflate
+            assert codec is not None
             compressed = await self._loop.run_in_executor(None, codec.compress, payload)
             return self._session.send_compressed(isinstance(message, str), compressed, len(payload))
         finally:

@@ -22,6 +22,6 @@ cdef class MeteredSession(Session):
     cdef double _pinged_at
 
     cdef _ping(self, double now)
-    cdef _ponged(self)
+    cdef _handle_pong(self)
 
 cdef _count(list histogram, long long size)

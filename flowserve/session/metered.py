@@ -94,11 +94,11 @@ class MeteredSession(Session):
         self._pinged_at = monotonic()
         Session._ping(self, now)  # not super(), here and below, through which Cython finds no C method
 
-    def _ponged(self) -> None:
+    def _handle_pong(self) -> None:
         if self._pinged_at and self.connection.pong_received == self._pings.to_bytes(4, "big"):
             metrics.observe(self._counts.round_trips, metrics.SECONDS, monotonic() - self._pinged_at)
             self._pinged_at = 0.0
-        Session._ponged(self)
+        Session._handle_pong(self)
 
 
 def _count(histogram: list[Any], size: int) -> None:

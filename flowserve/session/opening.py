@@ -1,5 +1,4 @@
-"""The one place where sessions are made, for either role and every owner, and what the options say of
-permessage-deflate."""
+"""Makes the sessions, in either role and for every owner, and the settings of permessage-deflate from the options."""
 
 from __future__ import annotations
 
@@ -19,10 +18,11 @@ if TYPE_CHECKING:
 
 
 def open_session(role: Role, deflate: PerMessageDeflate | None, stream: Stream, context: SessionContext) -> Session:
-    """Return the session of a WebSocket whose opening handshake is agreed on; its timers start now.
+    """Return the session of a WebSocket whose opening handshake is complete, except that a server may still have to
+    send the response. Its deadlines start now.
 
-    `role` is this end's. `deflate` is the codec of permessage-deflate, None without it. The session counts where the
-    context has metrics.
+    `role` is this end's. `deflate` is the codec of permessage-deflate, None without it. The session counts its messages
+    if the context has metrics.
     """
     config, metrics = context.config, context.metrics
     limits = config.ws_max_size, config.ws_max_frames_per_message
@@ -32,13 +32,14 @@ def open_session(role: Role, deflate: PerMessageDeflate | None, stream: Stream, 
 
 
 def deflate_settings(config: Config, role: Role) -> DeflateSettings | None:
-    """Return what permessage-deflate is to be like at this end, None when it is off. Raises ConfigError."""
+    """Return the settings of permessage-deflate for an end in `role`, None if it is off. Raises ConfigError if
+    FLOWSERVE_ZLIB names a module that can't be used."""
     if not config.ws_per_message_deflate:
         return None
-    backend()  # a wrong FLOWSERVE_ZLIB is to be noticed now
+    backend()  # raises now instead of at the first WebSocket
     send, receive = config.ws_deflate_server_window_bits, config.ws_deflate_client_window_bits
     if role == Role.CLIENT:
-        send, receive = max(receive, 9), max(send, 9)
+        send, receive = max(receive, 9), max(send, 9)  # the options are a server's
     return DeflateSettings(
         config.ws_deflate_context,
         config.ws_deflate_level,

@@ -4,7 +4,7 @@ from flowserve.session.sender cimport Sender
 from flowserve.websocket.connection cimport Connection
 
 cdef int _OPEN
-cdef dict _ENDS
+cdef dict _CLOSES
 
 cdef class Session(Sender):
     cdef public object monitor
@@ -21,21 +21,21 @@ cdef class Session(Sender):
     @cython.locals(connection=Connection)
     cpdef close(self, int code, str reason=*)
 
-    cpdef _answer(self)
-    cdef _closing(self)
+    cpdef _answer_end(self)
+    cdef _begin_closing(self)
     cpdef _expire(self)
-    cdef bint _expired(self) except -1
+    cdef bint _is_expired(self) except -1
     cdef _set_deadline(self, double deadline)
 
     @cython.locals(connection=Connection, messages="long long", state=int, held=bint)
     cpdef data_received(self, bytes data)
     cpdef on_time_slice(self)
-    cdef _ended(self)
+    cdef _handle_end(self)
 
     cpdef on_deadline(self, double now)
-    cdef _demand(self, double now)
+    cdef _check_keepalive(self, double now)
     @cython.locals(due=double)
-    cdef _watch(self, double now)
+    cdef _schedule_check(self, double now)
     cdef _ping(self, double now)
     @cython.locals(connection=Connection)
-    cdef _ponged(self)
+    cdef _handle_pong(self)
