@@ -1,5 +1,5 @@
 # cython: language_level=3, annotation_typing=False, binding=False
-"""What an application sends for a WebSocket, checked (ASGI specification, WebSocket)."""
+"""Checks of the events that an application sends for a WebSocket (ASGI specification, WebSocket)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from flowserve.websocket.constants import is_sendable
 
 
 def header_fields(headers: Any) -> list[tuple[bytes, bytes]]:
-    """Return the headers of a websocket.accept, name and value exactly bytes. Raises ASGIMisuse."""
+    """Return the header fields of a websocket.accept as pairs of bytes, not of subclasses. Raises ASGIMisuse for
+    anything that is not an iterable of pairs of bytes-like objects."""
     try:
         return [(as_bytes(name, "a header's name"), as_bytes(value, "a header's value")) for name, value in headers]
     except (TypeError, ValueError):
@@ -19,9 +20,10 @@ def header_fields(headers: Any) -> list[tuple[bytes, bytes]]:
 
 
 def send_payload(message: dict[str, Any]) -> str | bytes:
-    """Return what a websocket.send carries: exactly str for text, exactly bytes for binary. Raises ASGIMisuse."""
+    """Return the payload of a websocket.send: a str for text, bytes for binary, no subclasses of them. Raises
+    ASGIMisuse unless it has exactly one of 'text' and 'bytes', of the right type."""
     text = message.get("text")
-    if type(text) is str and len(message) == 2:  # the usual one: beside its type there is nothing else
+    if type(text) is str and len(message) == 2:  # the usual case: only 'type' and 'text'
         return text
     data = message.get("bytes")
     if (text is None) == (data is None):
@@ -34,8 +36,8 @@ def send_payload(message: dict[str, Any]) -> str | bytes:
 
 
 def check_close(code: Any, reason: Any) -> None:
-    """Raise ASGIMisuse for a code or reason that a close frame can't carry (RFC 6455 section 7.4). A reason that is too
-    long is cut later."""
+    """Raise ASGIMisuse for a code or reason that a close frame can't have (RFC 6455 section 7.4). A reason over 123
+    bytes is no error; `Connection.close()` cuts it."""
     if not isinstance(code, int) or not is_sendable(code):
         raise ASGIMisuse(f"{code!r} is not a code that a close frame may carry (RFC 6455 section 7.4)")
     if not isinstance(reason, str):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from flowserve.asgi.context import Context
 from flowserve.logs.loggers import logger
-from flowserve.server.h1_connection import LAST_CALL, H1Connection
+from flowserve.server.h1_connection import SHUTDOWN_GRACE, H1Connection
 from flowserve.session.host import LiveConnection
 from flowserve.session.session import Session
 from flowserve.websocket.constants import State
@@ -46,7 +46,7 @@ async def drain(context: Context, seconds: float, cut_short: Callable[[], bool])
     for connection in list(context.live):
         if not isinstance(connection, Session) and not _is_websocket(connection):
             connection.shutdown()
-    context.timeout_keep_alive = min(context.timeout_keep_alive, LAST_CALL)
+    context.timeout_keep_alive = min(context.timeout_keep_alive, SHUTDOWN_GRACE)
     for _ in range(_NOTICE_ITERATIONS):
         await asyncio.sleep(0)
     if seconds:
@@ -72,7 +72,7 @@ def _limit_close_timeouts(context: Context) -> None:
 async def _close_late_websockets(context: Context, cut_short: Callable[[], bool]) -> None:
     """Close the WebSockets that are open, and those that open while the first request of a connection may still
     arrive."""
-    end = context.loop.time() + LAST_CALL
+    end = context.loop.time() + SHUTDOWN_GRACE
     while True:
         live = list(context.live)
         for connection in live:

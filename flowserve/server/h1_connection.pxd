@@ -9,8 +9,8 @@ from flowserve.server.admission cimport Admission
 from flowserve.server.h1_response_stream cimport H1ResponseStream
 from flowserve.server.upgrade cimport Upgrade
 
-cdef Py_ssize_t _LEAST_BODY
-cdef double _STALL
+cdef Py_ssize_t _MIN_BODY_PROGRESS
+cdef double _RESPONSE_CHECK_INTERVAL
 
 cdef class H1Connection(H1ResponseStream):
     cdef Admission _admission
@@ -26,7 +26,7 @@ cdef class H1Connection(H1ResponseStream):
     cpdef _parse(self, bytes data)
     cdef _defer(self)
     cpdef on_time_slice(self)
-    cdef bint _is_free(self) except -1
+    cdef bint _can_begin_request(self) except -1
     @cython.locals(context=Context, admission=Admission, upgrade=Upgrade, cycle=HTTPCycle, websocket=WebSocketCycle)
     cpdef on_request(self, RequestHead request)
     @cython.locals(cycle=HTTPCycle)
@@ -35,14 +35,14 @@ cdef class H1Connection(H1ResponseStream):
     cpdef on_end(self)
     cdef HTTPCycle _http_cycle(self)
     cdef _answer_health_check(self, RequestHead request)
-    cdef _turn_away(self, RequestHead request, error)
+    cdef _refuse(self, RequestHead request, error)
     cdef _reject(self, error)
     cpdef send_error(self, int status, str detail)
     cpdef finished(self)
-    cdef _go_on(self)
+    cdef _parse_next(self)
     @cython.locals(data=bytes)
     cdef _parse_pending(self)
-    cdef _await_body(self)
+    cdef _start_body_timeout(self)
     @cython.locals(cycle=HTTPCycle)
-    cdef _look_for_progress(self)
-    cdef _forget(self)
+    cdef _check_progress(self)
+    cdef _detach(self)

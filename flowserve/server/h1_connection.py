@@ -1,10 +1,33 @@
 # cython: language_level=3, annotation_typing=False, binding=False
-"""One HTTP/1.1 connection: keep-alive, pipelining, errors, and handing over to a WebSocket (RFC 9112)."""
+"""One HTTP/1.1 connection: keep-alive, pipelining, errors, and the handover to a WebSocket (RFC 9112).
+
+Theory of operation. A connection is one object in two layers, by inheritance: H1ResponseStream is the sending side. It
+is the protocol of its transport, the handler of its RequestParser and the stream of its cycle, and is in one of these
+states:
+
+- Idle (`_cycle` is None): between requests, until --timeout-keep-alive, for the first one --timeout-header. The body of
+  a request whose response is complete may still be arriving (`_receiving`); it is dropped.
+- In a head (`_parser.started`): until --timeout-header, which is answered with 408.
+- In progress (`_cycle` is an HTTPCycle): until its response is complete. `_receiving` while its body arrives, for which
+  --timeout-body holds if the application waits for it; --timeout-response holds while `drain()` waits.
+- Opening handshake (`_cycle` is a WebSocketCycle): the application accepts, and the session becomes the protocol of the
+  transport; or denies, with a response as for any request; or the request is refused, and the connection closes.
+- Closing (`_closing`): nothing more is written, and received data is dropped, until the client closes. Otherwise the
+  transport is aborted after LINGER seconds, later if the client still takes what was written before.
+
+Rules:
+
+- One request is in progress at a time. Bytes behind it wait in `_pending`, unparsed; above PENDING_MARK reading stops.
+- A request begins only while the stream is below its high-water mark: a client that does not read its responses gets no
+  further ones.
+- Parsing stops when the time slice of this event loop iteration is used up, and continues in a later one (`_deferred`).
+- A request that is refused gets its response here; the application does not see it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from flowserve.asgi.context import Context
 from flowserve.asgi.http import HTTPCycle
@@ -24,22 +47,22 @@ from flowserve.transport.interfaces import Peer
 from flowserve.transport.stream import TransportStream
 from flowserve.websocket.deflate import DeflateSettings
 
-LAST_CALL = 0.5
-"""Seconds that a connection gets at shutdown, if it was busy that shortly before: a request may be on its way, and
-would be lost."""
-_LEAST_BODY = 1024
-"""Bytes of a body that have to come in --timeout-body, else a client could hold an application for ever."""
-_HEALTH = ((b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store"))
-_STALL = 30.0
-"""Seconds in which a client must take something of a response that waits for it."""
+if TYPE_CHECKING:
+    from asyncio import BaseTransport
+
+SHUTDOWN_GRACE = 0.5
+"""Seconds that an idle connection stays open at shutdown if it was used within as many seconds before: the client may
+have sent a request, which would be lost."""
+_MIN_BODY_PROGRESS = 1024
+"""Bytes of a body that must arrive per --timeout-body; a client could block an application forever otherwise."""
+_HEALTH_FIELDS = ((b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store"))
+_RESPONSE_CHECK_INTERVAL = 30.0
+"""Seconds between checks of a client that takes its response slowly, without --timeout-response."""
 
 
 class H1Connection(H1ResponseStream):
-    """The protocol of a transport until it closes or becomes a WebSocket; a `stream.ResponseStream` for its requests.
-
-    One request is in progress at a time (`_cycle`); what comes behind it is kept unparsed in `_pending`, and so is what
-    there was no time for in this turn of the event loop (`_deferred`).
-    """
+    """The protocol of a transport until it closes or becomes a WebSocket, and the stream of its requests: a
+    `transport.interfaces.ResponseStream` and an `asgi.websocket.UpgradeStream`, where its methods are described."""
 
     __slots__ = (
         "_admission",
@@ -53,25 +76,26 @@ class H1Connection(H1ResponseStream):
     )
 
     def __init__(self, context: Context, admission: Admission, deflate: DeflateSettings | None) -> None:
-        """`deflate` is what permessage-deflate is to be like, None to do without it."""
+        """`deflate` has the settings of permessage-deflate, None to disable it."""
         config = context.config
         super().__init__(context, RequestParser(self, config.h1_max_header_size, config.h1_max_header_count))
         self._admission = admission
         self._deflate = deflate
-        self._cycle: HTTPCycle | WebSocketCycle | None = None
-        self._proxy: Peer | None = None  # the peer, if it is to be believed what it says of its clients
-        self._upgrade: Any = None  # of a request for a WebSocket: an Upgrade
-        self._eof = False  # the client has stopped writing
-        self._body_bytes = 0  # since --timeout-body was last looked at
+        self._cycle: HTTPCycle | WebSocketCycle | None = None  # of the request in progress
+        self._proxy: Peer | None = None  # the peer, if it is a trusted proxy
+        self._upgrade: Upgrade | None = None  # the opening handshake, if a WebSocket was requested
+        self._eof = False  # the client has half-closed
+        self._body_bytes = 0  # received since --timeout-body was last checked
         self.switching = b""  # the head of the 101, once it is sent
 
-    # As the protocol of the transport
+    # As the transport's asyncio.Protocol
 
-    def connection_made(self, transport: Any) -> None:
+    def connection_made(self, transport: BaseTransport) -> None:
         self._admission.receive(self, transport, peer_of(transport))
 
     def begin(self, stream: TransportStream, peer: Peer, trusted: bool) -> None:
-        """Serve what comes over `stream`, the transport's. A `trusted` peer is a proxy whose header fields are true."""
+        """Begin to serve: called by `Admission`. `stream` is over the transport; a `trusted` peer is a proxy whose
+        forwarded header fields are used."""
         context = self._context
         self._stream = stream
         self.peer = peer
@@ -80,11 +104,11 @@ class H1Connection(H1ResponseStream):
         context.live.add(self)
         if context.metrics is not None:
             context.metrics.connections += 1
-        self._set_deadline(LAST_CALL if context.shutting_down else context.config.timeout_header)
+        self._set_deadline(SHUTDOWN_GRACE if context.shutting_down else context.config.timeout_header)
         if peer.secure and (failure := handshake_failure(stream.transport)) is not None:
-            self._end_handshake(failure)
+            self._refuse_tls(failure)
 
-    def _end_handshake(self, failure: str) -> None:
+    def _refuse_tls(self, failure: str) -> None:
         if failure == PLAIN_HTTP:
             self._context.count_refusal("plain_http")
             self._reject(RequestError(400, failure))
@@ -96,7 +120,7 @@ class H1Connection(H1ResponseStream):
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
-        if not self._deferred and (self._receiving or self._is_free()):
+        if not self._deferred and (self._receiving or self._can_begin_request()):
             self._parse(data)
         else:
             self._pending += data
@@ -114,7 +138,7 @@ class H1Connection(H1ResponseStream):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
-        self._forget()
+        self._detach()
         self._stream.lost()
         cycle, self._cycle = self._cycle, None
         if cycle is not None:
@@ -126,7 +150,7 @@ class H1Connection(H1ResponseStream):
     def resume_writing(self) -> None:
         self._stream.resume_writing()
         if self._cycle is None:
-            self._go_on()
+            self._parse_next()
 
     # Requests
 
@@ -135,7 +159,7 @@ class H1Connection(H1ResponseStream):
         try:
             while True:
                 data = self._parser.feed(data)
-                if not data or self._closing or not (self._receiving or self._is_free()):
+                if not data or self._closing or not (self._receiving or self._can_begin_request()):
                     break
                 if self._context.timeslice.used_up():
                     self._defer()
@@ -157,20 +181,20 @@ class H1Connection(H1ResponseStream):
         self._context.timeslice.defer(self)
 
     def on_time_slice(self) -> None:
-        """Go on with what there was no time for."""
+        """Continue parsing; see `time_slice.Deferrable`."""
         self._deferred = False
         if self._receiving and not self._closing:
             self._parse_pending()
-            self._read_on()
+            self._resume_if_allowed()
         else:
-            self._go_on()
+            self._parse_next()
 
-    def _is_free(self) -> bool:
-        """Whether a request can be taken up: none is in progress, and the client reads its responses."""
+    def _can_begin_request(self) -> bool:
+        """Whether a request can begin: none is in progress, and the stream is below its high-water mark."""
         return self._cycle is None and not self._stream.write_paused
 
     def on_request(self, request: RequestHead) -> None:
-        """A request's head has come."""
+        """See `request_parser.RequestHandler`: refuse the request, or have a cycle call the application for it."""
         context = self._context
         fresh = self._request is None
         self._request = request
@@ -192,7 +216,7 @@ class H1Connection(H1ResponseStream):
             if request.is_websocket():
                 upgrade = admission.upgrade(request)
         except (RequestError, HandshakeError) as error:
-            self._turn_away(request, error)
+            self._refuse(request, error)
             return
         if upgrade is not None:
             self._upgrade = upgrade
@@ -200,19 +224,19 @@ class H1Connection(H1ResponseStream):
             websocket.run(upgrade.subprotocols)
         else:
             if request.has_body:
-                self._await_body()
+                self._start_body_timeout()
             cycle = self._cycle = HTTPCycle(request, self, context)
             cycle.run()
 
     def on_body(self, data: bytes) -> None:
-        """Some of the request's body has come; nobody wants it when the response is already complete."""
+        """Pass a part of the body to the cycle. It is dropped if the response is complete already."""
         self._body_bytes += len(data)
         cycle = self._http_cycle()
         if cycle is not None:
             cycle.body_received(data)
 
     def on_end(self) -> None:
-        """The request is complete."""
+        """Note that the request is complete."""
         self._receiving = False
         cycle = self._http_cycle()
         if cycle is not None:
@@ -221,18 +245,18 @@ class H1Connection(H1ResponseStream):
                 cycle.half_closed()
 
     def _http_cycle(self) -> HTTPCycle | None:
-        """The cycle in progress, if it is one of HTTP."""
+        """Return the cycle in progress if it is an HTTPCycle."""
         return self._cycle if isinstance(self._cycle, HTTPCycle) else None
 
     def _answer_health_check(self, request: RequestHead) -> None:
         draining = self._context.draining.is_set()
-        self.start_response(503 if draining else 200, _HEALTH)
+        self.start_response(503 if draining else 200, _HEALTH_FIELDS)
         self.send_body(b"draining" if draining else b"ok", False)
         self._receiving = request.has_body
         self.finished()
 
-    def _turn_away(self, request: RequestHead, error: RequestError | HandshakeError) -> None:
-        """Reject a well-formed request, with a line in the access log."""
+    def _refuse(self, request: RequestHead, error: RequestError | HandshakeError) -> None:
+        """Reject a well-formed request, which appears in the access log and in the metrics."""
         context = self._context
         if context.metrics is not None:
             context.metrics.request(request.method, error.status, 0.0)
@@ -242,7 +266,8 @@ class H1Connection(H1ResponseStream):
         self._reject(error)
 
     def _reject(self, error: RequestError | HandshakeError) -> None:
-        """Answer a request that goes no further; whoever was told of it is told that the client has left."""
+        """Answer with `error` and close; abort if a response has begun. For a cycle in progress, the client has left
+        then."""
         cycle, self._cycle = self._cycle, None
         if cycle is not None:
             cycle.disconnected()
@@ -252,32 +277,31 @@ class H1Connection(H1ResponseStream):
         else:
             self._respond_and_close(error)
 
-    # As the stream of a request
+    # As the stream of a cycle
 
     def send_error(self, status: int, detail: str) -> None:
-        """Send a whole plain-text response, and close."""
         self._cycle = None
         if not self._closing:
             self._respond_and_close(RequestError(status, detail))
 
     def finished(self) -> None:
-        """The response is complete: go on with the next request, or close."""
+        """Parse the next request, or close."""
         self._cycle = None
         if self._closing:
             return
-        if not self._encoder.keep_alive:
+        if not self._encoder.keep_alive:  # type: ignore[union-attr]
             self._close()
             return
         self._encoder = None
         if self._proxy is not None:
             self.peer = self._proxy
         self._set_deadline(self._context.timeout_keep_alive)
-        if not self._stream.half_open:  # TLS: much of the response may be in the kernel still
+        if not self._stream.half_open:  # TLS: much of the response may still be unsent below it, see progressed()
             self._stream.progressed()
-        self._go_on()
+        self._parse_next()
 
-    def _go_on(self) -> None:
-        """Take up what was kept, unless the client does not read its responses."""
+    def _parse_next(self) -> None:
+        """Parse pending bytes and resume reading, if a request can begin."""
         if self._stream.write_paused or self._closing or self._deferred:
             return
         self._parse_pending()
@@ -288,24 +312,22 @@ class H1Connection(H1ResponseStream):
     def _parse_pending(self) -> None:
         data, self._pending = self._pending, b""
         if data:
-            self._context.variables.copy().run(self._parse, data)  # here may run the application that has just finished
+            self._context.variables.copy().run(self._parse, data)  # as the last response's application may call this
 
     def agree(self, subprotocol: str) -> str | None:
-        """Return what to answer where the application chooses `subprotocol`; see Upgrade."""
-        upgrade: Upgrade = self._upgrade
+        upgrade: Upgrade = self._upgrade  # type: ignore[assignment]
         return upgrade.agree(subprotocol, self._context, self.peer)
 
     def accept(self, subprotocol: str | None, headers: Sequence[tuple[bytes, bytes]]) -> Session:
-        """Complete the opening handshake; what the client sent behind it is in the session. `subprotocol` is one that
-        it offers. Raises ASGIMisuse."""
-        upgrade: Upgrade = self._upgrade
+        """Complete the opening handshake and return the session, which gets what the client sent behind its request.
+        `subprotocol` is one that the client offers, or None. Raises ASGIMisuse."""
+        upgrade: Upgrade = self._upgrade  # type: ignore[assignment]
         context = self._context
         defaults = context.default_headers()
         self.switching, session = upgrade.answer(subprotocol, headers, self._deflate, self._stream, context, defaults)
         self._cycle = None
-        self._forget()
-        transport: Any = self._stream.transport  # to which a session is a protocol, though it has no such base
-        transport.set_protocol(session)
+        self._detach()
+        self._stream.transport.set_protocol(session)  # type: ignore[arg-type]  # it does not derive from BaseProtocol
         session.begin(self.switching)
         self._stream.resume_reading()
         if self._pending:
@@ -314,17 +336,17 @@ class H1Connection(H1ResponseStream):
             self._stream.close()
         return session
 
-    # Deadlines and the end
+    # Deadlines and shutdown
 
     def on_deadline(self, now: float) -> None:
-        """A head is too slow, an idle connection too long idle, or a closing one too long in closing."""
+        """Check a request in progress, or end what took too long: a head, being idle, or closing."""
         if self._cycle is not None:
-            self._look_for_progress()  # the application's time has no end
-        elif self._still_takes():
-            self._set_deadline(self._context.config.timeout_response or _STALL)
+            self._check_progress()  # the application's own time is not limited
+        elif self._is_taking_response():
+            self._set_deadline(self._context.config.timeout_response or _RESPONSE_CHECK_INTERVAL)
         elif self._closing:
             if self._stream.buffered():
-                self._cut_response()
+                self._report_slow_response()
             self._stream.abort()
         elif self._parser.started and not self._receiving:
             self._context.count_refusal("slow_request")
@@ -332,26 +354,27 @@ class H1Connection(H1ResponseStream):
         else:
             self._close()
 
-    def _await_body(self) -> None:
-        """Give the client its time for a further part of the body."""
+    def _start_body_timeout(self) -> None:
+        """Start --timeout-body for the next part of the body."""
         timeout = self._context.config.timeout_body
         self._body_bytes = 0
         if timeout is not None:
             self._set_deadline(timeout)
 
-    def _look_for_progress(self) -> None:
-        """End a request whose client neither sends the body that is waited for nor takes the response."""
+    def _check_progress(self) -> None:
+        """End a request whose client does not take the response, or not send the body that the application waits
+        for."""
         config = self._context.config
         if self._stream.write_paused and config.timeout_response is not None:
             if self._stream.progressed():
                 self._set_deadline(config.timeout_response)
             else:
-                self._cut_response()
+                self._report_slow_response()
                 self._stream.abort()
         elif self._receiving and config.timeout_body is not None:
             cycle = self._http_cycle()
-            if self._body_bytes >= _LEAST_BODY or cycle is None or not cycle.awaits_body():
-                self._await_body()
+            if self._body_bytes >= _MIN_BODY_PROGRESS or cycle is None or not cycle.awaits_body():
+                self._start_body_timeout()
             else:
                 self._context.count_refusal("slow_request")
                 logger.info("%s sends the body of its request too slowly: it ends (--timeout-body)", self.peer)
@@ -359,14 +382,14 @@ class H1Connection(H1ResponseStream):
 
     @property
     def opening(self) -> bool:
-        """Whether a WebSocket's opening handshake waits for the application."""
+        """Whether an opening handshake is in progress."""
         return isinstance(self._cycle, WebSocketCycle)
 
     def shutdown(self) -> None:
-        """Close: at once if idle for some time, else after the response in progress, or after the request that may be
-        on its way."""
+        """Close: after the response in progress; in SHUTDOWN_GRACE seconds if a head is incomplete, or the connection
+        has been idle for less than that; otherwise now. An opening handshake is refused."""
         encoder = self._encoder
-        if encoder is not None and not encoder.started:  # else it has promised to keep the connection alive
+        if encoder is not None and not encoder.started:  # otherwise its head, which is sent, has kept the connection
             encoder.keep_alive = False
         if isinstance(self._cycle, WebSocketCycle):
             self._cycle.shutdown()
@@ -374,13 +397,15 @@ class H1Connection(H1ResponseStream):
             config = self._context.config
             timeout = config.timeout_header if self._request is None else config.timeout_keep_alive
             quiet_since, now = self.deadline - timeout, self._context.loop.time()
-            # one that came in the moment of the end has LAST_CALL for its time already
-            if self._parser.started or now - quiet_since < LAST_CALL or self.deadline - now <= LAST_CALL:
-                self._set_deadline(LAST_CALL)
+            # the deadline of a connection that began during the shutdown is SHUTDOWN_GRACE already, see begin()
+            if self._parser.started or now - quiet_since < SHUTDOWN_GRACE or self.deadline - now <= SHUTDOWN_GRACE:
+                self._set_deadline(SHUTDOWN_GRACE)
             else:
                 self._close()
 
-    def _forget(self) -> None:
+    def _detach(self) -> None:
+        """Leave the timers and the live connections, and break reference cycles: the connection is lost, or a
+        session's."""
         self._parser.close()
         self._context.timers.cancel(self)
         self._context.live.discard(self)

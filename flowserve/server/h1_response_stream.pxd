@@ -15,7 +15,7 @@ cdef class H1ResponseStream:
     cdef RequestParser _parser
     cdef RequestHead _request
     cdef bytes _pending
-    cdef bint _closing, _deferred, _held, _receiving
+    cdef bint _closing, _deferred, _body_paused, _receiving
     cdef Py_ssize_t _unyielded
     cdef readonly object peer
     cdef public double deadline
@@ -29,11 +29,11 @@ cdef class H1ResponseStream:
     cdef bint _write(self, bytes data) except -1
     cpdef bint is_reset(self) except -1
     cpdef bint progressed(self) except -1
-    cdef bint _still_takes(self) except -1
-    cdef _cut_response(self)
+    cdef bint _is_taking_response(self) except -1
+    cdef _report_slow_response(self)
     cpdef pause_reading(self)
     cpdef resume_reading(self)
-    cdef _read_on(self)
+    cdef _resume_if_allowed(self)
     cdef _respond_and_close(self, error)
     cdef _close(self)
     @cython.locals(deadline=double)

@@ -1,10 +1,12 @@
 # cython: language_level=3, annotation_typing=False, binding=False
-"""What one HTTP/1.1 connection sends, and how it closes: the response in progress, errors, flow control (RFC 9112)."""
+"""The sending side of an HTTP/1.1 connection: the response in progress, errors, flow control, closing (RFC 9112).
+
+The lower layer of the H1Connection object, see h1_connection.py.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable
-from typing import Any
 
 from flowserve.asgi.context import Context
 from flowserve.errors import HandshakeError, RequestError
@@ -16,26 +18,26 @@ from flowserve.transport.interfaces import Peer
 from flowserve.transport.stream import TransportStream
 
 PENDING_MARK = 65536
-"""Bytes kept unparsed while a request is in progress; above it reading stops."""
+"""Bytes behind a request in progress, which are not parsed yet, above which reading stops."""
 _WRITE_MARK = 65536
-"""Bytes written without letting others run."""
+"""Bytes that are written without yielding to the event loop, at most."""
 _WRITE_COST = 1024
-"""Bytes that take about as long as a write takes in any case."""
+"""Bytes that cost about as much as the fixed part of a write."""
 LINGER = 2.0
-"""Seconds in which a client may still send after its last response: closing at once would reset the connection, and the
-response with it (RFC 9112 section 9.6)."""
+"""Seconds in which a client may still send after its last response. Closing at once would reset the connection, and the
+client could lose the response (RFC 9112 section 9.6)."""
 
 
 class H1ResponseStream:
-    """The lower layer of an H1Connection, which is one object in two layers. `peer` is the client, as far as it is
-    known."""
+    """A `transport.interfaces.ResponseStream`, except for `finished()` and `send_error()`. Its methods are described
+    there."""
 
     __slots__ = (
+        "_body_paused",
         "_closing",
         "_context",
         "_deferred",
         "_encoder",
-        "_held",
         "_parser",
         "_pending",
         "_receiving",
@@ -48,44 +50,43 @@ class H1ResponseStream:
     )
 
     _stream: TransportStream
+    """Set by `H1Connection.begin()`."""
     peer: Peer
+    """Both ends of the connection; behind a trusted proxy, the client that the proxy names for the request."""
 
     def __init__(self, context: Context, parser: RequestParser) -> None:
         self._context = context
         self._parser = parser
         self._request: RequestHead | None = None  # the last one
-        self._encoder: Any = None  # the ResponseEncoder of the request in progress
-        self._receiving = False  # the request, or what is left of one whose response is complete
-        self._pending = b""  # bytes of the client's that are not parsed yet
-        self._deferred = False  # parsing goes on in the next iteration of the event loop
-        self._held = False  # the application has enough of the request's body for now
-        self._closing = False  # nothing is sent any more, and what comes in is thrown away
-        self._unyielded = 0
-        self.deadline = 0.0
+        self._encoder: ResponseEncoder | None = None  # of the request in progress
+        self._receiving = False  # a request is incomplete, perhaps one whose response is complete
+        self._pending = b""  # received bytes that are not parsed yet
+        self._deferred = False  # parsing continues in a later event loop iteration, see TimeSlice
+        self._body_paused = False  # the cycle has paused the request body
+        self._closing = False  # nothing more is written, and received data is dropped
+        self._unyielded = 0  # bytes written since the caller was last asked to drain(), which yields
+        self.deadline = 0.0  # see `timers.Timed`
         self.tick = 0
 
     def send_continue(self) -> None:
-        """Send 100 Continue."""
         if not self._closing:
             self._stream.write(status_line(100) + b"\r\n")
 
     def start_response(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Take status and header fields, which leave with the first part of the body. Raises ASGIMisuse."""
-        self._encoder.start(status, headers)
+        self._encoder.start(status, headers)  # type: ignore[union-attr]
 
     def send_head(self) -> None:
-        """Send status and header fields, as the body keeps being waited for."""
-        self._write(self._encoder.head(self._context.default_headers(), None))
+        self._write(self._encoder.head(self._context.default_headers(), None))  # type: ignore[union-attr]
 
     def send_body(self, body: bytes, more: bool) -> bool:
-        """Send a part of the body. Returns whether to await `drain()`. Raises ASGIMisuse."""
-        encoder: ResponseEncoder = self._encoder
+        encoder: ResponseEncoder = self._encoder  # type: ignore[assignment]
         if encoder.started:
             return self._write(encoder.body(body, more))
         head = encoder.head(self._context.default_headers(), None if more else len(body))
         return self._write(head + encoder.body(body, more))
 
     def _write(self, data: bytes) -> bool:
+        """Write a part of the response. Return whether the caller should drain()."""
         if data and not self._closing:
             self._stream.write(data)
         self._unyielded += len(data) + _WRITE_COST
@@ -95,48 +96,48 @@ class H1ResponseStream:
         return True
 
     def drain(self) -> Awaitable[None]:
-        """Wait until writing is welcome; when it is, only let others have their turn."""
+        """Wait while the stream is over its high-water mark, at most --timeout-response without progress; otherwise
+        yield to the event loop once."""
         timeout = self._context.config.timeout_response
         if self._stream.write_paused and timeout is not None:
-            self._stream.progressed()  # what is waited for begins now
+            self._stream.progressed()  # so that the check at the deadline counts from now on
             self._set_deadline(timeout)
         return self._stream.drain()
 
     def pause_reading(self) -> None:
-        """Stop the body from coming in."""
-        self._held = True
+        self._body_paused = True
         self._stream.pause_reading()
 
     def resume_reading(self) -> None:
-        """Let it come again."""
-        self._held = False
-        self._read_on()
+        self._body_paused = False
+        self._resume_if_allowed()
 
-    def _read_on(self) -> None:
-        if not (self._held or self._deferred) and len(self._pending) <= PENDING_MARK:
+    def _resume_if_allowed(self) -> None:
+        """Resume reading, unless the body is paused, parsing is deferred or too much is unparsed."""
+        if not (self._body_paused or self._deferred) and len(self._pending) <= PENDING_MARK:
             self._stream.resume_reading()
 
     def is_reset(self) -> bool:
-        """Whether the client has reset the connection: nobody is told of it once the client has stopped writing."""
         return self._stream.is_reset()
 
     def progressed(self) -> bool:
-        """Whether some, but not yet all, of what was written has left since this was last asked."""
         return self._stream.progressed()
 
     def _respond_and_close(self, error: RequestError | HandshakeError) -> None:
-        # Without an encoder no response is owed: what can't be understood may follow a HEAD that has its answer.
+        """Send the response for `error` and close."""
+        # Without an encoder the error is in what follows `_request`, whose response is complete.
         head_only = self._parser.in_head_request
         if self._encoder is not None and self._request is not None:
             head_only = self._request.method == "HEAD"
         self._stream.write(encode_error(error, self._context.default_headers(), head_only))
-        self._receiving = True  # whatever the client still sends is not looked at
+        self._receiving = True  # the client may still be sending
         self._close()
 
     def _close(self) -> None:
-        """Close when all is sent, so that it also arrives."""
+        """Close after sending everything written. If the client may still be sending, half-close and read on for
+        LINGER seconds."""
         self._closing = True
-        self._stream.progressed()  # so that the deadline is told of what is taken from now on
+        self._stream.progressed()  # so that the check at the deadline counts from now on
         self._set_deadline(LINGER)
         if self._receiving or self._pending:
             self._pending = b""
@@ -146,25 +147,25 @@ class H1ResponseStream:
             self._stream.close()
 
     def abort(self) -> None:
-        """Close now: the client sees that a response in progress is not whole."""
         self._stream.abort()
 
-    def _still_takes(self) -> bool:
-        """Whether a slow client still takes its response, or may stand still as long as it likes."""
+    def _is_taking_response(self) -> bool:
+        """Whether a slow client still takes its response, or need not, without --timeout-response."""
         endless = self._context.config.timeout_response is None
         return self._stream.progressed() or (endless and self._stream.buffered() > 0)
 
-    def _cut_response(self) -> None:
+    def _report_slow_response(self) -> None:
+        """Count and log that the client takes nothing of its response, whose connection is aborted now."""
         self._context.count_refusal("slow_response")
         logger.info("%s takes nothing of its response: it is cut (--timeout-response)", self.peer)
 
     def _set_deadline(self, seconds: float) -> None:
         deadline = self._context.loop.time() + seconds
         if self.tick and deadline >= self.deadline:
-            self.deadline = deadline  # all that Timers would do, on each request's way
+            self.deadline = deadline  # what Timers.set() would do, without the call, as this is done for each request
         else:
             self._context.timers.set(self, deadline)
 
     def on_deadline(self, now: float) -> None:
-        """The time of `_set_deadline()` has come."""
+        """Called by Timers when the time of `_set_deadline()` is over."""
         raise NotImplementedError

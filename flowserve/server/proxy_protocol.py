@@ -19,7 +19,7 @@ from flowserve.asgi.context import Context
 from flowserve.http.forwarded import address_of
 from flowserve.logs.loggers import logger
 from flowserve.server.admission import Admission
-from flowserve.server.h1_connection import LAST_CALL, H1Connection
+from flowserve.server.h1_connection import SHUTDOWN_GRACE, H1Connection
 from flowserve.server.peers import peer_of
 from flowserve.server.tls import tls_timeouts
 from flowserve.transport.interfaces import Peer
@@ -314,8 +314,8 @@ class ProxiedConnection(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def shutdown(self) -> None:
-        """Allow LAST_CALL seconds for a header that may already be on its way."""
-        self._context.timers.set(self, self._context.loop.time() + LAST_CALL)
+        """Allow SHUTDOWN_GRACE seconds for a header that may already be on its way."""
+        self._context.timers.set(self, self._context.loop.time() + SHUTDOWN_GRACE)
 
     def abort(self) -> None:
         """Abort the connection."""

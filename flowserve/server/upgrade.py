@@ -1,5 +1,5 @@
 # cython: language_level=3, annotation_typing=False, binding=False
-"""The opening handshake from the server's side: what the client asks for, the answer, and the session (RFC 6455 section
+"""The server's side of an opening handshake: the client's request, the response, and the session (RFC 6455 section
 4.2)."""
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from flowserve.websocket.server_handshake import check_request, response_fields
 
 
 class Upgrade:
-    """What a request for a WebSocket asks for: `subprotocols` are those that the client offers, in its order."""
+    """The opening handshake that a client requests. `subprotocols` are those that it offers, in its order."""
 
     __slots__ = ("_key", "_offers", "subprotocols")
 
     def __init__(self, request: RequestHead) -> None:
-        """Raises HandshakeError for a request that RFC 6455 does not allow."""
+        """Raises HandshakeError for a request that RFC 6455 section 4.2.1 does not allow."""
         self._key, self.subprotocols = check_request(request.method, request.http_version, request.headers)
         self._offers = request.values(b"sec-websocket-extensions")
 
     def agree(self, subprotocol: str, context: Context, peer: Peer) -> str | None:
-        """Return the application's choice, or None if the client does not offer it: such a client must fail what names
-        it (RFC 6455 section 4.1). Raises ASGIMisuse for what can't be a subprotocol."""
+        """Return `subprotocol`, which the application has chosen, or None if the client does not offer it, as a client
+        must then fail the connection (RFC 6455 section 4.1). Raises ASGIMisuse if it can't be a subprotocol."""
         if subprotocol in self.subprotocols:
             return subprotocol
         if not is_token(subprotocol):
@@ -58,9 +58,9 @@ class Upgrade:
     ) -> tuple[bytes, Session]:
         """Return the head of the 101, which is not sent yet, and the session over `stream`.
 
-        `subprotocol` is one that the client offers, or None; `headers` are the application's; `deflate` says what
-        permessage-deflate may be like, None to do without it; `default_headers` are header lines that every response
-        gets. Raises ASGIMisuse.
+        `subprotocol` is one that the client offers, or None; `headers` are the application's header fields; `deflate`
+        has the settings of permessage-deflate, None to disable it; `default_headers` are the header lines that every
+        response gets. Raises ASGIMisuse for header fields that can't be sent.
         """
         codec, extensions = negotiation.agree(deflate, self._offers)
         own = response_fields(self._key, subprotocol, extensions, headers)
