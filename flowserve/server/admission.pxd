@@ -5,8 +5,8 @@ from flowserve.server.upgrade cimport Upgrade
 cdef class Admission:
     cdef Context _context
     cdef readonly dict _connections
-    cdef object _hosts, _origins, _trusted, _most_connections, _most_websockets
-    cdef bint _looks_at_peers, _warned
+    cdef object _hosts, _origins, _trusted, _max_connections, _max_websockets
+    cdef bint _checks_peers, _has_warned
     cdef readonly bint reads_headers
     cdef readonly object health_path
 

@@ -91,7 +91,7 @@ class H1Connection(H1ResponseStream):
     # As the transport's asyncio.Protocol
 
     def connection_made(self, transport: BaseTransport) -> None:
-        self._admission.receive(self, transport, peer_of(transport))
+        self._admission.begin_connection(self, transport, peer_of(transport))
 
     def begin(self, stream: TransportStream, peer: Peer, trusted: bool) -> None:
         """Begin to serve: called by `Admission`. `stream` is over the transport; a `trusted` peer is a proxy whose

@@ -246,9 +246,9 @@ class ProxiedConnection(asyncio.BufferedProtocol):
         peer, trusted = self._peer, header.kind == "local"
         if header.kind == "known":
             peer = Peer(header.client, header.server, header.secure)
-            trusted = self._admission.trusts_named(header.client)
+            trusted = self._admission.trusts_client(header.client)
             key = self._admission.key_of(peer, trusted)
-            if not self._admission.enter(key, peer):
+            if not self._admission.add_connection(key, peer):
                 self._transport.abort()
                 self._unregister()
                 return
@@ -294,12 +294,12 @@ class ProxiedConnection(asyncio.BufferedProtocol):
             connection.data_received(data)
 
     def _refuse(self, why: str, unexpected: bool = False) -> None:
-        self._admission.turn_away(self._peer, why, unexpected)
+        self._admission.refuse_proxied(self._peer, why, unexpected)
         self._transport.abort()
         self._unregister()
 
     def _unregister(self) -> None:
-        self._admission.leave(self._count_key)
+        self._admission.remove_connection(self._count_key)
         self._count_key = None
         self._context.timers.cancel(self)
         self._context.live.discard(self)

@@ -13,7 +13,7 @@ from typing import Any
 
 from compliance.fuzz.findings import require
 from flowserve.config import Config
-from flowserve.server.admission import _Places, _split_host, _split_origin
+from flowserve.server.admission import _AllowList, _split_host, _split_origin
 
 MAX_LEN = 6000
 _CONFIG = Config(
@@ -24,8 +24,8 @@ _CONFIG = Config(
         *("http://a.example:8080", "https://[2001:db8::1]"),
     ),
 )
-_HOSTS = _Places(_CONFIG.allowed_hosts, _split_host)
-_ORIGINS = _Places(_CONFIG.ws_allowed_origins, _split_origin)
+_HOSTS = _AllowList(_CONFIG.allowed_hosts, _split_host)
+_ORIGINS = _AllowList(_CONFIG.ws_allowed_origins, _split_origin)
 _HOST = re.compile(r"example\.com\.?(:\d*)?|.+\.example\.org\.?:0*8443")
 _ORIGIN = re.compile(
     r"https://example\.com\.?(:0*443)?|https://.+\.example\.org\.?(:0*443)?|http://a\.example\.?:0*8080"
@@ -35,8 +35,8 @@ _BRACKETS = re.compile(r"(https://)?\[([^\]]*)\](:\d*)?")
 
 def observe(data: bytes) -> Any:
     text = data.decode("latin-1").lower()
-    seen = [_HOSTS.hold(_split_host(text, port)) for port in (80, 443, 8443)]
-    origin = _ORIGINS.hold(_split_origin(text))
+    seen = [_HOSTS.allows(_split_host(text, port)) for port in (80, 443, 8443)]
+    origin = _ORIGINS.allows(_split_origin(text))
     if seen[0]:
         require(_HOST.fullmatch(text) is not None or _is_ours(text, ""), "a host passes that is not allowed", text)
     if origin:
