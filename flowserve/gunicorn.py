@@ -31,7 +31,7 @@ from flowserve.runtime.signals import handling
 from flowserve.runtime.startup_errors import explain
 from flowserve.server.process import owning_process
 from flowserve.server.server import Server
-from flowserve.server.shutdown import graceful_part
+from flowserve.server.shutdown import graceful_timeout
 
 _SETTINGS = {
     "backlog": "backlog",
@@ -203,7 +203,7 @@ class Worker(base.Worker):  # type: ignore[misc]
                 f"FLOWSERVE_TIMEOUT_DRAIN: gunicorn kills workers {limit:g}s after it told them to end;"
                 " make it shorter than that, or raise gunicorn's --graceful-timeout"
             )
-        return {"timeout_graceful_shutdown": graceful_part(left)}
+        return {"timeout_graceful_shutdown": graceful_timeout(left)}
 
     def _set_up_logs(self, config: Config) -> None:
         """Log to gunicorn's handlers, unless flowserve's own options configure logging."""

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from flowserve.http.messages import RequestHead
 
 TAKE_SESSION = "flowserve.take_session"
-"""A key of websocket.accept, whose value is called with the Session, which the application then uses itself, and with
-the head of the 101."""
+"""A key of websocket.accept; its value is called with the Session, which the application then uses itself, and the head
+of the 101."""
 
 _OPEN = int(State.OPEN)
 _CONNECTING = 0  # the application has neither accepted nor denied the WebSocket
@@ -318,8 +318,7 @@ class WebSocketCycle:
         self._refuse(*LATE_ANSWER)
 
     def _run_in_context(self, function: Callable[..., None], *args: Any) -> None:
-        """Call `function` with the context variables of the application's call, which its log lines use. They are
-        copied, as a context can't be entered while the application runs in it."""
+        """Call `function`, which logs, in a copy of the context of the application's call, which may be running."""
         self._variables.copy().run(function, *args)
 
     def _wait(self) -> asyncio.Future[None]:

@@ -1,9 +1,8 @@
 # cython: language_level=3, annotation_typing=False, binding=False
 """One HTTP/1.1 connection: keep-alive, pipelining, errors, and the handover to a WebSocket (RFC 9112).
 
-Theory of operation. A connection is one object in two layers, by inheritance: H1ResponseStream is the sending side. It
-is the protocol of its transport, the handler of its RequestParser and the stream of its cycle, and is in one of these
-states:
+Theory of operation. A connection is one object in two layers, by inheritance, of which H1ResponseStream is the sending
+side. It is the protocol of its transport, the handler of its parser and the stream of its cycle. Its states:
 
 - Idle (`_cycle` is None): between requests, until --timeout-keep-alive, for the first one --timeout-header. The body of
   a request whose response is complete may still be arriving (`_receiving`); it is dropped.
@@ -62,7 +61,7 @@ _RESPONSE_CHECK_INTERVAL = 30.0
 
 class H1Connection(H1ResponseStream):
     """The protocol of a transport until it closes or becomes a WebSocket, and the stream of its requests: a
-    `transport.interfaces.ResponseStream` and an `asgi.websocket.UpgradeStream`, where its methods are described."""
+    `ResponseStream` and an `UpgradeStream`, where its methods are described."""
 
     __slots__ = (
         "_admission",
@@ -94,8 +93,7 @@ class H1Connection(H1ResponseStream):
         self._admission.begin_connection(self, transport, peer_of(transport))
 
     def begin(self, stream: TransportStream, peer: Peer, trusted: bool) -> None:
-        """Begin to serve: called by `Admission`. `stream` is over the transport; a `trusted` peer is a proxy whose
-        forwarded header fields are used."""
+        """See `admission.Admitted`."""
         context = self._context
         self._stream = stream
         self.peer = peer
@@ -266,8 +264,7 @@ class H1Connection(H1ResponseStream):
         self._reject(error)
 
     def _reject(self, error: RequestError | HandshakeError) -> None:
-        """Answer with `error` and close; abort if a response has begun. For a cycle in progress, the client has left
-        then."""
+        """Answer with `error` and close, or abort if a response has begun. A cycle in progress is disconnected."""
         cycle, self._cycle = self._cycle, None
         if cycle is not None:
             cycle.disconnected()
@@ -319,8 +316,7 @@ class H1Connection(H1ResponseStream):
         return upgrade.agree(subprotocol, self._context, self.peer)
 
     def accept(self, subprotocol: str | None, headers: Sequence[tuple[bytes, bytes]]) -> Session:
-        """Complete the opening handshake and return the session, which gets what the client sent behind its request.
-        `subprotocol` is one that the client offers, or None. Raises ASGIMisuse."""
+        """See `UpgradeStream.accept()`. The session gets what the client has sent behind its request."""
         upgrade: Upgrade = self._upgrade  # type: ignore[assignment]
         context = self._context
         defaults = context.default_headers()
@@ -362,8 +358,7 @@ class H1Connection(H1ResponseStream):
             self._set_deadline(timeout)
 
     def _check_progress(self) -> None:
-        """End a request whose client does not take the response, or not send the body that the application waits
-        for."""
+        """End a request whose client does not take the response, or not send the body that is waited for."""
         config = self._context.config
         if self._stream.write_paused and config.timeout_response is not None:
             if self._stream.progressed():
@@ -404,8 +399,7 @@ class H1Connection(H1ResponseStream):
                 self._close()
 
     def _detach(self) -> None:
-        """Leave the timers and the live connections, and break reference cycles: the connection is lost, or a
-        session's."""
+        """Stop being a live connection, and break reference cycles: it is lost, or a session's."""
         self._parser.close()
         self._context.timers.cancel(self)
         self._context.live.discard(self)

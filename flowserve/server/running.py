@@ -1,4 +1,4 @@
-"""What a server consists of from its startup on: sockets, acceptor, lifespan, metrics."""
+"""The parts of a server between its startup and its shutdown: sockets, acceptor, lifespan, metrics."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from flowserve.server.recycling import Recycling
 from flowserve.server.tls import Certificates
 from flowserve.transport.flush_queue import FlushQueue
 
-_SETTLE = 0.05
-"""Seconds for connections whose TCP handshake is under way."""
-_ITERATIONS = 3
-"""Iterations of the event loop in which it accepts what waits at its sockets."""
-_STARTING = 1.0
-"""Seconds after which it is said that the application's startup is waited for."""
+_TCP_HANDSHAKE_TIME = 0.05
+"""Seconds for TCP handshakes in progress."""
+_ACCEPT_ITERATIONS = 3
+"""Iterations of the event loop within which it accepts the connections that wait in the backlog."""
+_STARTUP_NOTICE_TIME = 1.0
+"""Seconds after which a log line says that the server is waiting for the application's startup."""
 
 
 class Running:
-    """The parts of one server. `sockets` are those that it listens on, `certificates` None without TLS."""
+    """The parts of one server. It listens on `sockets`; `certificates` is None without TLS."""
 
     def __init__(
         self,
@@ -40,8 +40,8 @@ class Running:
         worn: Callable[[str], None],
         where: str,
     ) -> None:
-        """Make them, in the running event loop. `sockets` are bound already; None to bind those of the configuration.
-        `worn` is called as `Recycling` says, `where` ends lines of the log. Raises ConfigError."""
+        """Call this in the event loop. `sockets` are bound already; None to bind those of the configuration. `worn` is
+        the `on_limit` of Recycling; `where` is appended to log lines. Raises ConfigError."""
         self._config = config
         self._where = where
         loop = asyncio.get_running_loop()
@@ -55,10 +55,10 @@ class Running:
         self.sockets = self._listeners.slot(0) if self._listeners is not None else list(sockets or ())
 
     async def start(self, collect: metrics_endpoint.Collect | None) -> None:
-        """Measure, run the lifespan's startup, and accept. With --metrics, `collect` gives what the page shows; None
-        where another process serves that. Raises as `Server.startup()` does, and then nothing is left."""
+        """Start counting, run the lifespan startup, and accept. With --metrics, the metrics page shows what `collect()`
+        returns; None if another process serves it. Raises as `Server.startup()` does, after closing everything."""
         try:
-            await self._measure(collect)
+            await self._start_metrics(collect)
             await self._start_lifespan()
             await self.acceptor.start(self.sockets)
             if self.certificates is not None:
@@ -67,11 +67,11 @@ class Running:
         except BaseException:
             self._close_sockets()
             await self.lifespan.close()
-            await self.stop_measuring()
+            await self.stop_metrics()
             self.recycling.stop()
             raise
 
-    async def _measure(self, collect: metrics_endpoint.Collect | None) -> None:
+    async def _start_metrics(self, collect: metrics_endpoint.Collect | None) -> None:
         if self._config.metrics is not None:
             self.context.metrics = Metrics(self.context.loop)
             if collect is not None:
@@ -79,14 +79,14 @@ class Running:
 
     async def _start_lifespan(self) -> None:
         text = "Waiting for the application's startup%s"
-        late = self.context.loop.call_later(_STARTING, logger.info, text, self._where)
+        late = self.context.loop.call_later(_STARTUP_NOTICE_TIME, logger.info, text, self._where)
         try:
             await self.lifespan.startup()
         finally:
             late.cancel()
 
-    async def stop_measuring(self) -> None:
-        """Stop counting, and serving metrics."""
+    async def stop_metrics(self) -> None:
+        """Stop counting, and serving the metrics page."""
         if self.context.metrics is not None:
             self.context.metrics.close()
         if self._metrics_server is not None:
@@ -94,13 +94,13 @@ class Running:
             await self._metrics_server.wait_closed()
 
     async def stop_accepting(self, wait: bool) -> None:
-        """Close the listening sockets, but lose no connection that is there already; with `wait`, nor one whose TCP
-        handshake is under way."""
+        """Close the listening sockets without losing connections that are already established, or, with `wait`, whose
+        TCP handshake is in progress."""
         if self._listeners is not None:
             drop_new_connections(self._listeners.bound)
             if wait:
-                await asyncio.sleep(_SETTLE)
-        for _ in range(_ITERATIONS):
+                await asyncio.sleep(_TCP_HANDSHAKE_TIME)
+        for _ in range(_ACCEPT_ITERATIONS):
             await asyncio.sleep(0)
         await self.acceptor.stop()
         self._close_sockets()

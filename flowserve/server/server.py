@@ -1,4 +1,4 @@
-"""One worker: start, accept, shut down."""
+"""One worker: startup, serving, signals and shutdown."""
 
 from __future__ import annotations
 
@@ -30,54 +30,49 @@ from flowserve.runtime.signals import handling
 from flowserve.server.listen import url_of
 from flowserve.server.recycling import memory
 from flowserve.server.running import Running
-from flowserve.server.shutdown import Shutdown, longest
+from flowserve.server.shutdown import Shutdown, max_shutdown_time
 from flowserve.server.snapshot import snapshot
 from flowserve.server.tls import Certificates
 
 _HANGUP = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
-_HASTE = 4.0
-"""Seconds for the end, from a second signal on."""
+_FORCED_EXIT_TIME = 4.0
+"""Seconds from `cut()` on, or beyond max_shutdown_time(), after which the process is ended, if the server owns it."""
 
 
 class Server:
     """Serves one application in the running event loop; several servers can share a loop.
 
-    Either `await serve()`, which returns when `should_exit` is set or a signal comes, or `await startup()` and later
-    `await shutdown()`. `sockets` are the bound sockets once `started` is true: `server.sockets[0].getsockname()`
-    tells the port.
-
-    `worn`, if set, is called once with the reason when a --limit-max-requests or --workers-max limit is reached; left
-    at None the server then ends by itself, as if `should_exit` were set. `signalled`, if set, is called in the event
-    loop with each signal that `handle_exit()` gets, and decides what it means.
-
-    With --metrics the server counts; set `serves_metrics` to False if another process serves the page, from what
-    `snapshot()` returns. Set `announces` to False if it says itself in the log where the server listens, and when it
-    has stopped. Set `owns_process` to True where nothing else runs: the garbage collector is tuned then.
+    Either `await serve()`, which returns when `should_exit` is set or after SIGINT or SIGTERM, or `await startup()` and
+    later `await shutdown()`. `server.sockets[0].getsockname()` tells the port once `started` is true.
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.started = False
+        self.started = False  # between the end of the startup and the begin of the shutdown
+        # Called once with the reason when a --limit-max-requests or --workers-max limit is reached. If it is None, the
+        # server shuts down then, as if `should_exit` were set.
         self.worn: Callable[[str], None] | None = None
+        # Called in the event loop with each signal that `handle_exit()` gets, after that has set `should_exit`; it
+        # decides what else to do. If it is None, the signal is logged, and a second one calls `cut()`.
         self.signalled: Callable[[int], None] | None = None
-        self.serves_metrics = True
-        self.announces = True
-        self.owns_process = False
-        self._running: Running | None = None  # from its startup on; it stays when that is over
+        self.serves_metrics = True  # False if another process serves the metrics page from `snapshot()`
+        self.announces = True  # False if another process logs where the server listens and that it has stopped
+        self.owns_process = False  # True if nothing else runs: the garbage collector is tuned, the exit guarded
+        self._running: Running | None = None  # from the startup on; it is kept after the shutdown
         self._loop: asyncio.AbstractEventLoop | None = None
         self._should_exit = False
-        self._exit = asyncio.Event()
-        self._app: ASGI3Application | None = None
-        self._served = False
-        self._ending: Shutdown | None = None
-        self._cut = asyncio.Event()
-        self._is_cut = False
-        self._leave_by: float | None = None
-        self._signal: int | None = None  # that ends it
+        self._exit = asyncio.Event()  # set with `should_exit`
+        self._app: ASGI3Application | None = None  # set by `load()`
+        self._has_started = False  # it was started once
+        self._shutdown: Shutdown | None = None  # once the shutdown has begun
+        self._cut_event = asyncio.Event()  # set by `cut()` in the event loop
+        self._is_cut = False  # set by `cut()` at once
+        self._exit_by: float | None = None  # end of the graceful shutdown, in time.monotonic()
+        self._signal: int | None = None  # that ends the server
 
     @property
     def sockets(self) -> list[socket.socket]:
-        """The sockets that it listens on; empty before and after."""
+        """The sockets that it listens on; empty before the startup and after the shutdown."""
         return [] if self._running is None else self._running.sockets
 
     @property
@@ -87,7 +82,7 @@ class Server:
 
     @property
     def should_exit(self) -> bool:
-        """Set it, from any thread, to end `serve()`."""
+        """Set to True, from any thread, to end `serve()`."""
         return self._should_exit
 
     @should_exit.setter
@@ -97,17 +92,18 @@ class Server:
             self.call_soon(self._exit.set)
 
     def call_soon(self, function: Callable[..., object], *args: Any) -> None:
-        """Call it soon, from any thread or signal handler; not at all without a loop."""
-        with suppress(RuntimeError):  # a loop that is closed
+        """Call `function` in the event loop, from any thread or signal handler. Does nothing before the startup or if
+        the loop is closed."""
+        with suppress(RuntimeError):  # the loop is closed
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(function, *args)
 
     def load(self) -> None:
-        """Import the application, and make it (--factory), before the event loop runs: Django's ORM, asyncio.run() and
-        async_to_sync() work at import then, as they do in other programs.
+        """Import the application, and call its factory (--factory), before the event loop runs: Django's ORM,
+        asyncio.run() and async_to_sync() then work at import, as in other programs.
 
-        `serve()` and `startup()` do it inside the loop if it was not done before. Raises as `startup()` does. An
-        application that needs the running loop at import is left to them.
+        Otherwise `serve()` and `startup()` do this in the event loop, as they do for an application that needs the
+        running loop at import. Raises as `startup()` does.
         """
         try:
             self._app = load(self.config)
@@ -119,9 +115,9 @@ class Server:
     async def serve(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Start, serve until SIGINT, SIGTERM or `should_exit`, and shut down.
 
-        Signals are handled in the main thread only. A second one cuts the shutdown short. SIGHUP loads certificates
-        anew. A service manager (NOTIFY_SOCKET) is told when it serves and when it stops. If it is cancelled it shuts
-        down all the same, and is cut short by a second cancellation. Raises what `startup()` raises.
+        Signals are handled in the main thread only. A second SIGINT or SIGTERM cuts the shutdown short. SIGHUP reloads
+        the certificates. A service manager (NOTIFY_SOCKET) is notified when the server is ready and when it stops. If
+        this is cancelled, it shuts down all the same before it raises CancelledError. Raises what `startup()` raises.
         """
         if self._app is None:
             self._app = load(self.config)  # before signals are handled, so that they can end a slow import
@@ -134,21 +130,22 @@ class Server:
         if self._should_exit:
             self._exit.set()
         try:
-            if await self._started_by(asyncio.ensure_future(self.startup(sockets))):
+            if await self._wait_for_startup(asyncio.ensure_future(self.startup(sockets))):
                 notify(READY)
                 await self._exit.wait()
         finally:
             notify(STOPPING)
             await uncancelled(asyncio.ensure_future(self.shutdown()))
 
-    async def _started_by(self, starting: asyncio.Future[None]) -> bool:
-        """Wait for the startup, once an end is wanted no longer than for a request. Returns whether it took place."""
+    async def _wait_for_startup(self, starting: asyncio.Future[None]) -> bool:
+        """Wait for the startup; once the server should exit, at most --timeout-graceful-shutdown. Return whether it has
+        started."""
         try:
             await first_of(starting, self._exit)
             if not starting.done():
                 if self._signal is not None:
-                    logger.info("Waiting for the application's startup%s", self._hint())
-                await first_of(starting, self._cut, self.config.timeout_graceful_shutdown)
+                    logger.info("Waiting for the application's startup%s", self._stop_hint())
+                await first_of(starting, self._cut_event, self.config.timeout_graceful_shutdown)
         finally:
             starting.cancel()
             await asyncio.wait({starting})
@@ -157,15 +154,18 @@ class Server:
         return self.started
 
     async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """Load the application, run its lifespan startup, and listen, on `sockets` (bound already) if given.
+        """Load the application, run its lifespan startup, and listen on `sockets`, which are bound already, or on those
+        of the configuration.
 
-        Raises ConfigError for an application, address or certificate that does not work, and StartupFailed.
+        Raises ConfigError for an application, address or certificate that can't be used, and StartupFailed if the
+        application's lifespan startup fails.
         """
         app = load(self.config) if self._app is None else self._app
         await self._start(app, sockets)
 
     @property
-    def _notice(self) -> int:
+    def _announcement_level(self) -> int:
+        """The level of the log lines about listening and stopping."""
         return logging.INFO if self.announces else logging.DEBUG
 
     async def _start(self, app: ASGI3Application, sockets: Sequence[socket.socket] | None) -> None:
@@ -174,20 +174,19 @@ class Server:
         if config.log_level == "trace":
             app = trace(app, config.log_query)
         running = self._running = Running(app, config, sockets, self._on_worn, self._where())
-        await running.start(self._collect if self.serves_metrics else None)
-        self.started = self._served = True
+        await running.start(self._collect_metrics if self.serves_metrics else None)
+        self.started = self._has_started = True
         if self.owns_process:
             tune_memory()
         for sock in self.sockets:
-            logger.log(self._notice, "Listening on %s", url_of(sock, config))
+            logger.log(self._announcement_level, "Listening on %s", url_of(sock, config))
 
     async def shutdown(self) -> None:
         """Stop accepting, drain, let requests in progress complete, run the lifespan shutdown.
 
-        The drain: the application is told by the event in its state, and WebSockets are closed with --ws-shutdown-code
-        one after the other over --timeout-drain. All the rest must come to its end within --timeout-graceful-shutdown
-        from then on; what is left is cut. The lifespan's shutdown then gets a few seconds more, as many as the requests
-        had but five at most. `cut()` ends the waiting.
+        The drain sets the event of `flowserve.draining()` and closes WebSockets with --ws-shutdown-code one after the
+        other over --timeout-drain. From then on all else must end within --timeout-graceful-shutdown; the rest is cut.
+        The lifespan shutdown gets what is left of that time, at least `lifespan_seconds()`. `cut()` ends the waiting.
         """
         running = self._running
         if running is None or not self.started:
@@ -195,50 +194,51 @@ class Server:
         self.started = False
         context = running.context
         running.recycling.stop()
-        context.shutting_down = context.late_websockets = True  # connections that are kept alive end from now on
-        self._ending = Shutdown(context, self._where(), self._hint())
-        self._leave_by = time.monotonic() + self.config.timeout_drain + self.config.timeout_graceful_shutdown
-        self._expect_end()
+        context.shutting_down = context.late_websockets = True  # responses end their connections from now on
+        self._shutdown = Shutdown(context, self._where(), self._stop_hint())
+        self._exit_by = time.monotonic() + self.config.timeout_drain + self.config.timeout_graceful_shutdown
+        self._limit_exit_time()
         await self.stop_accepting()
         self._should_exit = True
-        await self._ending.run(running.lifespan)
+        await self._shutdown.run(running.lifespan)
         context.timers.close()
-        await running.stop_measuring()
-        logger.log(self._notice, "Stopped")
+        await running.stop_metrics()
+        logger.log(self._announcement_level, "Stopped")
 
     def cut(self) -> None:
-        """Cut the shutdown short, from any thread: what is still open is ended now."""
-        self.call_soon(self._cut.set)
+        """Cut the shutdown short, from any thread: everything that is still open is ended now."""
+        self.call_soon(self._cut_event.set)
         self._is_cut = True
-        if self._ending is not None:
-            self._ending.cut()
-        self._expect_end()
+        if self._shutdown is not None:
+            self._shutdown.cut()
+        self._limit_exit_time()
 
-    def _expect_end(self) -> None:
-        """Where nothing else runs, see to it that the process ends in time, though its loop may be blocked."""
-        if self._is_cut and self._ending is not None:
-            self._ending.cut()
+    def _limit_exit_time(self) -> None:
+        """If the server owns the process, have it end in time even if the event loop is blocked."""
+        if self._is_cut and self._shutdown is not None:
+            self._shutdown.cut()
         if self.owns_process:
-            guard.end_within(_HASTE if self._is_cut else longest(self.config) + _HASTE)
+            guard.end_within(_FORCED_EXIT_TIME if self._is_cut else max_shutdown_time(self.config) + _FORCED_EXIT_TIME)
 
     def time_left(self) -> float:
-        """Return the seconds that the application's threads have when all else has ended."""
+        """Return the seconds that the application's threads get to end, after everything else has ended."""
         if self._is_cut:
             return 0.0
-        if self._leave_by is None:
+        if self._exit_by is None:
             return self.config.timeout_graceful_shutdown
-        return max(0.0, self._leave_by - time.monotonic())
+        return max(0.0, self._exit_by - time.monotonic())
 
     @property
     def interrupted(self) -> signal.Signals | None:
-        """The signal that came before it had served anything."""
-        return None if self._served or self._signal is None else signal.Signals(self._signal)
+        """The signal that ended the server before it had started; None otherwise."""
+        return None if self._has_started or self._signal is None else signal.Signals(self._signal)
 
     def _where(self) -> str:
-        """What tells this process from others that log the same."""
+        """Return what is appended to log lines, so that they differ from those of other workers."""
         return "" if self.announces else f" (worker {os.getpid()})"
 
-    def _hint(self) -> str:
+    def _stop_hint(self) -> str:
+        """Return what is appended to log lines about waiting: how to end it."""
         if self._signal is None:
             return self._where()
         again = "press Ctrl-C" if self._signal == signal.SIGINT else f"send {signal.Signals(self._signal).name}"
@@ -252,10 +252,10 @@ class Server:
             self.should_exit = True
 
     def reload_certificates(self) -> None:
-        """Load certificate and key anew: connections to come get them, open ones live on.
+        """Load certificate and key again, for new connections; open ones are not affected.
 
-        Raises ConfigError, and keeps the old ones, when the new ones don't work. Without TLS there is nothing to do,
-        and the log says so.
+        Raises ConfigError if the new ones can't be used, and keeps the old ones. Without TLS this only logs that there
+        are none.
         """
         certificates = self._certificates
         if certificates is None:
@@ -265,23 +265,23 @@ class Server:
             logger.info("New connections get the certificate that was loaded now")
 
     def snapshot(self) -> dict[str, Any]:
-        """Return what --metrics has counted in this worker so far, as `metrics.Snapshot`; empty without it."""
+        """Return the metrics of this worker as a `metrics.Snapshot`, empty without --metrics."""
         context = self.context
         if context is None or context.metrics is None:
             return {}
-        found: dict[str, Any] = snapshot(context)
-        with suppress(ConfigError):  # where the system does not tell
-            found[WORKER_MEMORY] = {"": memory()}
-        return found
+        values: dict[str, Any] = snapshot(context)
+        with suppress(ConfigError):  # the system does not tell how much memory a process takes
+            values[WORKER_MEMORY] = {"": memory()}
+        return values
 
-    async def _collect(self) -> list[tuple[str, dict[str, Any]]]:
+    async def _collect_metrics(self) -> list[tuple[str, dict[str, Any]]]:
         return [("1", self.snapshot())]
 
     async def stop_accepting(self) -> None:
-        """Close the listening sockets, but lose no connection that is there already. A part of `shutdown()`, which may
-        also be done before."""
+        """Close the listening sockets without losing connections that are already established. A part of `shutdown()`,
+        which may also be called before it."""
         if self._running is not None:
-            # A program that calls shutdown() itself need not wait for clients from far away.
+            # A program that calls shutdown() itself need not wait for TCP handshakes in progress.
             await self._running.stop_accepting(wait=self._should_exit)
 
     @property
@@ -291,9 +291,9 @@ class Server:
     # Signals
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The handler of SIGINT and SIGTERM while `serve()` runs: shut down, and at once when it comes again.
+        """The handler of SIGINT and SIGTERM while `serve()` runs: shut down, and cut that short if called again.
 
-        Libraries find the server by this method, as they find uvicorn's: a stream of server-sent events may end when
+        Libraries find the server by this method, as they find uvicorn's, to end a stream of server-sent events when
         `signal.getsignal(signal.SIGTERM).__self__.should_exit` is true.
         """
         if self.signalled is not None:
@@ -303,13 +303,13 @@ class Server:
         again = self._signal is not None
         self._signal = sig
         self.should_exit = True
-        self.call_soon(self._on_exit, sig, again)
+        self.call_soon(self._log_signal, sig, again)
         if again:
             self.cut()
         else:
-            self._expect_end()
+            self._limit_exit_time()
 
-    def _on_exit(self, sig: int, again: bool) -> None:
+    def _log_signal(self, sig: int, again: bool) -> None:
         logger.info("%s%s", signal.Signals(sig).name, " again: stopping at once" if again else ": shutting down")
 
     def _on_hangup(self, _number: signal.Signals) -> None:

@@ -16,7 +16,7 @@ from flowserve.runtime.sd_notify import READY, STOPPING, notify
 from flowserve.runtime.signals import handling
 from flowserve.server.listen import Listeners
 from flowserve.server.quiesce import drop_new_connections
-from flowserve.server.shutdown import longest
+from flowserve.server.shutdown import max_shutdown_time
 from flowserve.supervisor.counts import Counts
 from flowserve.supervisor.process import WorkerProcess
 
@@ -67,7 +67,7 @@ class Supervisor:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._drain_timeout = longest(config) + _EXIT_TIME
+        self._drain_timeout = max_shutdown_time(config) + _EXIT_TIME
         self._slots: list[Slot] = []
         self._next_key = 0
         self._workers: set[WorkerProcess] = set()

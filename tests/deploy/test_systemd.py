@@ -22,7 +22,7 @@ from support.helpers import Client, within
 from support.programs import DEPLOY, HERE, PATIENCE, listening
 
 from flowserve import Config
-from flowserve.server.shutdown import longest
+from flowserve.server.shutdown import max_shutdown_time
 
 FLOWSERVE = str(Path(sysconfig.get_path("scripts"), "flowserve"))
 
@@ -169,4 +169,4 @@ def test_there_is_time_for_the_end():
     words = shlex.split(unit("flowserve.service")["Service"]["ExecStart"])
     drain = float(words[words.index("--timeout-drain") + 1].removesuffix("s"))
     limit = float(unit("flowserve.service")["Service"]["TimeoutStopSec"])
-    assert limit > longest(Config("deployed:app", timeout_drain=drain))
+    assert limit > max_shutdown_time(Config("deployed:app", timeout_drain=drain))

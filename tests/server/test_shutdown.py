@@ -16,7 +16,7 @@ from support.helpers import PING, TEXT, UPGRADE, Client, echo, frame, hello, unt
 
 from flowserve import Config, Server
 from flowserve.asgi.context import Context
-from flowserve.server.shutdown import longest, open_work
+from flowserve.server.shutdown import max_shutdown_time, open_work
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals")
@@ -253,7 +253,7 @@ async def test_requests_get_all_the_time_and_the_lifespan_its_own(stage, connect
     assert (await client.response()).status == 503
     await within(task)
     assert order == ["shutdown", "cancelled"]
-    assert time.monotonic() - begin < longest(server.config) + 1
+    assert time.monotonic() - begin < max_shutdown_time(server.config) + 1
     await client.aclose()
 
 
