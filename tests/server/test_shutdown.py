@@ -278,7 +278,7 @@ async def test_clients_that_owe_the_answer_to_their_close_do_not_hold_it_up(serv
 
 @pytest.mark.both_loops
 async def test_what_it_waits_for_is_said(serve, stage, connect, logs, monkeypatch):
-    monkeypatch.setattr("flowserve.server.shutdown._SAY", 0.0)
+    monkeypatch.setattr("flowserve.server.shutdown._NOTICE_TIME", 0.0)
     server = await serve(stage, timeout_graceful_shutdown=60)
     clients = [await connect(server) for _ in range(2)]
     for client in clients:
