@@ -34,7 +34,7 @@ from flowserve.library.close_errors import is_closed_error_of
 from flowserve.library.context import read_options
 from flowserve.library.messages import pack
 from flowserve.library.timeout import Deadline
-from flowserve.library.websocket import LATE_ROOM, WebSocket
+from flowserve.library.websocket import LATE_MESSAGES_LIMIT, WebSocket
 from flowserve.library.websockets_arguments import WebSocketsArguments
 from flowserve.logs.loggers import logger
 from flowserve.server.listen import open_sockets
@@ -196,7 +196,7 @@ class WebSocketServer:
                 await self._app.idle.wait()
             else:
                 for ws in self._app.connections:
-                    ws.session.connection.late_room = LATE_ROOM
+                    ws.session.connection.late_room = LATE_MESSAGES_LIMIT
                     ws.session.close(*close)
             await server.shutdown()
         finally:

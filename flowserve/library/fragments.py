@@ -1,4 +1,4 @@
-"""Messages in fragments: received as they arrive, and sent as they come to be (RFC 6455 section 5.4)."""
+"""Receiving a message in pieces as they arrive, and sending one in fragments (RFC 6455 section 5.4)."""
 
 from __future__ import annotations
 
@@ -18,74 +18,84 @@ Fragments = Iterable[Data] | AsyncIterable[Data]
 
 
 class FragmentedReceive:
-    """Which task receives the next message of a session in fragments. Other receivers wait until it has left.
+    """Records which iterator, if any, receives the next message of a session in pieces. Other receivers wait meanwhile.
 
-    A task leaves by taking the last piece, by closing or dropping its Pieces, or by ending.
+    The message is released when the last piece is taken, the iterator is closed or dropped, or its task ends.
     """
 
-    __slots__ = ("_name", "_session")
+    __slots__ = ("_owner", "_session")
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._name: weakref.ref[Pieces] | None = None  # None while no message is received in fragments
+        self._owner: weakref.ref[Pieces] | None = None  # None while no message is received in pieces
 
     @property
     def pieces(self) -> Pieces | None:
-        """The iterator that the message belongs to."""
-        return None if self._name is None else self._name()
+        """The iterator that receives the next message, None if there is none."""
+        return None if self._owner is None else self._owner()
 
     def is_held(self) -> bool:
-        """Return whether the message belongs to another task than the current one. If it belongs to none any more, or
-        to the current one, which receives something else now, the rest of the message is free."""
-        if self._name is None:
+        """Whether the current task must wait as another task receives the message in pieces. If there is no such task,
+        or it is the current one, which receives in another way now, the rest of the message is released."""
+        if self._owner is None:
             return False
-        pieces = self._name()
-        if pieces is not None and pieces.held():
+        pieces = self._owner()
+        if pieces is not None and pieces._is_used_elsewhere():
             return True
-        self.leave()
+        self.release()
         return False
 
-    def enter(self, pieces: Pieces) -> weakref.ref[Pieces]:
-        """Give the next message to `pieces`. Returns the name to leave by."""
-        self._name = weakref.ref(pieces, self.leave)
-        return self._name
+    def acquire(self, pieces: Pieces) -> weakref.ref[Pieces]:
+        """Let `pieces` receive the next message. Returns the reference by which it is known to `owns()` and
+        `release()`."""
+        self._owner = weakref.ref(pieces, self.release)
+        return self._owner
 
-    def holds(self, name: weakref.ref[Pieces]) -> bool:
-        """Return whether the message still belongs to the one that has entered by this name."""
-        return self._name is name
+    def owns(self, reference: weakref.ref[Pieces]) -> bool:
+        """Whether the iterator with this reference still receives the message."""
+        return self._owner is reference
 
-    def leave(self, name: weakref.ref[Pieces] | None = None) -> None:
-        """Let anybody receive, unless the message belongs to another than `name` by now."""
-        if name is None or name is self._name:
-            self._name = None
+    def release(self, reference: weakref.ref[Pieces] | None = None) -> None:
+        """Let other receivers have the rest of the message; no effect if `reference` is not that of the current
+        iterator."""
+        if reference is None or reference is self._owner:
+            self._owner = None
             self._session.resume_reading()
             self._session.wake()
 
 
 class Pieces(AsyncIterator[str | bytes]):
-    """What `WebSocket.receive_fragments()` returns: an iterator over the pieces of the next message, as they arrive.
+    """The iterator that `WebSocket.receive_fragments()` returns: the pieces of the next message, as they arrive.
 
-    The message belongs to the task that iterates, until that task closes or drops the iterator, ends, is cancelled
-    while it waits for a piece, or receives something else.
+    Only the task that iterates receives the message, until it closes or drops the iterator, ends, is cancelled while it
+    waits for a piece, or receives in another way; then others receive the rest.
     """
 
-    __slots__ = ("__weakref__", "_begun", "_ending", "_name", "_receive", "_session", "_task", "waiting")
+    __slots__ = (
+        "__weakref__",
+        "_has_yielded",
+        "_receive",
+        "_reference",
+        "_session",
+        "_task",
+        "_wait_for_end",
+        "_waiting",
+    )
 
     def __init__(
-        self, session: Session, receive: FragmentedReceive, ending: Callable[[], Awaitable[ConnectionClosed]]
+        self, session: Session, receive: FragmentedReceive, wait_for_end: Callable[[], Awaitable[ConnectionClosed]]
     ) -> None:
-        """`ending()` gives the exception for a connection that ends before the message does."""
-        self.waiting = False
-        """Whether a task waits for the next piece."""
+        """`wait_for_end()` returns the exception to raise if the connection ends before the message does."""
+        self._waiting = False  # a task waits for the next piece
         self._session = session
         self._receive = receive
-        self._ending = ending
-        self._name: weakref.ref[Pieces] | None = None  # None before the first piece is asked for
-        self._begun = False  # at least one piece was given
+        self._wait_for_end = wait_for_end
+        self._reference: weakref.ref[Pieces] | None = None  # as of acquire(); None before the first piece is awaited
+        self._has_yielded = False
         self._task: asyncio.Task[object] | None = None
 
-    def held(self) -> bool:
-        """Return whether the message belongs to a task other than the current one."""
+    def _is_used_elsewhere(self) -> bool:
+        """Whether a task other than the current one iterates."""
         task = self._task
         return task is not None and not task.done() and task is not asyncio.current_task()
 
@@ -94,48 +104,48 @@ class Pieces(AsyncIterator[str | bytes]):
 
     async def __anext__(self) -> str | bytes:
         session, receive = self._session, self._receive
-        if self._name is None:
+        if self._reference is None:
             while receive.is_held():
                 await session.wait()
-            self._name = receive.enter(self)
-        elif not receive.holds(self._name):  # the message is complete, or its rest was received by other means
+            self._reference = receive.acquire(self)
+        elif not receive.owns(self._reference):  # the message is complete, or another call has received the rest
             raise StopAsyncIteration
         self._task = asyncio.current_task()
-        await self._wait(session)
+        await self._wait_for_piece(session)
         if session.waiting:
             piece = session.take()
-            receive.leave()
-            if self._begun and not piece:
+            receive.release()
+            if self._has_yielded and not piece:
                 raise StopAsyncIteration
         else:
             piece = session.take_part()
             if not piece:
-                receive.leave()
-                raise await self._ending()
-        self._begun = True
+                receive.release()
+                raise await self._wait_for_end()
+        self._has_yielded = True
         return piece
 
     async def aclose(self) -> None:
-        """Leave the rest of the message to the next receiver."""
-        if self._name is not None:
-            self._receive.leave(self._name)
+        """Stop iterating; the next call that receives returns the rest of the message."""
+        if self._reference is not None:
+            self._receive.release(self._reference)
 
-    async def _wait(self, session: Session) -> None:
-        """Wait until there is a piece, or the end."""
-        self.waiting = True
+    async def _wait_for_piece(self, session: Session) -> None:
+        """Wait for a part of the message, its end, or the end of the WebSocket."""
+        self._waiting = True
         try:
             while not session.connection.part_size and not session.ready():
                 await session.wait()
         except BaseException:
             self._task = None
-            session.wake()  # other receivers may be waiting for this one
+            session.wake()  # other receivers may be waiting for this task
             raise
         finally:
-            self.waiting = False
+            self._waiting = False
 
 
-class _Each(AsyncIterator[Data]):
-    """An iterable as an asynchronous one."""
+class _AsyncAdapter(AsyncIterator[Data]):
+    """Iterates over an iterator asynchronously."""
 
     def __init__(self, fragments: Iterator[Data]) -> None:
         self._fragments = fragments
@@ -147,24 +157,27 @@ class _Each(AsyncIterator[Data]):
             raise StopAsyncIteration from None
 
 
-def each(fragments: Fragments) -> AsyncIterable[Data]:
-    """Return what gives the fragments one by one. Raises TypeError for what is no iterable of messages."""
+def as_async_iterable(fragments: Fragments) -> AsyncIterable[Data]:
+    """Return the fragments of a message as an asynchronous iterable. Raises TypeError if they are not iterable, or a
+    mapping."""
     if isinstance(fragments, AsyncIterable):
         return fragments
     if isinstance(fragments, Iterable) and not isinstance(fragments, Mapping):
-        return _Each(iter(fragments))
+        return _AsyncAdapter(iter(fragments))
     raise TypeError(f"a message is str, bytes, or an iterable of these, not {type(fragments).__name__}")
 
 
 async def send_fragments(
     session: Session, fragments: AsyncIterable[Data], text: bool | None, compress: bool | None
 ) -> None:
-    """Send one message in fragments; see `WebSocket.send_fragmented`. Raises ClientDisconnected when it can't be sent.
+    """Send one message in fragments; see `WebSocket.send_fragmented()`, also for `text` and `compress`.
 
-    It waits for a slow peer whatever the policy: what is to come can wait, and half a message can't be dropped.
+    It waits while the transport is above its high-water mark, whatever the option slow_consumer says: the rest of the
+    message can wait, and half a message cannot be dropped. Raises ClientDisconnected if the session is closing,
+    TypeError for fragments that are neither str nor bytes-like, or of both kinds.
     """
     await session.join()
-    kind: type | None = None  # of the first piece
+    kind: type | None = None  # of the first fragment: str or bytes
     as_text = False
     try:
         async for piece in fragments:

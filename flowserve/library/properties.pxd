@@ -10,5 +10,5 @@ cdef class WebSocketProperties:
     cdef public object _id
     cdef readonly object subprotocol
 
-@cython.locals(about=WebSocketProperties)
+@cython.locals(properties=WebSocketProperties)
 cpdef Session session_of(websocket)

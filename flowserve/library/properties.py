@@ -1,5 +1,5 @@
 # cython: language_level=3, annotation_typing=False, binding=False
-"""What a WebSocket says about itself."""
+"""The properties of a WebSocket."""
 
 from __future__ import annotations
 
@@ -22,16 +22,13 @@ _OPEN = int(State.OPEN)
 
 
 def session_of(websocket: Any) -> Session:
-    """Return the session of a WebSocket. A subclass may have forgotten it, and whoever calls a method by its class may
-    have given another object for `self`: compiled code would ask for neither.
-
-    Raises RuntimeError and TypeError.
-    """
+    """Return the session of a WebSocket. Raises RuntimeError if a subclass did not call `__init__()`, TypeError for
+    another object, e.g. passed as `self` to a method called by its class. Compiled code checks neither by itself."""
     if not isinstance(websocket, WebSocketProperties):
         raise TypeError(f"expected a WebSocket, not an object of type {type(websocket).__name__}")
-    about = websocket
+    properties = websocket  # typed in the .pxd: compiled code sees `_session` only so
     try:
-        session: Session | None = about._session
+        session: Session | None = properties._session
     except AttributeError:
         session = None
     if session is None:
@@ -40,9 +37,11 @@ def session_of(websocket: Any) -> Session:
 
 
 class WebSocketProperties:
-    """The facts about one WebSocket; WebSocket adds what it does. One object in two layers: an idle one stays small.
+    """The properties of a WebSocket. The subclass WebSocket has the methods; both are one object, as that takes less
+    memory for an idle connection.
 
-    `subprotocol` is the one agreed on, or None. `logger` is what this library writes to, or the one that was given.
+    `subprotocol` is the negotiated subprotocol (RFC 6455 section 1.9), or None. `logger` is the logger that was passed
+    to `connect()`, `serve()` or `accept()`, by default "flowserve".
     """
 
     __slots__ = ("__dict__", "__weakref__", "_id", "_request", "_response", "_session", "subprotocol")
@@ -73,21 +72,21 @@ class WebSocketProperties:
 
     @property
     def request(self) -> Request | None:
-        """The client's request, in either role; None where `accept()` was given none."""
+        """The request of the opening handshake, in either role."""
         if isinstance(self._request, bytes):
             self._request = unpack_request(self._request)
         return self._request
 
     @property
     def response(self) -> Response | None:
-        """The server's answer to it, in either role."""
+        """The response of the opening handshake, in either role."""
         if isinstance(self._response, bytes):
             self._response = unpack_response(self._response)
         return self._response
 
     @property
     def id(self) -> uuid.UUID:
-        """A name of its own, for logs."""
+        """A random UUID of this WebSocket, e.g. for logs."""
         if self._id is None:
             self._id = uuid.uuid4()
         return self._id
@@ -99,45 +98,47 @@ class WebSocketProperties:
 
     @property
     def latency(self) -> float:
-        """Seconds that the last ping took to be answered, the keepalive's or one of `ping()`; 0.0 before that."""
+        """Seconds between the last answered ping, one of the keepalive or of `ping()`, and its pong; 0.0 before the
+        first."""
         return session_of(self).latency
 
     @property
     def closed(self) -> bool:
-        """Whether the WebSocket has ended, or is ending; messages may still wait to be received."""
+        """Whether it is closed or closing, so that nothing can be sent; received messages may still be queued."""
         session = session_of(self)
         return session.lost or session.connection.state != _OPEN
 
     @property
     def state(self) -> State:
-        """OPEN; CLOSING from this end's close frame on; CLOSED when the connection beneath is gone too."""
+        """OPEN; CLOSING once this end has sent a close frame; CLOSED once the transport is closed."""
         if session_of(self).lost:
             return State.CLOSED
         return State.CLOSING if self.closed else State.OPEN
 
     @property
     def close_code(self) -> int | None:
-        """The peer's close code, 1005 if it gave none, 1006 if it sent no close frame; None before the end."""
+        """The peer's close code (RFC 6455 section 7.1.5): 1005 if its close frame had none, 1006 if it sent no close
+        frame; None until the WebSocket has ended."""
         end = end_of(session_of(self))
         return None if end is None else end.code
 
     @property
     def close_reason(self) -> str | None:
-        """The reason that went with the code."""
+        """The reason in the peer's close frame, "" if there is none; None until the WebSocket has ended."""
         end = end_of(session_of(self))
         return None if end is None else end.reason
 
     @property
     def local_address(self) -> Any:
-        """This end's address, as a socket's getsockname() gives it."""
+        """The address of this end, as a socket's getsockname() returns it; None if the transport does not know it."""
         return extra_info(self.transport, "sockname")
 
     @property
     def remote_address(self) -> Any:
-        """The peer's address, as a socket's getpeername() gives it."""
+        """The address of the peer, as a socket's getpeername() returns it; None if the transport does not know it."""
         return extra_info(self.transport, "peername")
 
     @property
     def transport(self) -> asyncio.Transport:
-        """What carries it, for `get_extra_info()`; anything else is at your own risk."""
+        """The asyncio transport, for its `get_extra_info()`; other methods would interfere with the WebSocket."""
         return cast("TransportStream", session_of(self).stream).transport

@@ -7,9 +7,9 @@ from flowserve.websocket.connection cimport Connection
 
 cdef class WebSocket(WebSocketProperties):
     cdef readonly object _fragmented
-    cdef object _lock, _lost_by, _monitor, _pings
-    cdef list _waiters
-    cdef bint _told
+    cdef object _send_lock, _lost_by, _next_monitor, _pings
+    cdef list _close_waiters
+    cdef bint _end_known
 
     @cython.locals(connection=Connection, session=Session)
     cpdef _on_data(self)
