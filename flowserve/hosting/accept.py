@@ -1,4 +1,4 @@
-"""accept(): a WebSocket over a stream that somebody else has opened, in the server's role."""
+"""accept(): the server side of a WebSocket over a connection that the program has accepted itself."""
 
 from __future__ import annotations
 
@@ -46,23 +46,26 @@ Field = tuple[str, str] | tuple[bytes, bytes]
 
 
 class accept:  # noqa: N801  (used like a function)
-    """Open a WebSocket with the client at the other end of `stream`: `ws = await accept(stream)`, or `async with
-    accept(stream) as ws`.
+    """Do the server's part of the opening handshake (RFC 6455 section 4.2) on a connection that the program has
+    accepted: `ws = await accept(stream)`, or `async with accept(stream) as ws`, which closes the WebSocket at the end
+    of the block.
 
-    `stream` is a connected socket, or a pair of asyncio's StreamReader and StreamWriter; from then on it belongs to the
-    WebSocket, or is closed if there is none. With `ssl`, a server's context, the client of a socket is to begin
-    with a TLS handshake.
+    `stream` is a connected socket, or a pair (StreamReader, StreamWriter) of asyncio. It belongs to the WebSocket from
+    then on, and is closed if none is opened. `ssl` is the TLS context of a server, for a socket whose client is to
+    begin with a TLS handshake.
 
-    Somebody else may have parsed the request already: it is given as `request`, or its header fields as
-    `request_headers`. Only the answer is sent then, and the stream's next bytes are frames.
+    If the request was read already, pass it as `request`, or its header fields, pairs of str or of bytes, as
+    `request_headers`. Then only the response is sent, and what follows in the stream are frames.
 
-    `subprotocols`, `select_subprotocol`, `origins`, `process_request` and `process_response` are as for `serve()`;
-    `headers` are added to the answer. The client has `open_timeout` seconds (None or 0: no limit) for its part.
-    `logger` and `write_limit` are as for `connect()`. The other options are those of a WebSocket, such as `max_size`.
+    `subprotocols`, `select_subprotocol`, `origins`, `process_request` and `process_response` are as for `serve()`.
+    `headers`, pairs (name, value) of str, are added to the response with status 101. `open_timeout` limits the seconds
+    until the WebSocket is open; None or 0 for no limit. `logger` and `write_limit` are as for `connect()`, and so are
+    the other options, such as `max_size`.
 
-    Raises HandshakeError when the client is refused, with the answer that it got, or has left (status 0); TimeoutError,
-    where the client gets a 408, or a 504 if it was the callbacks that took so long; OSError when TLS fails; and what
-    the callbacks raise, which the client sees as a 500.
+    Raises HandshakeError, which holds the response that was sent, if the client was refused, or with status 0 if it
+    left before; TimeoutError after `open_timeout`, when the client has got a 408 for an incomplete request, or a 504 if
+    the callbacks took too long; OSError if TLS fails; and any exception of the callbacks, after a response with 500.
+    The call itself raises ConfigError or TypeError for wrong arguments.
     """
 
     def __init__(
@@ -84,8 +87,8 @@ class accept:  # noqa: N801  (used like a function)
         **options: Any,
     ) -> None:
         if not isinstance(stream, (socket.socket, tuple)):
-            wanted = "a socket, or a pair (StreamReader, StreamWriter)"
-            raise TypeError(f"stream: {wanted} is wanted, not {type(stream).__name__}")
+            expected = "a socket, or a pair (StreamReader, StreamWriter)"
+            raise TypeError(f"stream: {expected} is wanted, not {type(stream).__name__}")
         if ssl is not None and not isinstance(stream, socket.socket):
             raise ConfigError("ssl: streams have done their TLS handshake already; give ssl with a socket")
         if request is not None and request_headers is not None:
@@ -94,11 +97,11 @@ class accept:  # noqa: N801  (used like a function)
             request = Request("/", Headers(_as_bytes(field) for field in request_headers))
         self._stream = stream
         self._request = request
-        self._terms = HandshakePolicy(subprotocols, select_subprotocol, origins, process_request, process_response)
-        self._extra = [_as_bytes(field) for field in headers]
+        self._policy = HandshakePolicy(subprotocols, select_subprotocol, origins, process_request, process_response)
+        self._headers = [_as_bytes(field) for field in headers]
         self._ssl = ssl
         self._timeout = open_timeout or None
-        self._extras = WebSocketsArguments(logger, write_limit)
+        self._websocket_arguments = WebSocketsArguments(logger, write_limit)
         self._config = read_options(options)
         self._ws: WebSocket | None = None
 
@@ -118,99 +121,104 @@ class accept:  # noqa: N801  (used like a function)
             return await self._accept(deadline)
 
     async def _accept(self, deadline: Deadline) -> WebSocket:
-        reception = _Reception(self._config, None if self._request is None else _head_of(self._request))
+        protocol = _HandshakeProtocol(self._config, None if self._request is None else _head_of(self._request))
         deadline.doing = "waiting for the client's TLS handshake"
-        await self._take_over(reception)
+        await self._connect(protocol)
         try:
-            return await self._welcome(reception, deadline)
+            return await self._read_and_answer(protocol, deadline)
         except HandshakeError as error:
-            reception.refuse(error)
+            protocol.refuse(error)
             raise
         except Exception:
-            reception.refuse(HandshakeError(500, "Internal Server Error"))
+            protocol.refuse(HandshakeError(500, "Internal Server Error"))
             raise
         except BaseException:
             if deadline.expired:
-                reception.time_out()
+                protocol.time_out()
             else:
-                reception.transport.abort()
+                protocol.transport.abort()
             raise
 
-    async def _take_over(self, reception: _Reception) -> None:
+    async def _connect(self, protocol: _HandshakeProtocol) -> None:
+        """Make `protocol` the protocol of the stream's transport. Raises HandshakeError with status 0 if the stream is
+        closed already, OSError if TLS fails."""
         if isinstance(self._stream, socket.socket):
             if self._stream.family in (socket.AF_INET, socket.AF_INET6):
-                # asyncio does so only where the socket's proto says TCP, and mostly that is 0
+                # asyncio sets it only if the socket's proto is IPPROTO_TCP, and usually that is 0
                 self._stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             loop = asyncio.get_running_loop()
-            await loop.connect_accepted_socket(lambda: reception, self._stream, ssl=self._ssl)
+            await loop.connect_accepted_socket(lambda: protocol, self._stream, ssl=self._ssl)
             return
         reader, writer = self._stream
         if (error := reader.exception()) is not None:
             raise HandshakeError(0, f"the stream is lost already: {error}") from error
         if writer.transport.is_closing():
             raise HandshakeError(0, "the stream is closed already")
-        buffered = _buffered(reader)
+        buffered = _take_buffered(reader)
         transport = cast(asyncio.Transport, writer.transport)
-        reception.replaced = writer, transport.get_protocol()
-        transport.set_protocol(reception)
-        reception.begin(transport, buffered, reader.at_eof())
+        protocol.replaced = writer, transport.get_protocol()
+        transport.set_protocol(protocol)
+        protocol.begin(transport, buffered, reader.at_eof())
 
-    async def _welcome(self, reception: _Reception, deadline: Deadline) -> WebSocket:
+    async def _read_and_answer(self, protocol: _HandshakeProtocol, deadline: Deadline) -> WebSocket:
+        """Wait for the request and open the WebSocket. Raises HandshakeError, with the response to send, if it is
+        refused."""
         deadline.doing = "waiting for the client's request"
-        head = await reception.head
+        head = await protocol.head
         deadline.doing = "deciding on the client's request"
-        transport = reception.transport
+        transport = protocol.transport
         addresses = [extra_info(transport, name) for name in ("peername", "sockname")]
-        handshake = Handshake(self._request or _packed(head), *addresses)
+        handshake = Handshake(self._request or _pack_request(head), *addresses)
         try:
-            return await self._answer(reception, head, handshake)
+            return await self._answer(protocol, head, handshake)
         except HandshakeError as error:
             if not error.status:
                 raise
-            raise await self._terms.process_refusal(handshake, error) from None
+            raise await self._policy.process_refusal(handshake, error) from None
 
-    async def _answer(self, reception: _Reception, head: RequestHead, handshake: Handshake) -> WebSocket:
+    async def _answer(self, protocol: _HandshakeProtocol, head: RequestHead, handshake: Handshake) -> WebSocket:
         if self._request is None and not head.is_websocket():
-            raise await self._terms.refuse_plain_request(handshake, head.method)
+            raise await self._policy.refuse_plain_request(handshake, head.method)
         upgrade = Upgrade(head)
-        subprotocol = await self._terms.choose_subprotocol(handshake, upgrade.subprotocols)
-        extra = await self._terms.process_acceptance(handshake, subprotocol, self._extra)
-        if reception.lost:
+        subprotocol = await self._policy.choose_subprotocol(handshake, upgrade.subprotocols)
+        fields = await self._policy.process_acceptance(handshake, subprotocol, self._headers)
+        if protocol.lost:
             raise HandshakeError(0, "the client left before it was answered")
-        home = LibraryContext(self._config, asyncio.get_running_loop())
-        deflate = deflate_settings(home.config, Role.SERVER)
-        stream = TransportStream(reception.transport, home.variables)
-        answer, session = upgrade.answer(subprotocol, extra, deflate, stream, home, _date())
-        session.begin(answer)
-        session.monitor = reception.monitor()
-        ws = handshake.hand_over(self._extras.apply_to(WebSocket(session, subprotocol, handshake._request, answer)))
-        reception.hand_over(session, home.variables)
+        context = LibraryContext(self._config, asyncio.get_running_loop())
+        deflate = deflate_settings(context.config, Role.SERVER)
+        stream = TransportStream(protocol.transport, context.variables)
+        response, session = upgrade.answer(subprotocol, fields, deflate, stream, context, _date_line())
+        session.begin(response)
+        session.monitor = protocol.monitor()
+        ws = self._websocket_arguments.apply_to(WebSocket(session, subprotocol, handshake._request, response))
+        handshake.hand_over(ws)
+        protocol.hand_over(session, context.variables)
         return ws
 
 
-class _Reception(asyncio.Protocol):
-    """The protocol of a transport until the client has its answer: `head` is done when the request has come. Reading is
-    paused then, up to `hand_over()` or `refuse()`."""
+class _HandshakeProtocol(asyncio.Protocol):
+    """The protocol of a transport until the handshake is answered. When the request head is complete, `head` is done
+    and reading is paused, until `hand_over()` or `refuse()` is called. It is the RequestHandler of its RequestParser."""
 
     def __init__(self, config: Config, head: RequestHead | None) -> None:
-        """`head` is the request, if it has been read already."""
+        """`head` is the head of the request, if it was read already."""
         self.head: asyncio.Future[RequestHead] = asyncio.get_running_loop().create_future()
         self.transport: asyncio.Transport
-        # The streams' writer, which would close the transport when it is collected, and the protocol before, which is
-        # told of the transport's end: whoever has the writer can still wait for that.
+        # The StreamWriter passed to accept() and its protocol. The writer is kept, as it closes the transport when it
+        # is garbage-collected; the protocol gets connection_lost(), so that `await writer.wait_closed()` returns.
         self.replaced: tuple[asyncio.StreamWriter, asyncio.BaseProtocol] | None = None
-        self.lost = False
+        self.lost = False  # connection_lost() was called
         self._parser = RequestParser(self, config.h1_max_header_size, config.h1_max_header_count)
         self._request = head
-        self._rest = b""  # what came behind the request
-        self._eof = False
-        self._refused = False
+        self._rest = b""  # bytes received after the request head
+        self._eof = False  # the client has closed its writing end (half-close)
+        self._refused = False  # received data is discarded
         self._linger: asyncio.TimerHandle | None = None
         if head is not None:
             self.head.set_result(head)
 
     def begin(self, transport: asyncio.Transport, data: bytes, ended: bool) -> None:
-        """Read from `transport`; `data`, and with `ended` the client's end, were read before."""
+        """Start reading from `transport`. `data` was received before; `ended` is whether EOF was, too."""
         self.transport = transport
         transport.resume_reading()
         if self.head.done():
@@ -221,13 +229,14 @@ class _Reception(asyncio.Protocol):
             transport.close()
 
     def monitor(self) -> Monitor | None:
-        """Return what tells the protocol before of the transport's end, if there was one, instead of this one."""
+        """Return a monitor that passes connection_lost() to the replaced protocol, instead of this one; None if there
+        is none."""
         replaced, self.replaced = self.replaced, None
-        return None if replaced is None else _Forward(*replaced)
+        return None if replaced is None else _LostMonitor(*replaced)
 
     def hand_over(self, session: Session, variables: Variables) -> None:
-        """Make `session` the transport's protocol, and give it what came behind the request. It is called with
-        `variables` from now on."""
+        """Make `session` the transport's protocol, and pass the bytes received after the request on to it. From now on
+        the event loop calls it in the context `variables`."""
         self.transport.set_protocol(cast(asyncio.Protocol, session))
         if not self.transport.is_closing():
             variables.copy().run(self.transport.resume_reading)
@@ -238,7 +247,7 @@ class _Reception(asyncio.Protocol):
         self._parser.close()
 
     def refuse(self, error: HandshakeError) -> None:
-        """Answer with `error`, if it is an answer, and close."""
+        """Send the response that `error` holds, if its status is not 0, and close the connection."""
         self._refused, self._rest = True, b""
         if self.lost or self.transport.is_closing() or not error.status:
             self.transport.abort()
@@ -249,17 +258,17 @@ class _Reception(asyncio.Protocol):
         status, fields, body = answer_of(error)
         encoder.start(status, fields)
         stream = TransportStream(self.transport, copy_context())
-        stream.write(encoder.head(_date(), len(body)) + encoder.body(body, False))
+        stream.write(encoder.head(_date_line(), len(body)) + encoder.body(body, False))
         if self._eof or not stream.half_open:
             stream.close()
             return
         stream.end_writing()
-        self.transport.resume_reading()  # to throw it away
+        self.transport.resume_reading()  # and discard: closing with unread data would reset the connection
         self._linger = asyncio.get_running_loop().call_later(LINGER, self.transport.abort)
 
     def time_out(self) -> None:
-        """Answer, as the server does, that it took too long; a client that has sent nothing sees its connection
-        close."""
+        """Refuse after a timeout, like the server: with 504 after the request, with 408 within it; without a response
+        if the client has sent nothing."""
         if self._request is not None:
             self.refuse(HandshakeError(*LATE_ANSWER))
         elif self._parser.started:
@@ -267,7 +276,7 @@ class _Reception(asyncio.Protocol):
         else:
             self.transport.close()
 
-    # As the protocol of the transport
+    # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.begin(cast(asyncio.Transport, transport), b"", False)
@@ -304,25 +313,25 @@ class _Reception(asyncio.Protocol):
     def _fail(self, error: HandshakeError) -> None:
         if not self.head.done():
             self.head.set_exception(error)
-            self.head.exception()  # looked at: nobody need wait for it
+            self.head.exception()  # retrieved, so that asyncio logs nothing if nobody awaits the future
 
-    # What the parser calls
+    # RequestHandler
 
     def on_request(self, request: RequestHead) -> None:
         self._request = request
 
     def on_body(self, data: bytes) -> None:
-        """Of a request that will be refused: nobody wants it."""
+        """Discard the body; a request with one is refused."""
 
     def on_end(self) -> None:
         """The request is complete."""
 
 
-class _Forward(Monitor):
-    """A Monitor that tells the protocol which a session has replaced of the end of its transport."""
+class _LostMonitor(Monitor):
+    """A Monitor that passes connection_lost() on to the protocol that the session has replaced."""
 
     def __init__(self, writer: asyncio.StreamWriter, protocol: asyncio.BaseProtocol) -> None:
-        self._writer = writer  # which closes the transport when it is collected
+        self._writer = writer  # kept, as it closes the transport when it is garbage-collected
         self._protocol = protocol
 
     def _on_lost(self, exc: Exception | None) -> None:
@@ -334,19 +343,19 @@ def _as_bytes(field: Field) -> tuple[bytes, bytes]:
     return name, value
 
 
-def _packed(head: RequestHead) -> bytes:
+def _pack_request(head: RequestHead) -> bytes:
     return pack(b"%b %b HTTP/%b" % (head.method.encode(), head.target, head.http_version.encode()), head.headers)
 
 
 def _head_of(request: Request) -> RequestHead:
-    """A request that somebody else has parsed, as our parser would have given it."""
+    """Return a request that was read already as the RequestParser would return it."""
     fields = [_as_bytes(field) for field in request.headers.raw_items()]
     headers = [(name.lower(), value.strip(b" \t")) for name, value in fields]
-    return RequestHead("GET", b"/", "1.1", headers)  # nobody asks it for the target
+    return RequestHead("GET", b"/", "1.1", headers)  # the target is not used
 
 
-def _buffered(reader: asyncio.StreamReader) -> bytes:
-    """Take what `reader` has read already, without waiting."""
+def _take_buffered(reader: asyncio.StreamReader) -> bytes:
+    """Take the data in the buffer of `reader`, without waiting for more."""
     if reader.at_eof():
         return b""
     reading = reader.read(sys.maxsize)
@@ -354,9 +363,9 @@ def _buffered(reader: asyncio.StreamReader) -> bytes:
         reading.send(None)
     except StopIteration as done:
         return cast(bytes, done.value)
-    reading.close()  # it would wait: there is nothing
+    reading.close()  # it waits, as the buffer is empty
     return b""
 
 
-def _date() -> bytes:
+def _date_line() -> bytes:
     return b"date: %b\r\n" % formatdate(usegmt=True).encode("ascii")

@@ -502,5 +502,5 @@ async def test_nothing_is_left_behind(pair):
         await client.aclose()
         await until(lambda: sock.fileno() == -1)  # noqa: B023  (in this round)
     gc.collect()
-    left = [each for each in gc.get_objects() if type(each).__name__ == "_Reception"]
+    left = [each for each in gc.get_objects() if type(each).__name__ == "_HandshakeProtocol"]
     assert len(left) < 3
