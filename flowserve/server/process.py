@@ -21,7 +21,7 @@ def serve_alone(config: Config, interruption: Interruption) -> None:
         interruption.check()
         run_until_done(loop, server.serve())
         interruption.finished = True
-    interruption.number = server.interrupted
+    interruption.number = server._interrupted_by
     interruption.check()
 
 
@@ -29,10 +29,10 @@ def serve_alone(config: Config, interruption: Interruption) -> None:
 def owning_process(server: Server) -> Iterator[asyncio.AbstractEventLoop]:
     """Create the event loop for `server`, which is alone in its process, and limit the time for which threads that the
     application leaves behind keep the process alive."""
-    server.owns_process = True
+    server._owns_process = True
     guard.begin()
     try:
         with event_loop(server.config.loop) as loop:
             yield loop
     finally:
-        guard.end(server.time_left())
+        guard.end(server._time_left())

@@ -57,7 +57,7 @@ class Server:
         self.signalled: Callable[[int], None] | None = None
         self.serves_metrics = True  # False if another process serves the metrics page from `snapshot()`
         self.announces = True  # False if another process logs where the server listens and that it has stopped
-        self.owns_process = False  # True if nothing else runs: the garbage collector is tuned, the exit guarded
+        self._owns_process = False  # True if nothing else runs: the garbage collector is tuned, the exit guarded
         self._running: Running | None = None  # from the startup on; it is kept after the shutdown
         self._loop: asyncio.AbstractEventLoop | None = None
         self._should_exit = False
@@ -76,7 +76,7 @@ class Server:
         return [] if self._running is None else self._running.sockets
 
     @property
-    def context(self) -> Context | None:
+    def _context(self) -> Context | None:
         """What its connections share; None before its startup."""
         return None if self._running is None else self._running.context
 
@@ -89,9 +89,9 @@ class Server:
     def should_exit(self, value: bool) -> None:
         self._should_exit = value
         if value:
-            self.call_soon(self._exit.set)
+            self._call_soon(self._exit.set)
 
-    def call_soon(self, function: Callable[..., object], *args: Any) -> None:
+    def _call_soon(self, function: Callable[..., object], *args: Any) -> None:
         """Call `function` in the event loop, from any thread or signal handler. Does nothing before the startup or if
         the loop is closed."""
         with suppress(RuntimeError):  # the loop is closed
@@ -176,7 +176,7 @@ class Server:
         running = self._running = Running(app, config, sockets, self._on_worn, self._where())
         await running.start(self._collect_metrics if self.serves_metrics else None)
         self.started = self._has_started = True
-        if self.owns_process:
+        if self._owns_process:
             tune_memory()
         for sock in self.sockets:
             logger.log(self._announcement_level, "Listening on %s", url_of(sock, config))
@@ -207,7 +207,7 @@ class Server:
 
     def cut(self) -> None:
         """Cut the shutdown short, from any thread: everything that is still open is ended now."""
-        self.call_soon(self._cut_event.set)
+        self._call_soon(self._cut_event.set)
         self._is_cut = True
         if self._shutdown is not None:
             self._shutdown.cut()
@@ -217,10 +217,10 @@ class Server:
         """If the server owns the process, have it end in time even if the event loop is blocked."""
         if self._is_cut and self._shutdown is not None:
             self._shutdown.cut()
-        if self.owns_process:
+        if self._owns_process:
             guard.end_within(_FORCED_EXIT_TIME if self._is_cut else max_shutdown_time(self.config) + _FORCED_EXIT_TIME)
 
-    def time_left(self) -> float:
+    def _time_left(self) -> float:
         """Return the seconds that the application's threads get to end, after everything else has ended."""
         if self._is_cut:
             return 0.0
@@ -229,7 +229,7 @@ class Server:
         return max(0.0, self._exit_by - time.monotonic())
 
     @property
-    def interrupted(self) -> signal.Signals | None:
+    def _interrupted_by(self) -> signal.Signals | None:
         """The signal that ended the server before it had started; None otherwise."""
         return None if self._has_started or self._signal is None else signal.Signals(self._signal)
 
@@ -266,7 +266,7 @@ class Server:
 
     def snapshot(self) -> dict[str, Any]:
         """Return the metrics of this worker as a `metrics.Snapshot`, empty without --metrics."""
-        context = self.context
+        context = self._context
         if context is None or context.metrics is None:
             return {}
         values: dict[str, Any] = snapshot(context)
@@ -298,12 +298,12 @@ class Server:
         """
         if self.signalled is not None:
             self.should_exit = True
-            self.call_soon(self.signalled, sig)
+            self._call_soon(self.signalled, sig)
             return
         again = self._signal is not None
         self._signal = sig
         self.should_exit = True
-        self.call_soon(self._log_signal, sig, again)
+        self._call_soon(self._log_signal, sig, again)
         if again:
             self.cut()
         else:

@@ -53,7 +53,7 @@ def told(logs) -> list[type[BaseException]]:
 
 async def ended(server) -> None:
     """Wait until no call of the application runs."""
-    await until(lambda: server.server.context.active == 0)
+    await until(lambda: server.server._context.active == 0)
 
 
 # What would end the server
@@ -75,7 +75,7 @@ async def test_of_a_request(serve, connect, logs, interrupts, error, late):
     assert (await client.get("/end")).status == 500
     assert (await other.get("/")).body == b"hello"
     assert told(logs) == [type(error)]
-    assert not server.server.context.tasks
+    assert not server.server._context.tasks
 
 
 @pytest.mark.app_fails

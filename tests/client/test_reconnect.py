@@ -87,7 +87,7 @@ async def test_a_hundred_losses(logs):
                 server = await start(port)
                 restarts += 1
             else:
-                for each in list(server.context.live):
+                for each in list(server._context.live):
                     each.abort()
                 with pytest.raises(ConnectionClosedError):
                     await within(ws.recv())

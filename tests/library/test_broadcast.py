@@ -220,7 +220,7 @@ async def test_broadcasts_are_counted(many: Many):
         await _read(peer, len(sent))
     for face in faces:
         assert isinstance(face.session.connection, metered.MeteredConnection)
-    counts = server.context.metrics
+    counts = server._context.metrics
     texts, size = 2 * 3 + 1, 2 * (300 + len(LONG) + 1) + 3
     total = len(metrics.SIZES) + 1
     assert (sum(counts.text_out[:total]), counts.text_out[total]) == (texts, size)

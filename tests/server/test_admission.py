@@ -18,7 +18,7 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n"
 
 
 def refusals(server) -> dict[str, int]:
-    return server.server.context.refusals
+    return server.server._context.refusals
 
 
 def admission_of(server) -> Admission:
@@ -287,7 +287,7 @@ async def test_too_many_websockets(serve, stage, connect, open_ws):
 
     clients[0].leave()  # one that has ended makes room
     await acts[0].disconnected()
-    await until(lambda: server.server.context.websockets == 1)
+    await until(lambda: server.server._context.websockets == 1)
     clients[0] = await one_more()
     act = await stage.next()
     await one_too_many()
@@ -346,13 +346,13 @@ async def test_connections_of_an_address(serve, come_from, logs):
     await clients[0].upgrade()  # a WebSocket is still the connection that it was
     await one_too_many()
     await clients[0].aclose()
-    await until(lambda: len(server.server.context.live) == 2)
+    await until(lambda: len(server.server._context.live) == 2)
     clients.append(await one_more("127.0.0.1"))
     await one_too_many()
     assert refusals(server) == {"address_limit": 3}
     for client in clients:
         await client.aclose()
-    await until(lambda: not server.server.context.live)
+    await until(lambda: not server.server._context.live)
     assert admission_of(server)._connections == {}
 
 
@@ -472,7 +472,7 @@ async def test_health_while_draining(serve, stage, connect, open_ws):
     act = await stage.next()
     await idle.raw(b"GET /health HTTP/1.1\r\nHost: a\r\n")
     shutdown = asyncio.ensure_future(server.server.shutdown())
-    await within(server.server.context.draining.wait())
+    await within(server.server._context.draining.wait())
     await idle.raw(b"\r\n")
     response = await idle.response()
     assert (response.status, response.body) == (503, b"draining")
@@ -567,7 +567,7 @@ async def test_a_body_that_does_not_come_on_is_not_waited_for(serve, stage, conn
     reading = asyncio.ensure_future(act.disconnected())
     assert (await client.response()).status == 408
     assert await reading == {"type": "http.disconnect"}
-    assert server.server.context.refusals == {"slow_request": 1}
+    assert server.server._context.refusals == {"slow_request": 1}
     act.leave()
 
 
@@ -663,7 +663,7 @@ async def test_a_response_that_nobody_reads_is_cut(serve, connect):
     client.writer.transport.pause_reading()
     await client.raw(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     await within(ended.wait())
-    assert server.server.context.refusals == {"slow_response": 1}
+    assert server.server._context.refusals == {"slow_response": 1}
 
 
 @pytest.mark.both_loops
@@ -678,6 +678,6 @@ async def test_a_whole_response_that_nobody_reads_is_cut(serve, connect, logs):
     client = await connect(server, receive_buffer=65536)
     client.writer.transport.pause_reading()
     await client.raw(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-    await until(lambda: server.server.context.refusals == {"slow_response": 1})
-    await until(lambda: not server.server.context.live)
+    await until(lambda: server.server._context.refusals == {"slow_response": 1})
+    await until(lambda: not server.server._context.live)
     assert any("takes nothing of its response: it is cut" in line for line in logs.lines())

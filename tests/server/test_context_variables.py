@@ -385,8 +385,8 @@ async def test_with_a_task_factory(factory, serve, connect):
         assert await client.message() == "nobody"
         await client.send_close(1000)
         await client.rest()
-        await until(lambda: server.server.context.active == 0)
-        assert not server.server.context.tasks
+        await until(lambda: server.server._context.active == 0)
+        assert not server.server._context.tasks
 
 
 @every_factory
@@ -414,7 +414,7 @@ async def test_with_a_task_factory_an_application_that_never_waits(factory, serv
         assert await client.close_frame() == (1000, "")
         await client.send_close(1000)
         await client.rest()
-        await until(lambda: server.server.context.active == 0)
+        await until(lambda: server.server._context.active == 0)
 
 
 @every_factory
@@ -432,7 +432,7 @@ async def test_with_a_task_factory_an_application_that_fails_at_once(factory, se
         assert (await client.response()).status == 500
         assert len(logs.errors) == 2
         logs.records.clear()
-        assert server.server.context.active == 0
+        assert server.server._context.active == 0
 
 
 @every_factory

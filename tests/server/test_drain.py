@@ -357,7 +357,7 @@ async def test_a_request_that_was_on_its_way_is_answered(busy, stage, connect):
     kept, fresh, half = [await connect(busy) for _ in range(3)]
     assert (await get(kept, stage)).status == 200
     await half.raw(GET[:20])
-    await until(lambda: len(busy.server.context.live) == 4)
+    await until(lambda: len(busy.server._context.live) == 4)
     await busy.begin()
     for client, request in ((kept, GET), (fresh, GET), (half, GET[20:])):
         await client.raw(request)
@@ -390,7 +390,7 @@ async def test_a_connection_that_was_promised_to_stay(busy, stage, connect):
 async def test_a_slow_head_is_not_waited_for(busy, connect):
     client = await connect(busy)
     await client.raw(GET[:20])
-    await until(lambda: len(busy.server.context.live) == 2)
+    await until(lambda: len(busy.server._context.live) == 2)
     await busy.begin()
     assert (await client.response()).status == 408
     await client.closed()

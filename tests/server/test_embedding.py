@@ -52,7 +52,7 @@ async def test_connections_that_come_at_once_are_taken_at_once(serve):
     try:
         for _ in range(5):
             await asyncio.sleep(0)
-        assert len(server.server.context.live) == 8
+        assert len(server.server._context.live) == 8
     finally:
         for client in clients:
             client.close()

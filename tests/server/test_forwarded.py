@@ -125,5 +125,5 @@ async def test_both_kinds_that_contradict_each_other(serve, stage, connect, logs
     assert b"X-Forwarded-For and Forwarded" in response.body
     await client.closed()
     assert stage.acts == []
-    assert server.server.context.refusals == {"forwarded": 1}
+    assert server.server._context.refusals == {"forwarded": 1}
     assert logs.lines("flowserve.access")[0].endswith('"GET / HTTP/1.1" 400 0.0ms')

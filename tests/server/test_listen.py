@@ -542,6 +542,6 @@ async def test_small_messages_are_not_held_back(serve, open_ws):
     """Nagle's algorithm is off on accepted connections, whatever the event loop (RFC 9293 section 3.7.4)."""
     server = await serve(echo)
     await open_ws(server)
-    (session,) = [each for each in server.server.context.live if hasattr(each, "stream")]
+    (session,) = [each for each in server.server._context.live if hasattr(each, "stream")]
     sock = session.stream.transport.get_extra_info("socket")
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -448,7 +448,7 @@ async def test_off_nothing_is_measured(serve, stage, open_ws):
     await (await stage.next()).accept()
     client = await opening
     await client.send_frame(TEXT, b"x")
-    context = server.server.context
+    context = server.server._context
     assert context.metrics is None
     assert [type(each) for each in context.live] == [Session]
     assert server.server.snapshot() == {}
@@ -459,7 +459,7 @@ async def test_on_sessions_count(measured, stage, open_ws):
     opening = asyncio.ensure_future(open_ws(server))
     await (await stage.next()).accept()
     await opening
-    await until(lambda: [type(each) for each in server.server.context.live] == [MeteredSession])
+    await until(lambda: [type(each) for each in server.server._context.live] == [MeteredSession])
 
 
 def test_off_prometheus_client_is_not_imported():

@@ -367,8 +367,8 @@ async def test_others_than_trusted_proxies_are_ended(proxied, stage, connect, lo
     warnings = logs.lines(level=30)
     assert len(warnings) == 1
     assert "--forwarded-allow-ips" in warnings[0]
-    assert server.server.context.refusals == {"proxy_protocol": 3}
-    await until(lambda: not server.server.context.live)
+    assert server.server._context.refusals == {"proxy_protocol": 3}
+    await until(lambda: not server.server._context.live)
 
 
 @pytest.fixture
@@ -397,8 +397,8 @@ async def test_without_a_header_it_ends(proxied, stage, connect, debug, data):
     assert stage.acts == []
     assert len(debug.lines()) == 1
     assert "PROXY header" in debug.lines()[0]
-    assert server.server.context.refusals == {"proxy_protocol": 1}
-    await until(lambda: not server.server.context.live)
+    assert server.server._context.refusals == {"proxy_protocol": 1}
+    await until(lambda: not server.server._context.live)
 
 
 @pytest.mark.both_loops
@@ -411,7 +411,7 @@ async def test_a_header_that_does_not_come(proxied, stage, connect, debug, begun
     await ended(client)
     assert len(debug.lines()) == 1
     assert "took too long" in debug.lines()[0]
-    assert server.server.context.refusals == {"proxy_protocol": 1}
+    assert server.server._context.refusals == {"proxy_protocol": 1}
 
 
 @pytest.mark.both_loops
@@ -420,10 +420,10 @@ async def test_a_proxy_that_leaves_before(proxied, stage, connect, debug):
     debug.records.clear()
     client = await connect(server)
     await client.raw(V1[:20])
-    await until(lambda: len(server.server.context.live) == 1)
+    await until(lambda: len(server.server._context.live) == 1)
     client.half_close()
     await ended(client)
-    await until(lambda: not server.server.context.live)
+    await until(lambda: not server.server._context.live)
     assert len(debug.lines()) == 1
 
 
@@ -432,7 +432,7 @@ async def test_shutdown_while_headers_are_awaited(proxied, stage, connect):
     server = await proxied(stage, timeout_graceful_shutdown=5)
     client = await connect(server)
     await client.raw(V1[:20])
-    await until(lambda: len(server.server.context.live) == 1)
+    await until(lambda: len(server.server._context.live) == 1)
     await within(server.server.shutdown())
     await ended(client)
 
@@ -549,7 +549,7 @@ async def test_a_tls_handshake_that_fails_or_does_not_end(proxied, connect, file
     await client.raw(TCP4 + data)
     with contextlib.suppress(ConnectionError):
         await client.rest()  # perhaps an alert
-    await until(lambda: not server.server.context.live)
+    await until(lambda: not server.server._context.live)
     other = TLS(await connect(server), files.trusting)
     await other.handshake(LOCAL)
     await other.send(GET)
@@ -561,9 +561,9 @@ async def test_who_leaves_in_the_tls_handshake(proxied, stage, connect, files):
     server = await proxied(stage, ssl_certfile=files.both)
     client = await connect(server)
     await client.raw(TCP4 + b"\x16\x03\x01")
-    await until(lambda: len(server.server.context.live) == 1)
+    await until(lambda: len(server.server._context.live) == 1)
     client.reset()
-    await until(lambda: not server.server.context.live)
+    await until(lambda: not server.server._context.live)
 
 
 @pytest.mark.both_loops
@@ -571,7 +571,7 @@ async def test_shutdown_in_the_tls_handshake(proxied, stage, connect, files):
     server = await proxied(stage, ssl_certfile=files.both, timeout_graceful_shutdown=5)
     client = await connect(server)
     await client.raw(TCP4 + b"\x16\x03\x01")
-    await until(lambda: len(server.server.context.live) == 1)
+    await until(lambda: len(server.server._context.live) == 1)
     await within(server.server.shutdown())
     with contextlib.suppress(ConnectionError):
         await client.rest()

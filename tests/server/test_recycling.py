@@ -38,7 +38,7 @@ async def test_requests_and_websockets_count(serve, connect):
     for _ in range(2):
         await (await connect(server)).upgrade()
     assert reasons == []
-    assert server.server.context.served == 5
+    assert server.server._context.served == 5
     assert (await (await connect(server)).get()).status == 200
     assert reasons == ["6 requests"]
 
@@ -61,7 +61,7 @@ async def test_jitter(serve, connect):
     limits = set()
     for _ in range(12):
         server = await serve(hello, limit_max_requests=1000, limit_max_requests_jitter=50)
-        limits.add(server.server.context.max_served)
+        limits.add(server.server._context.max_served)
     assert len(limits) > 1
     assert min(limits) >= 1000
     assert max(limits) <= 1050
@@ -73,8 +73,8 @@ async def test_no_limit(serve, connect):
     client = await connect(server)
     for _ in range(50):
         await client.get()
-    assert server.server.context.max_served == 0
-    assert server.server.context.served == 50
+    assert server.server._context.max_served == 0
+    assert server.server._context.served == 50
     assert reasons == []
 
 

@@ -86,7 +86,7 @@ async def slow_pair(listener, serve, stage):
         act = await stage.next()
         await act.accept()
         clients.append(await opening)
-        (session,) = (each for each in server.server.context.live if isinstance(each, Session))
+        (session,) = (each for each in server.server._context.live if isinstance(each, Session))
         return act, clients[-1], session
 
     yield open_pair
@@ -176,7 +176,7 @@ async def test_drop_with_compression(listener, serve, stage, context, count, siz
     act = await stage.next()
     await act.accept()
     client = await within(opening)
-    (session,) = (each for each in server.server.context.live if isinstance(each, Session))
+    (session,) = (each for each in server.server._context.live if isinstance(each, Session))
     assert session.connection.deflate is not None
     for number in range(count):
         await act.send_text(text(number, size))
@@ -227,7 +227,7 @@ async def test_drop_over_tls(serve, stage, connect, tmp_path):
     act = await stage.next()
     await act.accept()
     assert (await client.head()).status == 101
-    (session,) = (each for each in server.server.context.live if isinstance(each, Session))
+    (session,) = (each for each in server.server._context.live if isinstance(each, Session))
     size, count = 32 * KIB, 1000
     for number in range(count):
         await act.send({"type": "websocket.send", "bytes": number.to_bytes(4, "big") * (size // 4)})
@@ -293,7 +293,7 @@ async def test_close_with_compression(listener, serve, stage, connect, context):
     act = await stage.next()
     await act.accept()
     assert (await opening).header("sec-websocket-extensions").startswith("permessage-deflate")
-    (session,) = (each for each in server.server.context.live if isinstance(each, Session))
+    (session,) = (each for each in server.server._context.live if isinstance(each, Session))
 
     async def flood(size: int):
         with contextlib.suppress(OSError):

@@ -150,7 +150,7 @@ async def test_a_client_that_leaves_meanwhile(serve, stage, connect, how):
     while (await within(act.receive()))["type"] != "http.disconnect":
         pass
     act.leave()
-    await until(lambda: not server.server.context.live)
+    await until(lambda: not server.server._context.live)
 
 
 @pytest.mark.both_loops

@@ -160,7 +160,7 @@ async def test_a_client_that_does_not_end_tls_behind_its_close(secure, files, lo
         return sock
 
     with await within(asyncio.to_thread(talk)):
-        await until(lambda: not server.server.context.live)
+        await until(lambda: not server.server._context.live)
     assert not logs.errors
 
 
@@ -525,7 +525,7 @@ async def test_plain_http_is_told_to_speak_tls(secure, stage, connect, files, lo
     assert response.body.decode().strip() == "This port speaks TLS; use https:// or wss://"
     await client.closed()
     assert not stage.acts
-    await until(lambda: not server.server.context.live)
+    await until(lambda: not server.server._context.live)
     assert [record for record in logs.records if record.levelno > logging.INFO] == []
     assert logs.lines("flowserve.access") == []
 

@@ -119,7 +119,7 @@ async def test_no_more_than_the_threads(host, connect):
     server = await host(app, wsgi_threads=2)
     clients = [await connect(server) for _ in range(5)]
     asked = asyncio.gather(*(client.get() for client in clients))
-    await until(lambda: len(running) == 2 and len(server.server.context.tasks) == 5)
+    await until(lambda: len(running) == 2 and len(server.server._context.tasks) == 5)
     go.set()
     assert [each.body for each in await asked] == [b"1"] * 5
     assert max(most) == 2
@@ -355,7 +355,7 @@ async def test_a_client_leaves_in_the_middle_of_a_response(host, connect, how):
         assert (await client.head()).status == 200
         getattr(client, how)()
         await until(lambda number=number: len(bodies) == number and len(bodies[-1].closed) == 1)
-    await until(lambda: not server.server.context.tasks)
+    await until(lambda: not server.server._context.tasks)
 
 
 @pytest.mark.both_loops
@@ -372,9 +372,9 @@ async def test_a_client_leaves_in_the_middle_of_its_request(host, connect):
     server = await host(app)
     client = await connect(server)
     await client.raw(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello")
-    await until(lambda: server.server.context.tasks)
+    await until(lambda: server.server._context.tasks)
     client.leave()
-    await until(lambda: len(raised) == 1 and not server.server.context.tasks)
+    await until(lambda: len(raised) == 1 and not server.server._context.tasks)
 
 
 async def test_a_client_leaves_while_the_application_runs(host, connect):
@@ -389,11 +389,11 @@ async def test_a_client_leaves_while_the_application_runs(host, connect):
     server = await host(app)
     client = await connect(server)
     await client.raw(GET % (b"/", b""))
-    await until(lambda: server.server.context.tasks)
+    await until(lambda: server.server._context.tasks)
     client.reset()
-    await until(lambda: not server.server.context.live)
+    await until(lambda: not server.server._context.live)
     go.set()
-    await until(lambda: not server.server.context.tasks)
+    await until(lambda: not server.server._context.tasks)
     assert len(bodies[0].closed) == 1
 
 
@@ -409,7 +409,7 @@ async def test_a_client_that_only_stops_writing(host, connect):
     client = await connect(server)
     await client.raw(GET % (b"/", b"Connection: close\r\n"))
     client.half_close()
-    await until(lambda: server.server.context.tasks)
+    await until(lambda: server.server._context.tasks)
     go.set()
     assert (await client.response()).body == b"hello world"
 
@@ -905,7 +905,7 @@ async def test_what_was_cut_is_over(host, connect, logs):
     await first.raw(GET % (b"/first", b""))
     assert (await first.head()).status == 200
     await second.raw(GET % (b"/second", b""))
-    await until(lambda: len(server.server.context.tasks) == 2)
+    await until(lambda: len(server.server._context.tasks) == 2)
     await within(server.server.shutdown())
     go.set()
     await until(lambda: len(bodies) == 1 and bodies[0].closed)
@@ -925,7 +925,7 @@ async def test_a_thread_that_reads_when_its_request_is_cut(host, connect):
     server = await host(app, timeout_graceful_shutdown=0)
     client = await connect(server)
     await client.raw(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello")
-    await until(lambda: server.server.context.tasks)
+    await until(lambda: server.server._context.tasks)
     await within(server.server.shutdown())
     await until(lambda: raised)
 
@@ -940,7 +940,7 @@ async def test_an_error_after_the_request_was_cut(host, connect, logs):
 
     server = await host(app, timeout_graceful_shutdown=0)
     await (await connect(server)).raw(GET % (b"/", b""))
-    await until(lambda: server.server.context.tasks)
+    await until(lambda: server.server._context.tasks)
     await within(server.server.shutdown())
     go.set()
     await until(lambda: logs.errors)

@@ -174,7 +174,7 @@ async def test_a_stream_whose_client_leaves(server: Any, connect: Any) -> None:
         break
     client.leave()
     go.set()
-    await until(lambda: len(closed) == 1 and not server.server.context.tasks)
+    await until(lambda: len(closed) == 1 and not server.server._context.tasks)
 
 
 async def test_head(server: Any, connect: Any) -> None:
