@@ -26,6 +26,7 @@ from flowserve.client.redirects import follow, redirect_location, too_many_redir
 from flowserve.client.uri import URI, parse_uri
 from flowserve.errors import ConfigError, HandshakeError
 from flowserve.library.context import LibraryContext, read_options
+from flowserve.library.properties import session_of
 from flowserve.library.timeout import Deadline
 from flowserve.library.websocket import WebSocket
 from flowserve.library.websockets_arguments import WebSocketsArguments
@@ -255,6 +256,6 @@ def _may_reconnect_at_once(ws: WebSocket) -> bool:
     delay the next connection."""
     if not ws.closed:
         return True
-    connection = ws.session.connection
+    connection = session_of(ws).connection
     code = (connection.sent_close or b"")[:2]
     return not connection.answered and code in (b"\x03\xe8", b"\x03\xe9")

@@ -191,14 +191,14 @@ class accept:  # noqa: N801  (used like a function)
         session.begin(response)
         session.monitor = protocol.monitor()
         ws = self._websocket_arguments.apply_to(WebSocket(session, subprotocol, handshake._request, response))
-        handshake.hand_over(ws)
+        handshake._copy_attributes_to(ws)
         protocol.hand_over(session, context.variables)
         return ws
 
 
 class _HandshakeProtocol(asyncio.Protocol):
-    """The protocol of a transport until the handshake is answered. When the request head is complete, `head` is done
-    and reading is paused, until `hand_over()` or `refuse()` is called. It is the RequestHandler of its RequestParser."""
+    """The protocol of a transport until the handshake is answered, and the RequestHandler of its RequestParser. When
+    the request head is complete, `head` is done and reading is paused, until `hand_over()` or `refuse()` is called."""
 
     def __init__(self, config: Config, head: RequestHead | None) -> None:
         """`head` is the head of the request, if it was read already."""

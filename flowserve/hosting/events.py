@@ -98,7 +98,7 @@ class EventStream:
             self.connections.pop(event.id, None)
         return event
 
-    async def handle(self, ws: WebSocket) -> None:
+    async def _handle(self, ws: WebSocket) -> None:
         """Queue the events of a WebSocket until its end; the handler for `serve()`."""
         try:
             await self._put(NewClient(ws.id, ws))
@@ -130,7 +130,7 @@ class EventStream:
         finally:
             self._unhandled.discard(handled)
 
-    def leave(self) -> None:
+    def _discard_events(self) -> None:
         """Discard events from now on, and stop waiting for those that were not handled: the program has stopped
         iterating."""
         self._discarding = True
@@ -138,6 +138,6 @@ class EventStream:
             if not handled.done():
                 handled.set_result(None)
 
-    def finish(self) -> None:
+    def _finish(self) -> None:
         """End the stream after the events that are queued."""
         self._events.put_nowait(None)

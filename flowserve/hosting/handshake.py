@@ -6,7 +6,7 @@ import uuid
 from typing import Any
 
 from flowserve.library.data import plain_str
-from flowserve.library.messages import Request, Response, unpack_request
+from flowserve.library.messages import Request, Response, make_response, unpack_request
 from flowserve.library.websocket import WebSocket
 from flowserve.logs.redaction import redact_target
 
@@ -68,15 +68,14 @@ class Handshake:
     def respond(self, status: int, text: str) -> Response:
         """Return a plain-text response with a status code and a body, for `process_request` or `process_response` to
         return."""
-        return Response.made_of(int(status), [_PLAIN_TEXT], plain_str(text).encode())
+        return make_response(int(status), [_PLAIN_TEXT], plain_str(text).encode())
 
-    def hand_over(self, ws: WebSocket) -> WebSocket:
-        """Copy the attributes that callbacks have set here to `ws`; return `ws`."""
+    def _copy_attributes_to(self, ws: WebSocket) -> None:
+        """Copy the attributes that callbacks have set here to `ws`, and the `id`."""
         if self._id is not None:
             ws._id = self._id
         if self.__dict__:
             vars(ws).update(self.__dict__)
-        return ws
 
     def __repr__(self) -> str:
         return f"<Handshake of {self._remote_address!r} for {redact_target(self.request.path)!r}>"

@@ -12,7 +12,7 @@ from flowserve.errors import ConfigError, HandshakeError
 from flowserve.hosting.handshake import Handshake
 from flowserve.http.headers import Headers
 from flowserve.library.data import plain_bytes, plain_str
-from flowserve.library.messages import Request, Response
+from flowserve.library.messages import Request, Response, make_response
 from flowserve.websocket.server_handshake import response_fields
 
 _PLAIN_TEXT = (b"content-type", b"text/plain; charset=utf-8")
@@ -98,7 +98,7 @@ class HandshakePolicy:
             return extra
         key = handshake.request.headers["sec-websocket-key"].encode("latin-1")
         own = response_fields(key, subprotocol, None)
-        response = await self._call_process_response(handshake, Response.made_of(101, [*own, *extra]))
+        response = await self._call_process_response(handshake, make_response(101, [*own, *extra]))
         if response.status_code != 101:
             raise _refusal("process_response", response)
         own_values, fields = dict(own), _fields_of(response)
@@ -112,7 +112,7 @@ class HandshakePolicy:
         if self.process_response is None:
             return error
         status, fields, body = answer_of(error)
-        response = await self._call_process_response(handshake, Response.made_of(status, fields, body))
+        response = await self._call_process_response(handshake, make_response(status, fields, body))
         return _refusal("process_response", response)
 
     async def _call_process_response(self, handshake: Handshake, response: Response) -> Response:

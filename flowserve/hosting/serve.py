@@ -33,6 +33,7 @@ from flowserve.hosting.policy import (
 from flowserve.library.close_errors import is_closed_error_of
 from flowserve.library.context import read_options
 from flowserve.library.messages import pack
+from flowserve.library.properties import session_of
 from flowserve.library.timeout import Deadline
 from flowserve.library.websocket import LATE_MESSAGES_LIMIT, WebSocket
 from flowserve.library.websockets_arguments import WebSocketsArguments
@@ -196,8 +197,8 @@ class WebSocketServer:
                 await self._app.idle.wait()
             else:
                 for ws in self._app.connections:
-                    ws.session.connection.late_room = LATE_MESSAGES_LIMIT
-                    ws.session.close(*close)
+                    session_of(ws).connection.late_room = LATE_MESSAGES_LIMIT
+                    session_of(ws).close(*close)
             await server.shutdown()
         finally:
             self._closed.set()
@@ -256,7 +257,7 @@ class start_server(EventStream):  # noqa: N801  (used like a function)
 
     def __init__(self, port: int | None = None, host: str | Sequence[str] | None = None, **options: Any) -> None:
         super().__init__()
-        self.server = serve(self.handle, host, port, **options)
+        self.server = serve(self._handle, host, port, **options)
         """The WebSocketServer."""
         self._watching: asyncio.Task[None] | None = None
 
@@ -268,7 +269,7 @@ class start_server(EventStream):  # noqa: N801  (used like a function)
 
     async def _watch(self) -> None:
         await self.server.wait_closed()
-        self.finish()
+        self._finish()
 
     def __await__(self) -> Generator[Any, None, start_server]:
         return self._start().__await__()
@@ -277,7 +278,7 @@ class start_server(EventStream):  # noqa: N801  (used like a function)
         return await self
 
     async def __aexit__(self, *exc: object) -> None:
-        self.leave()
+        self._discard_events()
         self.server.close()
         await self.server.wait_closed()
 
@@ -312,7 +313,8 @@ class _HandlerApp:
         await send({**accept, TAKE_SESSION: lambda *given: handed_over.extend(given)})
         session, head = handed_over
         ws = self._websocket_arguments.apply_to(WebSocket(session, subprotocol, handshake._request, head))
-        await self._handle(handshake.hand_over(ws))
+        handshake._copy_attributes_to(ws)
+        await self._handle(ws)
 
     async def _check_handshake(self, handshake: Handshake, scope: dict[str, Any]) -> tuple[str | None, Fields]:
         """Return the subprotocol and further header fields for a WebSocket to accept. Raises HandshakeError if it is
@@ -341,13 +343,13 @@ class _HandlerApp:
         try:
             await self._handler(ws)
         except BaseException as error:
-            if holds_only(error, partial(is_closed_error_of, ws.session.connection)):
+            if holds_only(error, partial(is_closed_error_of, session_of(ws).connection)):
                 logger.debug("The handler ended with %r, as its WebSocket had", error)
                 return
             if self._websocket_arguments.logger is None or not isinstance(error, Exception):
                 raise
             self._websocket_arguments.logger.error("The handler of a WebSocket raised an exception", exc_info=error)
-            ws.session.close(CloseCode.INTERNAL_ERROR, "")
+            session_of(ws).close(CloseCode.INTERNAL_ERROR, "")
         finally:
             self.connections.discard(ws)
             if not self.connections:

@@ -11,6 +11,7 @@ from typing import Any
 
 from flowserve.errors import ClientDisconnected, ConnectionClosed
 from flowserve.library.data import Data, message_payload
+from flowserve.library.properties import session_of
 from flowserve.library.websocket import WebSocket
 from flowserve.logs.loggers import logger
 from flowserve.session.session import Session
@@ -53,7 +54,7 @@ def broadcast(
     for ws in websockets:
         if ws.closed:
             continue
-        session = ws.session
+        session = session_of(ws)
         try:
             if session.connection.fragmenting:
                 raise RuntimeError("a message is being sent in fragments")

@@ -36,13 +36,10 @@ class Response:
     body: bytes = b""
     """The body to send with a refusal."""
 
-    @classmethod
-    def made_of(
-        cls, status: int, fields: Iterable[tuple[bytes, bytes]], body: bytes = b"", reason: str = ""
-    ) -> Response:
-        """Return a response with the header `fields`, pairs of bytes. `reason` is the reason phrase, by default the
-        standard one of `status`."""
-        return cls(status, reason or reason_phrase(status), Headers(fields), body)
+
+def make_response(status: int, fields: Iterable[tuple[bytes, bytes]], body: bytes = b"") -> Response:
+    """Return a response with the header `fields`, pairs of bytes, and the standard reason phrase of `status`."""
+    return Response(status, reason_phrase(status), Headers(fields), body)
 
 
 def reason_phrase(status: int) -> str:

@@ -92,11 +92,6 @@ class WebSocketProperties:
         return self._id
 
     @property
-    def session(self) -> Session:
-        """What lies beneath."""
-        return session_of(self)
-
-    @property
     def latency(self) -> float:
         """Seconds between the last answered ping, one of the keepalive or of `ping()`, and its pong; 0.0 before the
         first."""

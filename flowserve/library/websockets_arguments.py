@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flowserve.errors import ConfigError
+from flowserve.library.properties import session_of
 from flowserve.library.websocket import WebSocket
 
 
@@ -27,7 +28,7 @@ class WebSocketsArguments:
         if self.logger is not None:
             ws.logger = self.logger
         if self._limits is not None:
-            ws.session.stream.limit_buffer(*self._limits)
+            session_of(ws).stream.limit_buffer(*self._limits)
         return ws
 
 

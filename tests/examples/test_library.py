@@ -24,6 +24,7 @@ from websockets.asyncio.server import ServerConnection
 
 import flowserve
 from flowserve import WebSocket, WebSocketServer, connect, serve
+from flowserve.library.properties import session_of
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "library"
@@ -174,8 +175,8 @@ async def test_autobahn_client_and_server(start: Start) -> None:
             await ws.send("*" * 70_000)
             echoed.append(await ws.receive())
         elif path.startswith("/runCase?case=2&agent=me"):
-            ws.session.connection.send_fragment(False, b"a continuation of nothing", False, True)
-            ws.session.flush()
+            session_of(ws).connection.send_fragment(False, b"a continuation of nothing", False, True)
+            session_of(ws).flush()
             await ws.wait_closed()
             assert ws.close_code == 1002
         elif path == "/updateReports?agent=me":

@@ -33,7 +33,7 @@ class Feed:
         self.clients.append(client)
 
         async def serve() -> None:
-            await self.events.handle(await accept(far, close_timeout=0.2, **options))
+            await self.events._handle(await accept(far, close_timeout=0.2, **options))
 
         self.tasks.append(asyncio.ensure_future(serve()))
         await client.upgrade(follow=follow)
@@ -43,7 +43,7 @@ class Feed:
         return await within(anext(self.events))
 
     async def aclose(self) -> None:
-        self.events.leave()
+        self.events._discard_events()
         for client in self.clients:
             await client.aclose()
         await within(asyncio.gather(*self.tasks, return_exceptions=True))
@@ -133,7 +133,7 @@ async def test_one_disconnect_also_when_the_handler_is_cancelled(feed):
     feed.tasks[0].cancel()
     opened.ws.abort()
     assert await feed.next() == Disconnect(opened.id, 1006, "")
-    feed.events.finish()
+    feed.events._finish()
     with pytest.raises(StopAsyncIteration):
         await feed.next()
 
@@ -160,7 +160,7 @@ async def test_a_slow_program_makes_its_peers_wait(feed):
 
 async def test_the_end_of_the_stream(feed):
     client = await feed.join()
-    feed.events.finish()
+    feed.events._finish()
     assert isinstance(await feed.next(), NewClient)
     with pytest.raises(StopAsyncIteration):
         await feed.next()
@@ -170,7 +170,7 @@ async def test_the_end_of_the_stream(feed):
 async def test_nobody_waits_when_nobody_asks(feed):
     client = await feed.join(frame(TEXT, b"x") * 5)
     await feed.next()
-    feed.events.leave()
+    feed.events._discard_events()
     await client.send_close(1000)
     assert await client.close_frame() == (1000, "")
     await until(feed.tasks[0].done)

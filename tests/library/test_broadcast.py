@@ -15,6 +15,7 @@ from support.helpers import BINARY, TEXT, Client, Frame, until, within
 
 from flowserve import metrics
 from flowserve.library.broadcast import broadcast
+from flowserve.library.properties import session_of
 from flowserve.session import metered
 from flowserve.websocket import deflate
 
@@ -116,7 +117,7 @@ async def test_behind_a_message_that_is_being_compressed(many: Many):
     _, faces, peers = await many([[OFFER], [OFFER]], deflate_context="takeover")
     sending = asyncio.get_running_loop().create_task(faces[0].send(noise))
     await asyncio.sleep(0)
-    assert faces[0].session.busy
+    assert session_of(faces[0]).busy
     broadcast(faces, LONG)
     reading = [asyncio.get_running_loop().create_task(peer.frame()) for peer in peers]
     await within(sending)
@@ -192,17 +193,17 @@ async def test_slow_peers_hold_up_nobody(many: Many, policy, context, headers):
     reading = asyncio.get_running_loop().create_task(_read(peer, 120))
     for number in range(120):
         broadcast([slow, quick], noise[number % 2] + b"%d" % number, compress=bool(headers) and number % 8 == 0)
-        await until(lambda: quick.session.connection.output_size + quick.session.stream.buffered() == 0)
+        await until(lambda: session_of(quick).connection.output_size + session_of(quick).stream.buffered() == 0)
     await within(reading)
-    assert quick.session.dropped == 0
-    waiting = slow.session.connection.output_size
+    assert session_of(quick).dropped == 0
+    waiting = session_of(slow).connection.output_size
     if policy == "wait":
         assert waiting > 1_000_000
         assert not slow.closed
     else:
         assert waiting < 400_000
         assert slow.closed == (policy == "close")
-        assert (slow.session.dropped > 10) == (policy == "drop")
+        assert (session_of(slow).dropped > 10) == (policy == "drop")
 
 
 async def _read(peer: Client, count: int) -> None:
@@ -219,11 +220,11 @@ async def test_broadcasts_are_counted(many: Many):
     for peer in peers:
         await _read(peer, len(sent))
     for face in faces:
-        assert isinstance(face.session.connection, metered.MeteredConnection)
+        assert isinstance(session_of(face).connection, metered.MeteredConnection)
     counts = server._context.metrics
     texts, size = 2 * 3 + 1, 2 * (300 + len(LONG) + 1) + 3
     total = len(metrics.SIZES) + 1
     assert (sum(counts.text_out[:total]), counts.text_out[total]) == (texts, size)
     assert (sum(counts.binary_out[:total]), counts.binary_out[total]) == (2, 40)
-    connection = faces[1].session.connection
+    connection = session_of(faces[1]).connection
     assert (connection.messages_out, connection.bytes_out) == (4, 300 + 20 + len(LONG) + 1)

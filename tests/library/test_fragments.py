@@ -10,6 +10,7 @@ from support.ends import open_ends
 from support.helpers import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, close_payload, frame, until, within
 
 from flowserve.errors import Close, ConnectionClosedError, ConnectionClosedOK, PayloadTooBig
+from flowserve.library.properties import session_of
 
 roles = pytest.mark.parametrize("role", ["client", "server"])
 OFFER = {
@@ -107,11 +108,11 @@ async def test_reading_stops_while_nobody_takes(role):
         pouring, answering = task(pour()), task(answer())
         size = len(await within(anext(pieces)))
         before = -1
-        while before != written or ws.session.connection.part_size < 65536:
+        while before != written or session_of(ws).connection.part_size < 65536:
             before = written
             await asyncio.sleep(0.2)  # several times the ping timeout
         assert written < 400
-        assert ws.session.connection.part_size < 2_000_000
+        assert session_of(ws).connection.part_size < 2_000_000
         while size < 640 * len(chunk):
             size += len(await within(anext(pieces)))
         await within(pouring)
@@ -126,8 +127,8 @@ async def test_without_a_limit_what_nobody_asks_for_has_a_bound():
     async with open_ends("client", max_size=None, compression=None) as (ws, peer):
         pouring = task(peer.send_frame(BINARY, b"x" * 100_000_000))
         before = -1
-        while before != ws.session.connection.part_size:
-            before = ws.session.connection.part_size
+        while before != session_of(ws).connection.part_size:
+            before = session_of(ws).connection.part_size
             await asyncio.sleep(QUIET)
         assert 10_000_000 < before < 20_000_000
         assert len(await within(ws.receive(), 30)) == 100_000_000
@@ -174,7 +175,7 @@ async def test_left_early_while_reading_stands_still():
         size = 0
         async for piece in ws.receive_fragments():
             size = len(piece)
-            await until(lambda: ws.session.connection.part_size > 65536)
+            await until(lambda: session_of(ws).connection.part_size > 65536)
             break
         assert size + len(await within(ws.receive())) == 4_000_000
         await within(pouring)
@@ -294,7 +295,7 @@ async def test_closing_while_reading_stands_still():
         pouring = task(peer.send_frame(BINARY, b"x" * 4_000_000))
         pieces = ws.receive_fragments()
         await within(anext(pieces))
-        await until(lambda: ws.session.connection.part_size > 65536)
+        await until(lambda: session_of(ws).connection.part_size > 65536)
         closing = task(ws.close())
         await within(pouring)
         assert await peer.close_frame() == (1000, "")

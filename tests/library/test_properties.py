@@ -17,6 +17,7 @@ from support.helpers import PONG, Frame, within
 import flowserve
 from flowserve import ConnectionClosedError, Handshake, Headers, WebSocket, connect, serve
 from flowserve.library.messages import Request
+from flowserve.library.properties import session_of
 
 roles = pytest.mark.parametrize("role", ["client", "server"])
 
@@ -196,7 +197,7 @@ async def test_a_subclass_without_its_session(use):
         WebSocket.receive_fragments,
         WebSocket.abort,
         WebSocket._on_data,
-        lambda ws: ws.session,
+        lambda ws: session_of(ws),
         lambda ws: ws.closed,
         lambda ws: ws.close_code,
         lambda ws: ws.latency,
@@ -233,8 +234,8 @@ async def test_a_subclass_that_does_it_right():
             self.lines = 0
 
     async with open_ends("client") as (ws, peer):
-        chatter = Chatter(ws.session, None)
+        chatter = Chatter(session_of(ws), None)
         await chatter.send("x")
         assert (await peer.frame()).payload == b"x"
         assert (chatter.lines, repr(chatter).split()[0]) == (0, "<Chatter")
-        ws.session.monitor = ws  # whom the end is told
+        session_of(ws).monitor = ws  # whom the end is told

@@ -26,6 +26,7 @@ from flowserve.errors import (
     PayloadTooBig,
     ProtocolError,
 )
+from flowserve.library.properties import session_of
 from flowserve.library.websocket import WebSocket
 from flowserve.websocket.constants import State
 
@@ -220,7 +221,7 @@ async def test_who_receives_while_another_closes_learns_how_it_ended(role):
 async def test_what_came_before_the_close_can_still_be_received(role):
     async with open_ends(role) as (ws, peer):
         await peer.raw(bare(role, (TEXT, b"1"), (TEXT, b"2")))
-        await until(lambda: ws.session.waiting == 2)
+        await until(lambda: session_of(ws).waiting == 2)
         closing = task(ws.close())
         await peer.close_frame()
         await peer.raw(bare(role, (TEXT, b"late"), (CLOSE, close_payload(1000))))
@@ -284,7 +285,7 @@ async def test_a_close_without_time_for_an_answer_is_in_order(role):
     """The connection is gone before the message in front of the close frame has been received."""
     async with open_ends(role) as (ws, peer):
         await peer.raw(bare(role, (TEXT, b"1"), (CLOSE, close_payload(1000))))
-        await until(lambda: ws.session.waiting == 1)
+        await until(lambda: session_of(ws).waiting == 1)
         peer.reset()
         await within(ws.wait_closed())
         assert await ws.receive() == "1"
@@ -330,7 +331,7 @@ async def test_the_peer_stops_writing_behind_its_close_frame(role):
     async with open_ends(role, close_timeout=5.0) as (ws, peer):
         await peer.raw(bare(role, (TEXT, b"question"), (CLOSE, close_payload(1000))))
         peer.half_close()
-        await until(lambda: ws.session.connection.ended)
+        await until(lambda: session_of(ws).connection.ended)
         await turns()
         async for message in ws:
             await ws.send(f"answer to {message}")
@@ -666,7 +667,7 @@ async def test_what_waits_in_the_socket_when_it_is_closed():
     """Reading had stopped, as nobody received: closing reads on."""
     async with open_ends("client", max_queue=2) as (ws, peer):
         await peer.raw(bare("client", *((TEXT, b"%d" % i) for i in range(10))))
-        await until(lambda: ws.session.waiting > 2)
+        await until(lambda: session_of(ws).waiting > 2)
         await peer.raw(bare("client", *((TEXT, b"%d" % i) for i in range(10, 100))))
         closing = task(ws.close())
         assert (await peer.close_frame())[0] == 1000

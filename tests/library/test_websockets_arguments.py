@@ -17,6 +17,7 @@ from support.helpers import CLOSE, close_payload, frame, within
 from support.scripted import Certificates, Scripted, silent
 
 from flowserve import ConfigError, HandshakeError, Headers, Response, accept, broadcast, connect, serve, unix_serve
+from flowserve.library.properties import session_of
 
 URI = "ws://127.0.0.1:9/"
 both_loops = pytest.mark.both_loops
@@ -52,8 +53,8 @@ async def test_pairs_for_sizes(role):
         assert await within(ws.receive()) == "0123456789"
         mine = ws if role == "client" else next(iter(server.connections))
         assert mine.transport.get_write_buffer_limits() == (100, 1000)
-        assert mine.session.context.config.ws_max_size == 10
-        assert mine.session.context.config.ws_max_queue == 8
+        assert session_of(mine).context.config.ws_max_size == 10
+        assert session_of(mine).context.config.ws_max_queue == 8
 
 
 @pytest.mark.parametrize(("name", "value"), [("max_size", (None, 5)), ("max_queue", (None, None)), ("max_size", None)])
@@ -67,7 +68,7 @@ async def test_no_limit(name, value):
 async def test_no_interval(nothing):
     options = {"ping_interval": nothing, "ping_timeout": nothing, "open_timeout": nothing}
     async with both(client=options, **options) as (_, ws):
-        config = ws.session.context.config
+        config = session_of(ws).context.config
         assert (config.ws_ping_interval, config.ws_ping_timeout) == (None, None)
         await ws.send("x")
         assert await within(ws.receive()) == "x"

@@ -46,6 +46,7 @@ from support.helpers import (
 
 from flowserve.client.connect import connect
 from flowserve.errors import Close, ConnectionClosedError, HandshakeError, InvalidText, PayloadTooBig, ProtocolError
+from flowserve.library.properties import session_of
 
 roles = pytest.mark.parametrize("role", ["client", "server"])
 NAME = "Sec-WebSocket-Extensions: "
@@ -107,7 +108,7 @@ async def test_no_buffer_for_what_is_only_announced(role):
         tracemalloc.start()
         try:
             await peer.raw(from_peer(role, BINARY, b"some", length=1 << 40))
-            await until(lambda: ws.session.connection.part_size == 4)
+            await until(lambda: session_of(ws).connection.part_size == 4)
             assert tracemalloc.get_traced_memory()[1] < MIB
         finally:
             tracemalloc.stop()
@@ -205,7 +206,7 @@ async def test_window_bits_of_no_sense(role, bits, whose):
         assert await refusal(said) == 400  # RFC 6455 section 9.1: what is quoted is a token too
         return
     async with open_ends(role, said) as (ws, peer):  # an offer that can't be taken
-        assert ws.session.connection.deflate is None
+        assert session_of(ws).connection.deflate is None
         await ws.send("x" * 1000, compress=True)
         assert await peer.frame() == Frame(TEXT, b"x" * 1000)
 
@@ -278,7 +279,7 @@ async def test_rsv1_is_for_the_first_fragment(role):
 )
 async def test_lists_of_extensions_in_an_offer(said, compressed):
     async with open_ends("server", NAME + said) as (ws, peer):
-        assert (ws.session.connection.deflate is not None) == compressed
+        assert (session_of(ws).connection.deflate is not None) == compressed
         await ws.send("x" * 1000)
         assert (await peer.frame()).rsv == (RSV1 if compressed else 0)
 

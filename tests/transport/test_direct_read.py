@@ -12,6 +12,7 @@ from support.helpers import BINARY, PING, PONG, TEXT, Client, Frame, frame, unti
 
 from flowserve import connect, serve
 from flowserve.errors import ConnectionClosedError
+from flowserve.library.properties import session_of
 from flowserve.transport.direct_read import DirectReadProtocol
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role
@@ -32,7 +33,7 @@ async def land_some(ws, peer, wire: bytes, size: int) -> None:
     await peer.raw(wire[:100])
     await until(lambda: is_landing(ws))
     await peer.raw(wire[100:size])
-    await until(lambda: ws.session.connection.part_size >= size - 14)
+    await until(lambda: session_of(ws).connection.part_size >= size - 14)
 
 
 @pytest.mark.both_loops

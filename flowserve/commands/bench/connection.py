@@ -11,6 +11,7 @@ from time import perf_counter_ns
 
 from flowserve.commands.bench.histogram import Histogram
 from flowserve.commands.endpoint import one_line
+from flowserve.library.properties import session_of
 from flowserve.library.websocket import WebSocket
 
 _TAG = 12  # characters at the begin of a message that identify it
@@ -88,7 +89,7 @@ class LoadConnection:
         """How many messages to send in all, until now."""
         self.sent = 0
         """How many messages were sent."""
-        self._session = ws.session
+        self._session = session_of(ws)
         self._first_tag = number * _TAGS_PER_CONNECTION
         self._limit = limit
         self._make_message = make_message

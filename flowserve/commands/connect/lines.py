@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from flowserve.commands.connect.conversation import CloseRequest
 from flowserve.commands.endpoint import escape_for_terminal
 from flowserve.errors import ConnectionClosed, FlowserveError
+from flowserve.library.properties import session_of
 from flowserve.library.websocket import WebSocket
 
 T = TypeVar("T")
@@ -93,7 +94,7 @@ class LineFrontend:
             while True:
                 lines = [self._to_line(await ws.receive())]
                 size = len(lines[0])
-                while ws.session.waiting and size < _CHUNK:
+                while session_of(ws).waiting and size < _CHUNK:
                     lines.append(self._to_line(await ws.receive()))
                     size += len(lines[-1])
                 self._last_activity = clock()

@@ -18,6 +18,7 @@ from prompt_toolkit.styles import Style
 from flowserve.commands.connect.conversation import CloseRequest
 from flowserve.commands.endpoint import escape_for_terminal, one_line
 from flowserve.errors import ConnectionClosed
+from flowserve.library.properties import session_of
 from flowserve.library.websocket import WebSocket
 from flowserve.websocket.constants import is_sendable
 
@@ -124,7 +125,7 @@ class PromptFrontend:
             while True:
                 lines = [_format_message(await ws.receive())]
                 size = len(lines[0][1][1])
-                while ws.session.waiting and size < _BATCH:
+                while session_of(ws).waiting and size < _BATCH:
                     lines.append(_format_message(await ws.receive()))
                     size += len(lines[-1][1][1])
                 await self._show(*lines)
