@@ -14,7 +14,6 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from gunicorn.arbiter import Arbiter
@@ -224,31 +223,12 @@ class Worker(base.Worker):  # type: ignore[misc]
 
     async def _serve(self, server: Server) -> None:
         loop = asyncio.get_running_loop()
-        stopping = asyncio.Event()
-
-        def stop(quick: bool = False) -> None:
-            self.alive = False
-            server.should_exit = True
-            stopping.set()
-            if quick:
-                loop.call_later(_QUICK_TIMEOUT, server.cut)
-
-        def signalled(number: int) -> None:
-            # gunicorn may repeat SIGTERM while a worker drains: that must not cut the drain short.
-            if number != signal.SIGTERM and self.alive:
-                self.cfg.worker_int(self)
-            stop(quick=number != signal.SIGTERM)
-
-        def worn(reason: str) -> None:
-            self.log.info("Worker restarting after %s (pid:%s)", reason, self.pid)
-            stop()
-
-        server.worn, server.signalled = worn, signalled
+        stop = _Stop(self, server)
         starting = loop.create_task(server.startup([getattr(sock, "sock", sock) for sock in self.sockets]))
         # let startup() begin; until then gunicorn's own handlers note a signal, which _notify_gunicorn() sees
         await asyncio.sleep(0)
         notifying = loop.create_task(self._notify_gunicorn(stop))
-        stopped = loop.create_task(stopping.wait())
+        stopped = loop.create_task(stop.requested.wait())
         ends = dict.fromkeys((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT), server.handle_exit)
         with handling({signal.SIGUSR1: lambda _: self.log.reopen_files()}, ends):
             try:
@@ -265,7 +245,7 @@ class Worker(base.Worker):  # type: ignore[misc]
                     task.cancel()
                 await asyncio.wait({starting, stopped, notifying}, timeout=_QUICK_TIMEOUT)
 
-    async def _notify_gunicorn(self, stop: Callable[..., None]) -> None:
+    async def _notify_gunicorn(self, stop: _Stop) -> None:
         """Send gunicorn the heartbeat of the event loop, and stop when gunicorn has died or its handlers have noted a
         signal."""
         seconds = min(_MAX_NOTIFY_INTERVAL, self.timeout / 2 or _MAX_NOTIFY_INTERVAL)
@@ -273,10 +253,10 @@ class Worker(base.Worker):  # type: ignore[misc]
             self.notify()
             if self.ppid != os.getppid():
                 self.log.warning("gunicorn is gone; worker %s stops", self.pid)
-                stop(quick=True)
+                stop.request(quick=True)
                 return
             if not self.alive:
-                stop()
+                stop.request()
             await asyncio.sleep(seconds)
 
     def _wait_for_change(self) -> None:
@@ -286,6 +266,36 @@ class Worker(base.Worker):  # type: ignore[misc]
         while self.alive and self.ppid == os.getppid():
             self.notify()
             time.sleep(0.1)
+
+
+class _Stop:
+    """Stops the server of a worker after a signal, or when a limit such as --max-requests is reached."""
+
+    def __init__(self, worker: Worker, server: Server) -> None:
+        self.requested = asyncio.Event()
+        """Set once the server is to shut down."""
+        self._worker = worker
+        self._server = server
+        server.worn, server.signalled = self._on_worn, self._on_signal
+
+    def request(self, quick: bool = False) -> None:
+        """Let the server shut down, within _QUICK_TIMEOUT if `quick`."""
+        self._worker.alive = False
+        self._server.should_exit = True
+        self.requested.set()
+        if quick:
+            asyncio.get_running_loop().call_later(_QUICK_TIMEOUT, self._server.cut)
+
+    def _on_signal(self, number: int) -> None:
+        # gunicorn may repeat SIGTERM while a worker drains: that must not cut the drain short.
+        quick = number != signal.SIGTERM
+        if quick and self._worker.alive:
+            self._worker.cfg.worker_int(self._worker)
+        self.request(quick)
+
+    def _on_worn(self, reason: str) -> None:
+        self._worker.log.info("Worker restarting after %s (pid:%s)", reason, self._worker.pid)
+        self.request()
 
 
 def _is_set(setting: Any) -> bool:

@@ -39,6 +39,8 @@ COVERED_BY = {
     "config/kinds": "config/test_config.py config/test_option_values.py",
     "config/option": "config/test_config.py config/test_option_values.py",
     "config/sealed": "config/test_config.py",
+    "hosting/application": "hosting/test_serve.py hosting/test_accept_and_server.py",
+    "hosting/arguments": "hosting/test_serve.py",
     "hosting/handshake": "hosting/test_accept.py hosting/test_accept_and_server.py",
     "hosting/policy": "hosting/test_accept.py hosting/test_serve.py",
     "http/foreign_protocols": "http/test_request_parser.py server/test_quiet.py",

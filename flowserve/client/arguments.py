@@ -6,7 +6,7 @@ import os
 import socket
 import ssl as tls
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from flowserve.client.dial import Route, TLSOptions
@@ -30,53 +30,69 @@ _HANDSHAKE_FIELDS = (b"upgrade", b"connection", b"sec-websocket-key", b"sec-webs
     b"sec-websocket-protocol", b"sec-websocket-extensions", b"content-length", b"transfer-encoding")  # fmt: skip
 
 
-def make_route(
-    uri: URI,
-    ssl: tls.SSLContext | Literal[True] | None,
-    ca_file: str | os.PathLike[str] | None,
-    server_hostname: str | None,
-    host: str | None,
-    port: int | None,
-    uds: str | os.PathLike[str] | None,
-    sock: socket.socket | None,
-    local_addr: tuple[str, int] | None,
-    proxy: str | Literal[True] | None,
-    proxy_ssl: tls.SSLContext | None,
-) -> Route:
-    """Return the Route that these arguments of `connect()` describe. Raises ConfigError and InvalidProxy."""
-    for name, value in (("ssl", ssl), ("ca_file", ca_file), ("server_hostname", server_hostname)):
-        if value is not None and not uri.secure:
-            raise ConfigError(f"{name}: {uri} is without TLS; write wss:// for a server that has it")
-    for name, context in (("ssl", ssl), ("proxy_ssl", proxy_ssl)):
-        if context is not None and not isinstance(context, tls.SSLContext) and (name, context) != ("ssl", True):
-            raise ConfigError(f"{name}: {context!r} is no ssl.SSLContext")
-    if isinstance(ssl, tls.SSLContext) and ca_file is not None:
-        raise ConfigError("ca_file: means nothing beside ssl; load it into that context")
-    ways = {"uds": uds, "sock": sock, "host": host}
-    if len(given := [name for name, value in ways.items() if value is not None]) > 1 or (
-        port and given in (["uds"], ["sock"])
-    ):
-        raise ConfigError(f"{given[0]}: leads to the server already; leave out {(given[1:] or ['port'])[0]}")
-    if proxy is not True and proxy is not None:
-        if not isinstance(proxy, str):
-            raise ConfigError(f"proxy: {proxy!r} is neither a URL nor True nor None")
-        parse_proxy(proxy)
-        if uds is not None or sock is not None:
-            raise ConfigError(f"proxy: can't be gone through with {given[0]}; leave one of them out")
-    return Route(
-        TLSOptions(None if ssl is True else ssl, _parse("ca_file", _OPTIONAL_PATH, ca_file)),
-        _parse("server_hostname", _OPTIONAL_TEXT, server_hostname),
-        _host(host),
-        _parse("port", optional(number(1, 65535)), port),
-        _parse("uds", _OPTIONAL_PATH, uds),
-        _stream_socket(sock),
-        _local_address(local_addr),
-        proxy,
-        TLSOptions(proxy_ssl),
-    )
+@dataclass(frozen=True, slots=True)
+class RouteArguments:
+    """The arguments of `connect()` that say how to reach the server, as they were passed."""
+
+    ssl: tls.SSLContext | Literal[True] | None
+    ca_file: str | os.PathLike[str] | None
+    server_hostname: str | None
+    host: str | None
+    port: int | None
+    uds: str | os.PathLike[str] | None
+    sock: socket.socket | None
+    local_addr: tuple[str, int] | None
+    proxy: str | Literal[True] | None
+    proxy_ssl: tls.SSLContext | None
+
+    def make_route(self, uri: URI, options: dict[str, Any]) -> Route:
+        """Return the Route to the server at `uri`. The arguments for the event loop are removed from `options`, the
+        keyword arguments of `connect()` that are not parameters of it. Raises ConfigError and InvalidProxy."""
+        self._check_tls(uri)
+        self._check_address()
+        self._check_proxy()
+        route = Route(
+            TLSOptions(None if self.ssl is True else self.ssl, _parse("ca_file", _OPTIONAL_PATH, self.ca_file)),
+            _parse("server_hostname", _OPTIONAL_TEXT, self.server_hostname),
+            _host(self.host),
+            _parse("port", optional(number(1, 65535)), self.port),
+            _parse("uds", _OPTIONAL_PATH, self.uds),
+            _stream_socket(self.sock),
+            _local_address(self.local_addr),
+            self.proxy,
+            TLSOptions(self.proxy_ssl),
+        )
+        return _take_loop_arguments(route, options)
+
+    def _check_tls(self, uri: URI) -> None:
+        ssl, ca_file = self.ssl, self.ca_file
+        for name, value in (("ssl", ssl), ("ca_file", ca_file), ("server_hostname", self.server_hostname)):
+            if value is not None and not uri.secure:
+                raise ConfigError(f"{name}: {uri} is without TLS; write wss:// for a server that has it")
+        for name, context in (("ssl", ssl), ("proxy_ssl", self.proxy_ssl)):
+            if context is not None and not isinstance(context, tls.SSLContext) and (name, context) != ("ssl", True):
+                raise ConfigError(f"{name}: {context!r} is no ssl.SSLContext")
+        if isinstance(ssl, tls.SSLContext) and ca_file is not None:
+            raise ConfigError("ca_file: means nothing beside ssl; load it into that context")
+
+    def _check_address(self) -> None:
+        ways = {"uds": self.uds, "sock": self.sock, "host": self.host}
+        given = [name for name, value in ways.items() if value is not None]
+        if len(given) > 1 or (self.port and given in (["uds"], ["sock"])):
+            raise ConfigError(f"{given[0]}: leads to the server already; leave out {(given[1:] or ['port'])[0]}")
+
+    def _check_proxy(self) -> None:
+        if self.proxy is True or self.proxy is None:
+            return
+        if not isinstance(self.proxy, str):
+            raise ConfigError(f"proxy: {self.proxy!r} is neither a URL nor True nor None")
+        parse_proxy(self.proxy)
+        if self.uds is not None or self.sock is not None:
+            given = "uds" if self.uds is not None else "sock"
+            raise ConfigError(f"proxy: can't be gone through with {given}; leave one of them out")
 
 
-def add_arguments(route: Route, options: dict[str, Any]) -> Route:
+def _take_loop_arguments(route: Route, options: dict[str, Any]) -> Route:
     """Move the arguments that are for the event loop from `options` into the returned copy of `route`."""
 
     def take(*names: str, prefix: str = "") -> dict[str, Any]:

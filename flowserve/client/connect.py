@@ -13,11 +13,10 @@ from typing import Any, Literal
 
 from flowserve.client.arguments import (
     HeadersLike,
-    add_arguments,
+    RouteArguments,
     checked_number,
     checked_seconds,
     make_handshake_request,
-    make_route,
 )
 from flowserve.client.dial import Route, dial
 from flowserve.client.handshake import HandshakeRequest, open_websocket
@@ -108,10 +107,8 @@ class connect:  # noqa: N801  (used like a function)
         **options: Any,
     ) -> None:
         self._uri = parse_uri(uri)
-        route = make_route(
-            self._uri, ssl, ca_file, server_hostname, host, port, uds, sock, local_addr, proxy, proxy_ssl
-        )
-        self._route = add_arguments(route, options)
+        route = RouteArguments(ssl, ca_file, server_hostname, host, port, uds, sock, local_addr, proxy, proxy_ssl)
+        self._route = route.make_route(self._uri, options)
         self._config = read_options(options)
         self._websocket_arguments = WebSocketsArguments(logger, write_limit)
         self._logger = logger or loggers.logger

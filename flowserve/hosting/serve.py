@@ -4,53 +4,24 @@ WebSocket."""
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import os
 import socket
 import ssl as tls
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-from functools import partial
+from collections.abc import Generator, Sequence
 from typing import Any
 
-from flowserve.asgi.application_errors import holds_only
-from flowserve.asgi.websocket import TAKE_SESSION
 from flowserve.config import Config
-from flowserve.config.addresses import Bind
-from flowserve.config.config import HTTP, LIMITS, METRICS, OPTIONS, PROTECTION, PROXIES, TLS
-from flowserve.errors import LATE_ANSWER, ConfigError, HandshakeError
+from flowserve.config.config import OPTIONS
+from flowserve.hosting.application import Handler, HandlerApp
+from flowserve.hosting.arguments import ListenArguments, OpenSockets, make_config
 from flowserve.hosting.events import EventStream
-from flowserve.hosting.handshake import Handshake
-from flowserve.hosting.policy import (
-    Fields,
-    HandshakePolicy,
-    Origins,
-    ProcessRequest,
-    ProcessResponse,
-    SelectSubprotocol,
-    answer_of,
-)
-from flowserve.library.close_errors import is_closed_error_of
-from flowserve.library.context import read_options
-from flowserve.library.messages import pack
+from flowserve.hosting.policy import HandshakePolicy, Origins, ProcessRequest, ProcessResponse, SelectSubprotocol
 from flowserve.library.properties import session_of
-from flowserve.library.timeout import Deadline
 from flowserve.library.websocket import LATE_MESSAGES_LIMIT, WebSocket
 from flowserve.library.websockets_arguments import WebSocketsArguments
-from flowserve.logs.loggers import logger
-from flowserve.server.listen import open_sockets
 from flowserve.server.server import Server
-from flowserve.websocket.constants import CloseCode
 
-_Sockets = Callable[[], Sequence[socket.socket]]
-Handler = Callable[[WebSocket], Awaitable[None]]
-_Send = Callable[[dict[str, Any]], Awaitable[None]]
-
-_SERVER_GROUPS = (HTTP, LIMITS, PROTECTION, PROXIES, METRICS, TLS)
-_SERVER_OPTIONS = ("access_log", "backlog", "timeout_graceful_shutdown")
-_DEFAULTS = {"access_log": False, "proxy_headers": False}
-_NO_LIMIT = 1e9
-"""Seconds, used for an open_timeout of None."""
 _MAX_REASON = 123
 """Bytes of a reason that a close frame holds (RFC 6455 section 5.5)."""
 
@@ -110,31 +81,10 @@ def serve(
     cannot listen.
     """
     policy = HandshakePolicy(subprotocols, select_subprotocol, origins, process_request, process_response)
-    app = _HandlerApp(handler, policy, WebSocketsArguments(logger, write_limit), open_timeout or None)
-    options.pop("reuse_address", None)  # always on
-    given = {name: each for name, each in options.items() if _is_server_option(name)}
-    config = read_options({name: each for name, each in options.items() if name not in given})
-    changes = {**_DEFAULTS, **{name: OPTIONS[name].convert(each, name) for name, each in given.items()}}
-    changes.update(_server_header(server_header, changes.get("headers", ())))
-    changes.update(_handshake_timeouts(open_timeout, ssl is not None))
-    if ssl is not None:
-        changes["ssl_context_factory"] = lambda config, make: ssl
-    changes["bind"] = bind = _bind_addresses(host, port, uds, sock)
-    config = dataclasses.replace(
-        config,
-        app=app,
-        interface="asgi3",
-        lifespan="off",
-        ws_shutdown_code=1001,
-        ws_shutdown_reason="",
-        **changes,
-    )
-    sockets: _Sockets | None = None
-    if sock is not None:
-        sockets = partial(list, [sock])
-    elif uds is None and (family or reuse_port):
-        sockets = partial(open_sockets, bind, family, reuse_port)
-    return WebSocketServer(app, config, sockets, start_serving)
+    app = HandlerApp(handler, policy, WebSocketsArguments(logger, write_limit), open_timeout or None)
+    listen = ListenArguments(host, port, uds, sock, family, reuse_port)
+    config = make_config(app, listen, ssl, server_header, open_timeout, options)
+    return WebSocketServer(app, config, listen.open_sockets(config.bind), start_serving)
 
 
 def unix_serve(handler: Handler, path: str | os.PathLike[str] | None = None, **options: Any) -> WebSocketServer:
@@ -147,7 +97,7 @@ class WebSocketServer:
     asyncio.Server, with the same meaning."""
 
     def __init__(
-        self, app: _HandlerApp, config: Config, sockets: _Sockets | None, start_when_awaited: bool = True
+        self, app: HandlerApp, config: Config, sockets: OpenSockets | None, start_when_awaited: bool = True
     ) -> None:
         """`sockets()` returns the sockets to listen on; if it is None, the server opens them as `config` says.
         `start_when_awaited` is whether awaiting this starts to listen."""
@@ -281,127 +231,3 @@ class start_server(EventStream):  # noqa: N801  (used like a function)
         self._discard_events()
         self.server.close()
         await self.server.wait_closed()
-
-
-class _HandlerApp:
-    """The ASGI application that accepts or refuses handshakes and calls the handler for each WebSocket."""
-
-    def __init__(
-        self, handler: Handler, policy: HandshakePolicy, websocket_arguments: WebSocketsArguments, timeout: float | None
-    ) -> None:
-        self.connections: set[WebSocket] = set()  # those whose handler is running
-        self.idle = asyncio.Event()  # set while no handler is running
-        self.idle.set()
-        self.closing = False  # refuse new handshakes
-        self._handler = handler
-        self._policy = policy
-        self._websocket_arguments = websocket_arguments
-        self._timeout = timeout
-
-    async def __call__(self, scope: dict[str, Any], receive: Callable[[], Any], send: _Send) -> None:
-        handshake = Handshake(_request(scope), scope["client"], scope["server"])
-        if self._websocket_arguments.logger is not None:
-            handshake.logger = self._websocket_arguments.logger
-        try:
-            subprotocol, headers = await self._check_handshake(handshake, scope)
-        except HandshakeError as error:
-            kind = "http.response" if scope["type"] == "http" else "websocket.http.response"
-            await _respond(send, kind, await self._policy.process_refusal(handshake, error))
-            return
-        handed_over: list[Any] = []
-        accept = {"type": "websocket.accept", "subprotocol": subprotocol, "headers": headers}
-        await send({**accept, TAKE_SESSION: lambda *given: handed_over.extend(given)})
-        session, head = handed_over
-        ws = self._websocket_arguments.apply_to(WebSocket(session, subprotocol, handshake._request, head))
-        handshake._copy_attributes_to(ws)
-        await self._handle(ws)
-
-    async def _check_handshake(self, handshake: Handshake, scope: dict[str, Any]) -> tuple[str | None, Fields]:
-        """Return the subprotocol and further header fields for a WebSocket to accept. Raises HandshakeError if it is
-        refused, also with 504 when the callbacks, which are cancelled then, take longer than open_timeout."""
-        deadline = Deadline(self._timeout if self._policy.may_wait else None)
-        try:
-            async with deadline:
-                if scope["type"] == "http":
-                    raise await self._policy.refuse_plain_request(handshake, scope["method"])
-                subprotocol = await self._policy.choose_subprotocol(handshake, scope["subprotocols"])
-                headers = await self._policy.process_acceptance(handshake, subprotocol, ())
-        except TimeoutError:
-            if not deadline.expired:
-                raise
-            (self._websocket_arguments.logger or logger).error(
-                "The callbacks of a handshake were not done in time (open_timeout)"
-            )
-            raise HandshakeError(*LATE_ANSWER) from None
-        if self.closing:
-            raise HandshakeError(503, "The server is shutting down")
-        return subprotocol, headers
-
-    async def _handle(self, ws: WebSocket) -> None:
-        self.connections.add(ws)
-        self.idle.clear()
-        try:
-            await self._handler(ws)
-        except BaseException as error:
-            if holds_only(error, partial(is_closed_error_of, session_of(ws).connection)):
-                logger.debug("The handler ended with %r, as its WebSocket had", error)
-                return
-            if self._websocket_arguments.logger is None or not isinstance(error, Exception):
-                raise
-            self._websocket_arguments.logger.error("The handler of a WebSocket raised an exception", exc_info=error)
-            session_of(ws).close(CloseCode.INTERNAL_ERROR, "")
-        finally:
-            self.connections.discard(ws)
-            if not self.connections:
-                self.idle.set()
-
-
-def _request(scope: Mapping[str, Any]) -> bytes:
-    """Return the head of the request as bytes, which Handshake and WebSocket decode when it is first read."""
-    target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
-    return pack(b"%b %b HTTP/1.1" % (scope.get("method", "GET").encode(), target), scope["headers"])
-
-
-async def _respond(send: _Send, kind: str, error: HandshakeError) -> None:
-    status, headers, body = answer_of(error)
-    await send({"type": f"{kind}.start", "status": status, "headers": headers})
-    await send({"type": f"{kind}.body", "body": body})
-
-
-def _is_server_option(name: str) -> bool:
-    option = OPTIONS.get(name)
-    return (
-        option is not None
-        and not name.startswith("ws_")
-        and (option.group in _SERVER_GROUPS or name in _SERVER_OPTIONS)
-    )
-
-
-def _server_header(value: str | bool | None, headers: tuple[tuple[str, str], ...]) -> dict[str, Any]:
-    if isinstance(value, str):
-        return {"headers": OPTIONS["headers"].convert([*headers, ("server", value)], "server_header")}
-    return {"server_header": bool(value)}
-
-
-def _handshake_timeouts(seconds: float | None, secure: bool) -> dict[str, Any]:
-    limit = OPTIONS["timeout_header"].convert(seconds or _NO_LIMIT, "open_timeout")
-    names = ("timeout_header", "timeout_handshake") + (("ssl_handshake_timeout",) if secure else ())
-    return dict.fromkeys(names, limit)
-
-
-def _bind_addresses(
-    host: str | Sequence[str] | None,
-    port: int | None,
-    uds: str | os.PathLike[str] | None,
-    sock: socket.socket | None,
-) -> tuple[Bind, ...]:
-    given = (host is not None or port is not None, uds is not None, sock is not None)
-    if sum(given) != 1:
-        raise ConfigError("say where to listen: either host and port, or uds, or sock")
-    if uds is not None:
-        return (Bind(path=OPTIONS["uds"].convert(uds, "uds")),)
-    if sock is not None:
-        return ()
-    number = OPTIONS["port"].convert(port or 0, "port")
-    hosts = [host] if isinstance(host, str) or host is None else host
-    return tuple(Bind(host=OPTIONS["host"].convert(each or "::", "host"), port=number) for each in hosts)
