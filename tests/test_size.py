@@ -13,11 +13,11 @@ MOST_OF_FUNCTION = 40
 """Lines, from `def` to the last one, without the docstring."""
 
 
-def functions(tree: ast.Module) -> Iterator[tuple[str, int]]:
-    """Every function with its number of lines."""
+def functions(tree: ast.Module) -> Iterator[tuple[str, int, int]]:
+    """The name of every function, the line where it begins, and its number of lines."""
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            yield node.name, lines(node) - (0 if ast.get_docstring(node) is None else lines(node.body[0]))
+            yield node.name, node.lineno, lines(node) - (0 if ast.get_docstring(node) is None else lines(node.body[0]))
 
 
 def lines(node: ast.stmt) -> int:
@@ -32,9 +32,9 @@ def test_no_file_is_too_long() -> None:
 
 def test_no_function_is_too_long() -> None:
     sizes = {
-        f"{path}: {name}": size
+        f"{path}:{line}: {name}": size
         for path in PACKAGE.rglob("*.py")
-        for name, size in functions(ast.parse(path.read_text("utf-8")))
+        for name, line, size in functions(ast.parse(path.read_text("utf-8")))
     }
     assert len(sizes) > 1000
     assert {name: size for name, size in sizes.items() if size > MOST_OF_FUNCTION} == {}
