@@ -1,14 +1,24 @@
-"""flowserve: the ASGI server for WebSockets. `flowserve myapp:app` on the command line, or the names below."""
+"""flowserve, an ASGI server for WebSockets and HTTP, and a WebSocket library for clients and servers.
+
+`run()` serves an ASGI application as the command `flowserve myapp:app` does; a `Server` with its `Config` serves one in
+the running event loop, and `draining()` lets the application notice the shutdown.
+
+`connect()` opens a WebSocket to a server, `serve()` serves WebSockets with a handler, `start_server()` with a stream of
+events, and `accept()` opens one on a connection that the program has accepted itself. They return a `WebSocket`, or
+pass it to the handler or with an event; `broadcast()` sends a message to many of them.
+
+flowserve's own exceptions are derived from `FlowserveError`.
+"""
 
 from __future__ import annotations
 
 from flowserve import compiled
 
-compiled.choose()
+compiled.choose()  # before any module is imported of which there is a compiled one
 
 from flowserve.asgi.context import draining  # noqa: E402
 from flowserve.client.connect import connect, unix_connect  # noqa: E402
-from flowserve.config import Config  # noqa: E402  (after the choice between compiled and pure)
+from flowserve.config import Config  # noqa: E402
 from flowserve.errors import (  # noqa: E402
     AlreadyClosed,
     ASGIMisuse,

@@ -1,5 +1,4 @@
-"""serve(): a WebSocket server inside a program. The ASGI server does the handshakes; `connect()` has the same
-WebSocket."""
+"""serve() and start_server(): a WebSocket server inside a program, on the ASGI server."""
 
 from __future__ import annotations
 
@@ -201,8 +200,8 @@ class start_server(EventStream):  # noqa: N801  (used like a function)
     events:`, and inside `async for event in events:`.
 
     The events are NewClient, NewMessage, Error and Disconnect; see `EventStream`. `host`, `port` and the options are
-    those of `serve()`. Leaving the `async with` block closes the server; when the server is closed otherwise, the
-    stream ends.
+    those of `serve()`, and so are the errors raised. Leaving the `async with` block closes the server; when the server
+    is closed otherwise, the stream ends. `events = await start_server(8765)` leaves closing to `events.server`.
     """
 
     def __init__(self, port: int | None = None, host: str | Sequence[str] | None = None, **options: Any) -> None:

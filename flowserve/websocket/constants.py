@@ -34,8 +34,11 @@ class State(IntEnum):
     """State of the closing handshake, seen from this end (RFC 6455 section 7.1)."""
 
     OPEN = 0
+    """This end has sent no close frame."""
     CLOSING = 1
+    """This end has sent a close frame."""
     CLOSED = 2
+    """Both ends have sent a close frame; as `WebSocket.state`, the connection is closed as well."""
 
 
 class CloseCode(IntEnum):
