@@ -67,7 +67,7 @@ NAMES: dict[str, set[str]] = {
     "connect": set(),
     "start_server": {"connections", "server"},
 }
-FUNCTIONS = {"basic_auth", "broadcast", "draining", "run", "serve", "unix_connect", "unix_serve"}
+FUNCTIONS = ("basic_auth", "broadcast", "draining", "run", "serve", "unix_connect", "unix_serve")
 
 
 BASES = (object, Exception, OSError, IntEnum, tuple, MutableMapping)

@@ -160,9 +160,10 @@ class WebSocket(WebSocketProperties):
         for an empty iterable. `text` is as for `send()`; the message is compressed only if `compress` is True.
         Other messages wait until this one is complete.
 
-        Waits like `send()`. If `fragments` raises an exception, or this is cancelled, after a fragment was sent, the
-        message cannot be completed: the WebSocket is closed with 1011, and the exception propagates. Raises
-        ConnectionClosedOK or ConnectionClosedError if the WebSocket is closed, TypeError for an item of another type.
+        Waits while the transport is above its high-water mark, whatever the option slow_consumer says. If an exception
+        is raised after a fragment was sent, by `fragments` or because this is cancelled, the message cannot be
+        completed: the WebSocket is closed with 1011, and the exception propagates. Raises ConnectionClosedOK or
+        ConnectionClosedError if the WebSocket is closed, TypeError for an item of another type or items of both.
         """
         session, pieces = session_of(self), as_async_iterable(fragments)
         if self._send_lock is None:
