@@ -1,5 +1,5 @@
 # cython: language_level=3, annotation_typing=False, binding=False
-"""An awaitable that is done already, for calls with nothing to wait for."""
+"""Awaitables for calls with nothing to wait for: one that is done already, and one that raises."""
 
 from __future__ import annotations
 
@@ -31,3 +31,8 @@ class Completed:
 _NOTHING = cast("Generator[Any, Any, None]", iter(()))
 COMPLETED = Completed()
 """The shared object."""
+
+
+async def raise_when_awaited(error: Exception) -> None:
+    """Raise `error`."""
+    raise error

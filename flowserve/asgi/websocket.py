@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from asgiref.sync import markcoroutinefunction
 
-from flowserve.asgi.completed import COMPLETED
+from flowserve.asgi.completed import COMPLETED, raise_when_awaited
 from flowserve.asgi.scope import websocket_scope
 from flowserve.asgi.websocket_messages import check_close, header_fields, send_payload
 from flowserve.errors import LATE_ANSWER, ASGIMisuse, ClientDisconnected
@@ -95,7 +95,7 @@ class _Callables:
             drain = cycle._send(message)
         except Exception as error:
             cycle._disconnect_known = cycle._disconnect_known or isinstance(error, ClientDisconnected)
-            return _raise_when_awaited(error)
+            return raise_when_awaited(error)
         return COMPLETED if drain is None else drain
 
 
@@ -397,7 +397,3 @@ class WebSocketCycle:
 # Without the mark asgiref's async_to_sync() warns. It is on the function; on each bound method it would take memory.
 with suppress(AttributeError):  # compiled functions can't be marked in Python 3.10
     markcoroutinefunction(WebSocketCycle.send)
-
-
-async def _raise_when_awaited(error: Exception) -> None:
-    raise error

@@ -63,16 +63,7 @@ class H1Connection(H1ResponseStream):
     """The protocol of a transport until it closes or becomes a WebSocket, and the stream of its requests: a
     `ResponseStream` and an `UpgradeStream`, where its methods are described."""
 
-    __slots__ = (
-        "_admission",
-        "_body_bytes",
-        "_cycle",
-        "_deflate",
-        "_eof",
-        "_proxy",
-        "_upgrade",
-        "switching",
-    )
+    __slots__ = ("_admission", "_body_bytes", "_cycle", "_deflate", "_eof", "_proxy", "_upgrade", "switching")
 
     def __init__(self, context: Context, admission: Admission, deflate: DeflateSettings | None) -> None:
         """`deflate` has the settings of permessage-deflate, None to disable it."""
