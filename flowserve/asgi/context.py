@@ -14,7 +14,7 @@ A call of the application is a request or a WebSocket:
 - It is in `tasks` until its coroutine ends: by returning, by raising, or by a cancellation. `call_ended()` is called
   then, and calls its `app_done()`.
 
-Connections are in `live` from their first byte until they are lost. They add and remove themselves; one that becomes a
+Connections are in `live` from their acceptance until they are lost. They add and remove themselves; one that becomes a
 WebSocket is replaced by its session.
 """
 
