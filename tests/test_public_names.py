@@ -55,7 +55,18 @@ NAMES: dict[str, set[str]] = {
     | {"should_exit", "shutdown", "signalled", "snapshot", "sockets", "started", "startup", "stop_accepting", "worn"},
     "StartupFailed": set(),
     "State": set(flowserve.State.__members__),
-    "WebSocket": {"abort", "id", "latency", "local_address", "logger", "remote_address", "request", "response", "split"}
+    "WebSocket": {
+        "abort",
+        "id",
+        "latency",
+        "local_address",
+        "logger",
+        "remote_address",
+        "request",
+        "response",
+        "session",
+    }
+    | {"split"}
     | {"state", "subprotocol", "transport"}
     | END
     | RECEIVING

@@ -92,6 +92,11 @@ class WebSocketProperties:
         return self._id
 
     @property
+    def session(self) -> Session:
+        """The session beneath, for what this object does not have; its methods may change with any release."""
+        return session_of(self)
+
+    @property
     def latency(self) -> float:
         """Seconds between the last answered ping, one of the keepalive or of `ping()`, and its pong; 0.0 before the
         first."""
