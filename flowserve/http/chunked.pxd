@@ -3,6 +3,7 @@ cimport cython
 cdef Py_ssize_t _LINE_COST, _MAX_LINE, _LINE_BUDGET
 cdef dict _SIMPLE_SIZES
 
+@cython.final
 cdef class ChunkedDecoder:
     cdef readonly bint complete
     cdef bint _in_trailers

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from binascii import a2b_qp
+from functools import lru_cache
 from typing import Any
 
 from flowserve.errors import ASGIMisuse
@@ -12,8 +13,24 @@ from flowserve.errors import ASGIMisuse
 RawHeaders = list[tuple[bytes, bytes]]
 """Header fields in the order received, as (name, value); names in lower case."""
 
+_HOST = re.compile(
+    rb"(?:\[[0-9A-Za-z:.]+\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"  # RFC 3986 section 3.2.2
+)
+_MAX_HOST = 261
+"""Bytes of a Host field: a name of 255 (RFC 1035 section 2.3.4), a colon, a port."""
 _LITERAL_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 """A percent sign that is not followed by two hexadecimal digits, and so is literal."""
+
+
+def is_host(value: bytes) -> bool:
+    """Whether a Host field may have this value (RFC 9110 section 7.2)."""
+    return len(value) <= _MAX_HOST and _matches_host(value)
+
+
+@lru_cache(maxsize=256)
+def _matches_host(value: bytes) -> bool:
+    """Cached: clients send few different ones."""
+    return _HOST.fullmatch(value) is not None
 
 
 class RequestHead:
@@ -56,6 +73,13 @@ class RequestHead:
         self.expect_continue = False  # the client waits for 100 (Continue) (RFC 9110 section 10.1.1)
         self.upgrade = False  # there is an Upgrade field
         self.forwarded = False  # there is a Forwarded, X-Forwarded-For or X-Forwarded-Proto field
+
+    def with_line(self, method: str, target: bytes) -> RequestHead:
+        """Return a request with the same fields, none of which is for a body or an upgrade, in HTTP/1.1."""
+        request = RequestHead(method, target, "1.1", self.headers)
+        request.expect_continue = self.expect_continue
+        request.forwarded = self.forwarded
+        return request
 
     def values(self, name: bytes) -> list[bytes]:
         """Return the values of all fields named `name` (lower case)."""

@@ -1,26 +1,31 @@
 cimport cython
 
 from flowserve.http.chunked cimport ChunkedDecoder
-from flowserve.http.messages cimport RequestHead
+from flowserve.http.messages cimport RequestHead, is_host
 
-cdef dict _NAMES
-cdef frozenset _FORWARDED, _INTERPRETED
+cdef dict NAMES
+cdef frozenset FORWARDED, INTERPRETED
 
+@cython.final
 cdef class RequestParser:
     cdef object _handler, _parser, _error, _method_error
     cdef ChunkedDecoder _chunks
-    cdef RequestHead _request
-    cdef bytes _head_start, _last_host, _method, _last_bytes, _target
+    cdef RequestHead _repeated, _request
+    cdef bytes _head_start, _repeated_line, _repeated_fields, _last_host, _method, _last_bytes, _target
     cdef list _headers, _interpreted
     cdef Py_ssize_t _max_size, _max_count, _size
     cdef object _remaining
     cdef readonly bint started
 
     cdef _reset(self)
-    @cython.locals(in_body=bint)
+    @cython.locals(in_body=bint, size=Py_ssize_t)
     cpdef bytes feed(self, bytes data)
     @cython.locals(end=Py_ssize_t, head=bytes)
     cdef bytes _feed_head(self, bytes data)
+    @cython.locals(request=RequestHead, simple=bint, end=Py_ssize_t)
+    cdef _keep(self, bytes head)
+    @cython.locals(line=bytes, fields=bytes, end=Py_ssize_t)
+    cdef Py_ssize_t _repeat(self, bytes data) except -1
     cdef _parse_head(self, bytes head)
     @cython.locals(line=bytes, method=bytes, message=str)
     cdef _parse_again(self, error)

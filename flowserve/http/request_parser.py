@@ -11,6 +11,9 @@ Theory of operation. A parser reads the requests of a connection one after the o
 
 `feed()` stops at the end of each request and returns the bytes after it. An error is final.
 
+Most clients that keep a connection send the same fields again. Those that equal the last ones, byte for byte, are not
+parsed again (`_repeat()`), only the request line is, if it differs.
+
 llhttp, the parser in httptools, rejects most means of request smuggling: bare CR and LF, space before the colon, folded
 lines, control characters, Content-Length repeated or together with Transfer-Encoding. What it accepts wrongly is
 rejected here. What it rejects wrongly, methods that are not in its list and versions from 1.2 on, it parses again with
@@ -20,39 +23,16 @@ a method and version that it knows (`_parse_again()`).
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import Any, NoReturn, Protocol
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from flowserve.errors import RequestError
 from flowserve.http.chunked import ChunkedDecoder
+from flowserve.http.field_names import FORWARDED, INTERPRETED, NAMES
 from flowserve.http.foreign_protocols import foreign_protocol
-from flowserve.http.messages import RawHeaders, RequestHead, tokens
+from flowserve.http.messages import RawHeaders, RequestHead, is_host, tokens
 
-_COMMON_FIELDS = """
-accept accept-charset accept-encoding accept-language authorization cache-control connection content-encoding
-content-length content-type cookie date dnt expect forwarded from host if-match if-modified-since if-none-match
-if-range if-unmodified-since keep-alive origin pragma priority range referer sec-ch-ua sec-ch-ua-mobile
-sec-ch-ua-platform sec-fetch-dest sec-fetch-mode sec-fetch-site sec-fetch-user sec-websocket-extensions
-sec-websocket-key sec-websocket-protocol sec-websocket-version te trailer transfer-encoding upgrade
-upgrade-insecure-requests user-agent via x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-proto
-x-real-ip x-request-id
-"""
-
-_FORWARDED = frozenset((b"forwarded", b"x-forwarded-for", b"x-forwarded-proto"))
-_INTERPRETED = _FORWARDED | {b"host", b"content-length", b"transfer-encoding", b"expect", b"upgrade"}
-_NAMES = {
-    spelling.encode(): (name.encode(), name.encode() in _INTERPRETED)
-    for name in _COMMON_FIELDS.split()
-    for spelling in (name, name.title().replace("Websocket", "WebSocket"))
-}
-"""From the usual spellings of common names to a shared object in lower case, and whether it is in _INTERPRETED."""
-_HOST = re.compile(
-    rb"(?:\[[0-9A-Za-z:.]+\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"  # RFC 3986 section 3.2.2
-)
-_MAX_HOST = 261
-"""Bytes of a Host field: a name of 255 (RFC 1035 section 2.3.4), a colon, a port."""
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
 _REQUEST_LINE = re.compile(rb"(?:\r\n)*[^\r\n ]+ [^\r\n ]+ HTTP/([0-9]\.[0-9])\r\n")
 """A request line, and empty lines before it, which are ignored (RFC 9112 sections 2.2 and 3)."""
@@ -62,18 +42,16 @@ _METHOD = re.compile(rb"(?:\r\n)*([!#$%&'*+\-.^_`|~0-9A-Z]{1,65})( |\Z)?")
 _MAX_METHOD = 64
 _UNKNOWN_VERSION = re.compile(rb"((?:\r\n)*[^\r\n ]+ [^\r\n ]+ HTTP/)(1\.[2-9]|[02-9]\.[0-9])")
 _VERSION_ERROR = "Only HTTP/1.0 and HTTP/1.1 are spoken here"
+_PLAIN_LINE = re.compile(rb"(GET|HEAD|DELETE) (/[!\"$-~]*) HTTP/1\.1")
+"""A request line as nearly all are, without its end; llhttp takes the same characters."""
+_MAX_REPEATED = 2048
+"""Bytes of a head that is kept, to be compared with the next one."""
 _MAX_DIGITS = 18
 """Digits of a Content-Length after leading zeros: any such number fits into a signed 64-bit integer."""
 
 
-@lru_cache(maxsize=256)
-def _is_host(value: bytes) -> bool:
-    """Whether a Host field may have this value (RFC 9110 section 7.2). Cached: clients send few different ones."""
-    return _HOST.fullmatch(value) is not None
-
-
 class RequestHandler(Protocol):
-    """The callbacks of a parser."""
+    """The callbacks of a parser. A request may be given again, as long as its fields are the same."""
 
     def on_request(self, request: RequestHead) -> None:
         """Called when the head is complete."""
@@ -106,6 +84,9 @@ class RequestParser:
         "_method_error",
         "_parser",
         "_remaining",
+        "_repeated",
+        "_repeated_fields",
+        "_repeated_line",
         "_request",
         "_size",
         "_target",
@@ -120,6 +101,8 @@ class RequestParser:
         self._max_count = max_header_count
         self._last_host: bytes | None = None  # value of the last valid Host field
         self._parser: Any = None  # an HttpRequestParser, whose callbacks are in this object
+        self._repeated: RequestHead | None = None  # the last request, if its fields may come again
+        self._repeated_line = self._repeated_fields = b""  # its request line without the end, and the rest of its head
         self.started = False
         self._reset()
 
@@ -127,7 +110,7 @@ class RequestParser:
         self._request: RequestHead | None = None
         self._target = b""
         self._headers: RawHeaders = []
-        self._interpreted: RawHeaders = []  # those of the fields that are in _INTERPRETED
+        self._interpreted: RawHeaders = []  # those of the fields that are in INTERPRETED
         self._size = 0  # bytes of the head so far
         self._head_start = b""  # the head, at least until its first field is complete
         self._method = b""  # the method, if llhttp does not know it
@@ -145,8 +128,8 @@ class RequestParser:
 
     def close(self) -> None:
         """Break the reference cycles. Nothing must be fed afterwards."""
-        self._parser = None
-        self._handler = None
+        self._parser = self._handler = self._repeated = None
+        self._repeated_line = self._repeated_fields = b""
 
     def feed(self, data: bytes) -> bytes:
         """Parse up to the end of the current request, and return the bytes after it. Before its end, these are bytes of
@@ -155,6 +138,10 @@ class RequestParser:
         Raises RequestError for a request that RFC 9112 does not allow or that exceeds a limit. Nothing must be fed
         afterwards.
         """
+        if self._repeated is not None and not self.started and (size := self._repeat(data)):
+            self._handler.on_request(self._repeated)
+            self._handler.on_end()
+            return data[size:]
         while data:
             in_body = self._request is not None
             data = self._feed_body(data) if in_body else self._feed_head(data)
@@ -184,10 +171,36 @@ class RequestParser:
         if self._request is not None:
             if self._request.has_body:
                 self._parser = None  # it is of no use any more: it does not see the body
+            self._keep(head)
             self._handler.on_request(self._request)
         elif not self._last_bytes and self._head_start.strip(b"\r\n"):  # llhttp ignores the HTTP/2 preface silently
             raise self._malformed("malformed request line")
         return data[end:] if end < len(data) else b""
+
+    def _keep(self, head: bytes) -> None:
+        """Keep the request if its fields may come again: it has no body or upgrade, and its head came in one piece."""
+        request = self._request
+        assert request is not None
+        simple = request.keep_alive and not request.has_body and not request.upgrade
+        end = head.find(b"\r\n") if simple and self._size == len(head) <= _MAX_REPEATED else 0
+        kept = end > 0 and _PLAIN_LINE.fullmatch(head, 0, end) is not None
+        self._repeated = request if kept else None
+        self._repeated_line, self._repeated_fields = (head[:end], head[end:]) if kept else (b"", b"")
+
+    def _repeat(self, data: bytes) -> int:
+        """Return the size of the head that `data` begins with if its fields are those of `_repeated`, which becomes
+        this request; otherwise 0."""
+        line, fields = self._repeated_line, self._repeated_fields
+        end = len(line)
+        if not data.startswith(line) or not data.startswith(fields, end):
+            end = data.find(b"\r\n")
+            if end < 0 or not data.startswith(fields, end):
+                return 0
+            if (match := _PLAIN_LINE.fullmatch(data, 0, end)) is None or end + len(fields) > self._max_size:
+                return 0
+            self._repeated = self._repeated.with_line(match[1].decode("ascii"), match[2])  # type: ignore[union-attr]
+            self._repeated_line = data[:end]
+        return end + len(fields)
 
     def _parse_head(self, head: bytes) -> None:
         """Pass a part of a head to llhttp."""
@@ -292,10 +305,10 @@ class RequestParser:
             self._refuse(431, f"More than {self._max_count} header fields")
         if value and value[len(value) - 1] in (32, 9):  # leading whitespace is removed already
             value = value.rstrip(b" \t")
-        known = _NAMES.get(name)
+        known = NAMES.get(name)
         if known is None:
             lower = name.lower()
-            known = (lower, lower in _INTERPRETED)
+            known = (lower, lower in INTERPRETED)
         field = (known[0], value)
         self._headers.append(field)
         if known[1]:
@@ -337,7 +350,7 @@ class RequestParser:
                 self._refuse(400, "Bad request: invalid request target")
             return self._target
         host = match[1]
-        if len(host) > _MAX_HOST or not _is_host(host) or host.startswith(b":") or not host:
+        if not is_host(host) or host.startswith(b":") or not host:
             self._refuse(400, "Bad request: invalid host in the request target")
         given = [name for name, _ in self._interpreted].count(b"host")
         if given == 1:
@@ -356,14 +369,14 @@ class RequestParser:
         return int(value)
 
     def _read_framing(self, request: RequestHead) -> None:
-        """Read the fields in _INTERPRETED: those that frame the body (RFC 9112 section 6), Host (section 3.2), Expect,
+        """Read the fields in INTERPRETED: those that frame the body (RFC 9112 section 6), Host (section 3.2), Expect,
         Upgrade and those of proxies."""
         hosts = 0
         for name, value in self._interpreted:
             if name == b"host":
                 hosts += 1
                 if value != self._last_host:
-                    if len(value) > _MAX_HOST or not _is_host(value):
+                    if not is_host(value):
                         self._refuse(400, "Bad request: invalid Host header")
                     self._last_host = value
             elif name == b"content-length":
@@ -378,7 +391,7 @@ class RequestParser:
                 request.has_body = True
             elif name == b"upgrade":
                 request.upgrade = True
-            elif name in _FORWARDED:
+            elif name in FORWARDED:
                 request.forwarded = True
             elif request.http_version == "1.1":
                 request.expect_continue = b"100-continue" in tokens(value)

@@ -4,6 +4,7 @@ from flowserve.http.messages cimport RequestHead, as_bytes
 
 cdef dict _STATUS_LINES, _field_cache
 
+@cython.final
 cdef class ResponseEncoder:
     cdef RequestHead _request
     cdef bint _chunked, _connection_close, _head_only

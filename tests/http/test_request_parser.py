@@ -703,3 +703,96 @@ def test_any_bytes_are_requests_or_an_error(data: bytes) -> None:
     whole, status = parse([data])
     bytewise, got = parse(byte_by_byte(data))
     assert (bytewise.seen(), bytewise.ended, got) == (whole.seen(), whole.ended, status)
+
+
+# Fields that come again
+
+
+_FIELDS = b"\r\nHost: a\r\nCookie: b=c\r\n\r\n"
+AGAIN = [
+    b"GET / HTTP/1.1" + _FIELDS,
+    b"GET / HTTP/1.1\r\nHost: a\r\nCookie: b=d\r\n\r\n",
+    b"GET /b?c=%20 HTTP/1.1" + _FIELDS,
+    b"HEAD / HTTP/1.1" + _FIELDS,
+    b"DELETE /c HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n",
+    b"GET /d HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n",
+    b"\r\nGET / HTTP/1.1" + _FIELDS,
+    b"OPTIONS * HTTP/1.1" + _FIELDS,
+    b"PURGE http://b/%20 HTTP/1.5" + _FIELDS,
+    b"GET http://b/ HTTP/1.1" + _FIELDS,
+    b"GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi",
+    b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi",
+    b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nCookie: " + b"b" * 3000 + b"\r\n\r\n",
+]
+
+
+@given(st.lists(st.sampled_from(AGAIN), max_size=12), st.booleans(), st.lists(st.integers(0, 2**16), max_size=6))
+@settings(max_examples=500)
+def test_fields_that_come_again(sent: list[bytes], apart: bool, cuts: list[int]) -> None:
+    wire = b"".join(sent)
+    told, status = parse(sent if apart else split(wire, cuts))
+    assert status is None
+    assert told.seen() == [seen for data in sent for seen in parse([data])[0].seen()]
+
+
+def test_what_comes_behind_a_head_that_is_found_again_is_returned() -> None:
+    told = Told()
+    parser = RequestParser(told, 65536, 100)
+    feed(parser, AGAIN[:1])
+    assert parser.feed(AGAIN[0] + b"rest") == b"rest"
+    assert parser.feed(AGAIN[2] + b"rest") == b"rest"
+    assert not parser.started
+    assert [request.target for request in told.requests] == [b"/", b"/", b"/b?c=%20"]
+    assert told.requests[2].headers == told.requests[0].headers
+
+
+@pytest.mark.parametrize("octet", [bytes([octet]) for octet in range(256)])
+def test_a_request_line_is_judged_the_same_whether_its_fields_came_before(octet: bytes) -> None:
+    for line in (
+        b"GET /a%bb HTTP/1.1",
+        b"GET %b HTTP/1.1",
+        b"GE%bT / HTTP/1.1",
+        b"GET / HTTP/1.%b",
+        b"GET / HTTP/1.1%b",
+    ):
+        data = line % octet + _FIELDS
+        fresh, status = parse([data])
+        again, got = parse([AGAIN[0], data])
+        assert got == status
+        assert again.seen()[1:] == fresh.seen()
+
+
+@pytest.mark.parametrize("first", AGAIN[:2] + AGAIN[6:])
+@pytest.mark.parametrize("line", [b"GET /x HTTP/1.1", b"GET / HTTP/1.1", b"HEAD /", b""])
+def test_what_is_no_head_is_none_although_its_end_came_before(first: bytes, line: bytes) -> None:
+    for end in (first, first[first.index(b" HTTP") :], b"\r\n" + first):
+        fresh, status = parse([line + end])
+        again, got = parse([first, line + end])
+        assert got == status
+        assert again.seen()[1:] == fresh.seen()
+
+
+def test_limits_hold_for_a_longer_target_before_the_same_fields() -> None:
+    fields = b"\r\nHost: a\r\nCookie: " + b"b" * 300 + b"\r\n\r\n"
+    fitting = b"GET /" + b"a" * (500 - 5 - 9 - len(fields)) + b" HTTP/1.1" + fields
+    for target, expected in ((b"/" + b"a" * 300, 414), (b"/" + b"a" * 240, 431), (b"/b", None)):
+        head = b"GET " + target + b" HTTP/1.1" + fields
+        assert parse([fitting, head], 500)[1] == parse([head], 500)[1] == expected
+
+
+def test_nothing_comes_after_the_last_request_although_it_is_the_same() -> None:
+    head = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    assert parse([head, head])[1] == parse([head + head])[1] == 400
+
+
+def test_what_is_kept_of_a_head_is_bounded() -> None:
+    parser = RequestParser(Told(), 65536, 100)
+    for size in (100, 1900, 5000, 20000):
+        feed(parser, [b"GET / HTTP/1.1\r\nHost: a\r\nCookie: " + b"b" * size + b"\r\n\r\n"] * 2)
+        assert len(getattr(parser, "_repeated_fields", b"")) <= 2048  # compiled, it is hidden
