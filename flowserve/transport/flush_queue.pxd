@@ -5,6 +5,7 @@ cdef class Flushable:
 
     cpdef flush(self)
 
+@cython.final
 cdef class FlushQueue:
     cdef object _loop, _variables
     cdef list _pending

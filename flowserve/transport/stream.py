@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from collections.abc import Sequence
 from contextvars import Context as Variables
-from socket import SO_ERROR, SOL_SOCKET
+from socket import IPPROTO_TCP, SO_ERROR, SOL_SOCKET
 from struct import unpack
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,10 @@ except ImportError:  # Windows
     ioctl = None  # type: ignore[assignment]
 
 
+_COMPILED = not __file__.endswith(".py")
+_TCP_INFO = getattr(socket, "TCP_INFO", 0) if sys.platform == "linux" else 0
+_ACKED = slice(120, 128)
+"""Where tcpi_bytes_acked is in struct tcp_info (linux/tcp.h)."""
 _NEVER_PAUSES = (3, 12) <= sys.version_info < (3, 12, 9) or (3, 13) <= sys.version_info < (3, 13, 2)
 """Whether asyncio's own writelines() ignores the high-water mark (CVE-2024-12254)."""
 
@@ -39,6 +44,8 @@ class TransportStream:
     """
 
     __slots__ = (
+        "_buffering",
+        "_descriptor",
         "_ended",
         "_reading",
         "_sent_before",
@@ -50,29 +57,50 @@ class TransportStream:
         "write_paused",
     )
 
-    def __init__(self, transport: asyncio.Transport, variables: Variables) -> None:
+    def __init__(self, transport: asyncio.Transport, variables: Variables, direct: bool = False) -> None:
         """`variables` are the context variables of the connection's owner: received data must not be handled in the
-        context of the application that happened to resume reading."""
+        context of the application that happened to resume reading.
+
+        `direct`: send without the transport where that is faster. Nothing may be written after the event loop has
+        closed, which closes descriptors without telling."""
         self.transport = transport
         self._variables = variables
         self.half_open: bool = transport.can_write_eof()  # not with TLS
         self.write_paused = False
         self._written = 0  # bytes passed to the transport
         self._sent_before = 0  # bytes of those that had left at the last call of progressed()
+        self._descriptor = _descriptor(transport) if direct and self.half_open else -1
+        self._buffering = False  # the transport may have data in its buffer
         self._ended = False  # writing has, by end_writing(), close(), abort() or lost()
         self._reading = True
         self._waiters: list[asyncio.Future[None]] | None = None  # in drain()
 
     def write(self, data: bytes | memoryview) -> None:
-        if not self._drops_writes():
-            self._written += len(data)
-            self.transport.write(data)
+        if self._drops_writes():
+            return
+        self._written += len(data)
+        if type(data) is bytes and self._sends_now():
+            sent = send_now(self._descriptor, data)  # type: ignore[name-defined]  # noqa: F821  # in the .pxd
+            if sent == len(data):
+                return
+            data = memoryview(data)[sent:]
+        self._buffering = True
+        self.transport.write(data)
+
+    def _sends_now(self) -> bool:
+        """Whether data may go to the kernel past the transport, which must have nothing in its buffer for that."""
+        if self._descriptor < 0:
+            return False
+        if self._buffering:
+            self._buffering = self.transport.get_write_buffer_size() > 0
+        return not self._buffering
 
     def writelines(self, data: Sequence[bytes | memoryview]) -> None:
         if self._drops_writes():
             return
         for piece in data:
             self._written += len(piece)
+        self._buffering = True
         if _NEVER_PAUSES:
             for piece in data:
                 self.transport.write(piece)
@@ -113,7 +141,9 @@ class TransportStream:
         unsent = self.transport.get_write_buffer_size()
         if unsent or not self.half_open:  # the transport below TLS may hold more, which a close would discard
             unsent += _unacknowledged(self.transport)
-        before, self._sent_before = self._sent_before, self._written - unsent
+        acknowledged = -1 if self.half_open else _acknowledged(self.transport)
+        before = self._sent_before
+        self._sent_before = self._written - unsent if acknowledged < 0 else acknowledged
         return self._sent_before > before and unsent > 0  # some, but not all
 
     def is_reset(self) -> bool:
@@ -173,14 +203,40 @@ def extra_info(transport: asyncio.BaseTransport, name: str) -> Any:
     """Like `transport.get_extra_info(name)`, but None for every transport that is closed."""
     try:
         return transport.get_extra_info(name)
-    except AttributeError:  # uvloop, for a closed UNIX domain socket
+    except (AttributeError, ValueError):  # uvloop, for a closed UNIX domain socket
         return None
+
+
+def _descriptor(transport: asyncio.Transport) -> int:
+    """Return the descriptor of a transport of uvloop, which takes longer to pass data to the kernel than compiled code;
+    otherwise -1.
+
+    Python's own functions are no alternative: they release the GIL for each call, and wait while another thread
+    computes."""
+    if not _COMPILED or not type(transport).__module__.startswith("uvloop"):
+        return -1
+    sock = extra_info(transport, "socket")
+    return -1 if sock is None else int(sock.fileno())
 
 
 def _raw_transport(transport: Any) -> Any:
     """Return the transport that asyncio's TLS transport writes to, as it notices a reset earlier; without TLS the
     transport itself."""
     return getattr(getattr(transport, "_ssl_protocol", None), "_transport", None) or transport
+
+
+def _acknowledged(transport: asyncio.Transport) -> int:
+    """Return the bytes that the peer has acknowledged since it connected (tcpi_bytes_acked of Linux's TCP_INFO), -1 if
+    the system does not tell. Over TLS nothing else shows how much of a large write has left: event loops don't count
+    what their transport below TLS holds, and while it does the send queue is full."""
+    sock = extra_info(transport, "socket")
+    if sock is None or not _TCP_INFO:
+        return -1
+    try:
+        info = sock.getsockopt(IPPROTO_TCP, _TCP_INFO, _ACKED.stop)
+    except (OSError, ValueError):  # a UNIX domain socket, or closed
+        return -1
+    return int.from_bytes(info[_ACKED], sys.byteorder) if len(info) == _ACKED.stop else -1
 
 
 def _unacknowledged(transport: asyncio.Transport) -> int:

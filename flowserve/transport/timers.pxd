@@ -2,6 +2,7 @@ cimport cython
 
 cdef double _RESOLUTION
 
+@cython.final
 cdef class Timers:
     cdef object _loop, _handle, _variables
     cdef dict _buckets

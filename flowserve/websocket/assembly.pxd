@@ -10,6 +10,7 @@ cdef Py_ssize_t _BUFFER_MARK, _INFLATE_COST, _INFLATE_MARK, _MIN_INFLATED
 cdef Py_ssize_t _READ_COST, _MAX_READ, _MIN_READ, _COPIED_PER_UNIT
 cdef Budget _unlimited
 
+@cython.final
 cdef class UndecodedText:
     cdef readonly bytes data
 

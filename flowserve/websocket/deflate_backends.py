@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from flowserve.errors import ConfigError
+from flowserve.errors import ConfigError, install_hint
 
 Data = bytes | bytearray | memoryview
 
@@ -93,7 +93,7 @@ def backend() -> Backend:
         return _backend(name or "isal")
     except ImportError:
         if name:
-            raise ConfigError(f"FLOWSERVE_ZLIB: {name} is not installed; try: pip install {name}") from None
+            raise ConfigError(f"FLOWSERVE_ZLIB: {install_hint(name)}") from None
     try:
         return _backend("zlib-ng")
     except ImportError:

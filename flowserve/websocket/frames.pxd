@@ -2,9 +2,10 @@ cimport cython
 
 from flowserve.websocket.payload cimport PayloadBuffer, apply_mask, join
 
-cdef int _CONTINUATION, _BINARY, _CLOSE, _PONG, _SERVER, _MAX_CONTROL_PAYLOAD
+cdef int _CONTINUATION, _BINARY, _CLOSE, _PONG, _SERVER, _MAX_CONTROL_PAYLOAD, _IN_PLACE_MARK
 cdef list _SHORT_HEADERS
 
+@cython.final
 cdef class FrameDecoder:
     cdef bytes _data
     cdef bytes _mask
@@ -22,6 +23,7 @@ cdef class FrameDecoder:
     @cython.locals(data="const unsigned char *")
     cpdef bytes payload(self)
 
+    @cython.locals(size=Py_ssize_t, buffer=PayloadBuffer)
     cpdef str text(self)
 
     @cython.locals(size=Py_ssize_t)

@@ -26,6 +26,7 @@ _CLOSE = int(Opcode.CLOSE)
 _PONG = int(Opcode.PONG)
 _SERVER = int(Role.SERVER)
 _MAX_CONTROL_PAYLOAD = int(MAX_CONTROL_PAYLOAD)
+_IN_PLACE_MARK = 2048  # bytes of text from which on it is unmasked in the memory of the str, if it is ASCII
 
 
 class FrameDecoder:
@@ -139,7 +140,12 @@ class FrameDecoder:
         """Return the piece as text. Raises UnicodeDecodeError, and ValueError like `payload()`."""
         if not self._mask and self._start >= 0:
             return self._data[self._start : self._pos].decode("utf-8")  # without an intermediate copy when compiled
-        return self.payload().decode("utf-8")
+        size = self._pos - self._start
+        if size < _IN_PLACE_MARK or self._start < 0:
+            return self.payload().decode("utf-8")
+        buffer = PayloadBuffer(size, True, size)
+        self.copy_to(buffer)
+        return buffer.message() if buffer.ascii else buffer.contents().decode("utf-8")  # type: ignore[return-value]
 
     def copy_to(self, buffer: PayloadBuffer) -> None:
         """Put the piece into `buffer`, unmasked. A piece announced by `buffer_updated()` is only unmasked there."""

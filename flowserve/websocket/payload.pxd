@@ -63,6 +63,7 @@ cpdef text_bytes(str text)
 
 cpdef bytes join(bytes head, bytes payload)
 
+@cython.final
 cdef class PayloadBuffer:
     cdef readonly long long size
     cdef readonly Py_ssize_t filled, ascii_size

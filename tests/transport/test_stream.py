@@ -196,7 +196,7 @@ class Passing(asyncio.Protocol):
         self.ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.flow = TransportStream(cast(asyncio.Transport, transport), copy_context())
+        self.flow = TransportStream(cast(asyncio.Transport, transport), copy_context(), direct=True)
 
     def data_received(self, data: bytes) -> None:
         self.got += data
@@ -253,6 +253,35 @@ async def test_a_peer_that_does_not_read_stops_the_writer(pair: tuple[Passing, s
     await receive_all(peer, written - 50_000 - (1 << 20))
     await within(draining)
     assert not flow.write_paused
+
+
+@pytest.mark.both_loops
+async def test_what_is_written_is_sent_before_the_call_returns(pair: tuple[Passing, socket.socket]) -> None:
+    """Code that blocks the event loop afterwards does not delay it."""
+    protocol, peer = pair
+    for data in (b"one", memoryview(b"two"), b""):
+        protocol.flow.write(data)
+        assert peer.recv(10) == data if data else True
+    protocol.flow.writelines([b"three", b"four"])
+    assert peer.recv(10) == b"threefour"
+
+
+@pytest.mark.both_loops
+async def test_order_holds_while_the_transport_holds_some(pair: tuple[Passing, socket.socket]) -> None:
+    """What goes to the kernel past the transport never overtakes what the transport holds."""
+    protocol, peer = pair
+    pieces = [bytes([number]) * size for number, size in enumerate((1, 70_000, 3, 300_000, 5, 100_000, 2) * 30)]
+    received = bytearray()
+    for number, piece in enumerate(pieces):
+        if number % 5 == 4:
+            protocol.flow.writelines([piece[:1], piece[1:]])
+        else:
+            protocol.flow.write(piece)
+        if number % 3 == 2:
+            received += await within(asyncio.get_running_loop().sock_recv(peer, 150_000))
+    while len(received) < sum(map(len, pieces)):
+        received += await within(asyncio.get_running_loop().sock_recv(peer, 1 << 20))
+    assert received == b"".join(pieces)
 
 
 @pytest.mark.both_loops

@@ -39,7 +39,7 @@ class Passing(asyncio.Protocol):
         self.eof = self.lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.flow = TransportStream(cast(asyncio.Transport, transport), copy_context())
+        self.flow = TransportStream(cast(asyncio.Transport, transport), copy_context(), direct=True)
 
     def eof_received(self) -> bool:
         self.eof = True
@@ -376,8 +376,15 @@ async def test_a_server_that_leaves_is_told_of_by_the_documented_errors(
 
 RAISING = {"write", "writelines", "write_eof", "set_write_buffer_limits", "get_extra_info"}
 """What a transport raises for its state, on one event loop or the other."""
-ASKS = {"supervisor/channel.py": {"write"}, "server/tls.py": {"get_extra_info"}}
-"""Those who call it all the same: one asks is_closing() before, the other wants an ssl_object, which never raises."""
+ASKS = {
+    "supervisor/channel.py": {"write"},
+    "server/tls.py": {"get_extra_info"},
+    "topics/broker.py": {"write", "set_write_buffer_limits"},
+    "topics/redis/link.py": {"write"},
+    "topics/siblings.py": {"write"},
+}
+"""Those who call it all the same: they ask is_closing() before, have a transport that was just made, or want an
+ssl_object, which never raises."""
 
 
 def test_only_a_flow_calls_what_raises() -> None:
