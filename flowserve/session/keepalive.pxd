@@ -5,6 +5,7 @@ from flowserve.session.writer cimport SessionWriter
 cdef double _GRACE
 cdef int _CHECKS
 
+@cython.final
 cdef class Keepalive:
     cdef bint active, _overdue
     cdef int _stalled_checks

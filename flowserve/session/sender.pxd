@@ -23,6 +23,8 @@ cdef class Sender(Receiver):
     cpdef bint takes_long(self, message, compress) except -1
     cpdef send_slowly(self, message, compress=*)
     cpdef bint send_compressed(self, bint text, bytes payload, long long size) except -1
+    @cython.locals(connection=Connection)
+    cpdef bint takes_frames(self) except -1
     @cython.locals(limit=SlowConsumerLimit)
     cpdef bint overflows(self) except -1
     cpdef transmit(self, message, compress=*)

@@ -117,6 +117,21 @@ class Sender(Receiver):
         self.connection.send_frame(frame, text, size)
         return self._schedule_write(False)
 
+    def takes_frames(self) -> bool:
+        """Whether `send_frame()` is possible, with an unmasked frame, and no slow peer or message in progress has to be
+        considered."""
+        connection = self.connection
+        return (
+            not self._lost
+            and connection.state == _OPEN
+            and not connection.is_client
+            and not connection.fragmenting
+            and connection.output_size < _WRITE_MARK
+            and not self.stream.write_paused
+            and self._limit is None
+            and (self._compression is None or not self._compression.busy)
+        )
+
     def overflows(self) -> bool:
         """Whether so much output is unsent that a message must be dropped, which is counted.
 

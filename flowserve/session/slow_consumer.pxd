@@ -3,6 +3,7 @@ cimport cython
 from flowserve.session.writer cimport SessionWriter
 from flowserve.websocket.connection cimport Connection
 
+@cython.final
 cdef class SlowConsumerLimit:
     cdef bint closes, full, expired
     cdef Py_ssize_t mark

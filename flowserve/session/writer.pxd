@@ -14,7 +14,9 @@ cdef class SessionWriter(Flushable):
     cdef bint _lost
 
     cpdef begin(self, bytes head)
-    @cython.locals(connection=Connection, pieces=list, size=Py_ssize_t)
+    @cython.locals(connection=Connection)
     cpdef flush(self)
+    @cython.locals(connection=Connection, pieces=list, size=Py_ssize_t)
+    cdef _write_output(self)
     @cython.locals(connection=Connection, pieces=list)
     cdef _write_backlog(self)

@@ -43,6 +43,12 @@ class SessionWriter(Flushable):
     def flush(self) -> None:
         """Write all output unless the stream is paused. After the last of a closed connection a server closes the
         stream, while a client waits for the server to do so (RFC 6455 section 7.1.1)."""
+        self._write_output()
+        connection = self.connection
+        if connection.state == _CLOSED and not connection.output_size and not self._lost and not connection.is_client:
+            self.stream.close()
+
+    def _write_output(self) -> None:
         connection = self.connection
         stream = self.stream
         if connection.output_size and not stream.write_paused and not self._lost:
@@ -55,8 +61,6 @@ class SessionWriter(Flushable):
                 stream.write(b"".join(pieces))
             else:
                 stream.writelines(pieces)
-        if connection.state == _CLOSED and not connection.output_size and not self._lost and not connection.is_client:
-            stream.close()
 
     def _write_backlog(self) -> None:
         """Write as much of the output as the stream takes until it is paused again. The rest can still be dropped, and
@@ -67,4 +71,6 @@ class SessionWriter(Flushable):
             pieces = connection.take_some(_BACKLOG_MARK)
             self.written -= connection.output_size
             self.stream.writelines(pieces)
-        self.flush()
+        self._write_output()
+        if connection.state == _CLOSED:  # asyncio tells of the end twice if it is closed while it resumes writing
+            self._flush_queue.add(self)
