@@ -108,6 +108,30 @@ class ClientDisconnected(FlowserveError, OSError):
     exception')."""
 
 
+class TopicsError(FlowserveError):
+    """A topic can't be used so: its name, a message or the number of subscriptions is beyond a limit, or the backplane
+    can't be reached."""
+
+
+class MissedMessages(TopicsError):
+    """Messages of a topic are missing, and no history has them. Those after `position` can still be listened to."""
+
+    def __init__(self, topic: str, position: str) -> None:
+        super().__init__(f"messages of the topic {topic!r} are missing")
+        self.topic = topic
+        self.position = position
+
+
+class RequestRefused(TopicsError):
+    """A server has refused what a client of its topics asked for. `code` is one of those in
+    flowserve/topics/PROTOCOL.md; `retry_after`, in seconds, says when it can be repeated, if that is known."""
+
+    def __init__(self, code: str, message: str, retry_after: float | None = None) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.retry_after = retry_after
+
+
 class InvalidURI(FlowserveError, ValueError):
     """The text is not a valid WebSocket URI (RFC 6455 section 3); the message says why."""
 
@@ -175,3 +199,9 @@ class AlreadyClosed(ConnectionClosed):
 
     The exception raised is always a ConnectionClosedOK or a ConnectionClosedError as well.
     """
+
+
+def install_hint(*packages: str) -> str:
+    """Return in one line that optional packages are missing and what to do: by their own names, as an extra of
+    flowserve's can't be installed where flowserve came from a checkout."""
+    return f"{' or '.join(packages)} is missing; pip install {' '.join(packages)}"

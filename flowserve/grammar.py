@@ -1,4 +1,4 @@
-"""Grammar that header fields of all protocols here share, and the options that name some (RFC 9110)."""
+"""Grammar that all rooms share: of header fields (RFC 9110), and of counts in log lines."""
 
 from __future__ import annotations
 
@@ -20,3 +20,8 @@ def is_token(text: str) -> bool:
 def is_token_bytes(data: bytes) -> bool:
     """Return whether `data` is a token."""
     return _TOKEN_BYTES.fullmatch(data) is not None
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun: '1 request', '2 requests'."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,8 +1,8 @@
-"""Tokens (RFC 9110 section 5.6.2)."""
+"""Tokens (RFC 9110 section 5.6.2), and counts in texts."""
 
 from __future__ import annotations
 
-from flowserve.grammar import is_token, is_token_bytes
+from flowserve.grammar import is_token, is_token_bytes, plural
 
 ALLOWED = set(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 
@@ -18,3 +18,7 @@ def test_as_a_whole() -> None:
     for text in ("", "a b", "a\n", "é", "\uff21", "\u0130"):
         assert not is_token(text)
         assert not is_token_bytes(text.encode())
+
+
+def test_counts() -> None:
+    assert [plural(count, "line") for count in (0, 1, 2)] == ["0 lines", "1 line", "2 lines"]

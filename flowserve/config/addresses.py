@@ -108,7 +108,7 @@ def listen_address() -> Kind:
                 return bind
         raise ValueError(f"{str(value)!r} is no place to listen; write host:port, [ipv6]:port or unix:PATH,mode=660")
 
-    return Kind(parse, str, "HOST:PORT")
+    return Kind(parse, str, "HOST:PORT", "str | Bind")
 
 
 def addresses() -> Kind:

@@ -7,19 +7,22 @@ option, add a field to `Config`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from flowserve.config.addresses import Bind, addresses, binds, hosts, listen_address, origins
+from flowserve.config.close_kinds import close_code, close_reason
+from flowserve.config.combinations import check_combinations
+from flowserve.config.foreign_keywords import accepts_foreign_keywords
 from flowserve.config.kinds import (
     INT_MAX,
     KIB,
     MIB,
     choice,
-    close_code,
-    close_reason,
     duration,
+    folder,
     header_list,
     line_format,
     number,
@@ -34,13 +37,23 @@ from flowserve.config.kinds import (
     url_path,
     worker_count,
 )
-from flowserve.config.option import Option, option
+from flowserve.config.option import Option, name_by_keyword, option, parse
+from flowserve.config.python_kinds import LogConfiguration, log_configuration, log_level, loop_name
 from flowserve.config.sealed import sealed
+from flowserve.config.tls import TLS
+from flowserve.config.topics import TOPICS, TopicsOptions
 from flowserve.errors import ConfigError
 from flowserve.logs.redaction import LogQuery
+from flowserve.logs.setup import set_up_logging
 
 if TYPE_CHECKING:
     from ssl import SSLContext
+
+    from typing_extensions import Unpack
+
+    from flowserve.config.keywords import ConfigKeywords
+
+ContextFactory: TypeAlias = "Callable[[Config, Callable[[], SSLContext]], SSLContext]"
 
 LISTENING = "Listening"
 APPLICATION = "Application"
@@ -54,25 +67,25 @@ HTTP = "HTTP"
 LIMITS = "Limits and timeouts"
 PROTECTION = "Protection"
 PROXIES = "Behind a proxy"
-TLS = "TLS (https and wss)"
 
 _OFF = ("off", "none")
 _SWITCH = switch()
 _FILE = optional(path())
 _TIME_OR_OFF = optional(duration(), *_OFF)
-_CERT_REQS = choice("none", "optional", "required", also={"0": "none", "1": "optional", "2": "required"})
-_LEVEL = choice("critical", "error", "warning", "info", "debug", "trace")
+_TIME_OR_0 = optional(duration(), *_OFF, zero=True)
 
 
+@accepts_foreign_keywords
 @sealed
 @dataclass(frozen=True, slots=True)
-class Config:
+class Config(TopicsOptions):
     """The configuration of a server: `Config("myapp:app", port=8000, ws_max_size="16MiB")`.
 
-    Each option is a keyword argument and an attribute; `flowserve --help` describes them under the same names, with
+    Each option is a keyword argument and an attribute; `flowserve --help all` describes them under the same names, with
     hyphens. Sizes are in bytes and durations in seconds; both may be given as text with a unit, such as "16MiB" or
-    "500ms". The attributes hold the parsed values and cannot be changed. Raises ConfigError for a wrong value or an
-    invalid combination; the message names the option.
+    "500ms". The attributes hold the parsed values and cannot be changed. Keywords of uvicorn's Config are accepted too;
+    a UserWarning says which have no effect. Raises ConfigError for a wrong value or an invalid combination; the message
+    names the keyword.
     """
 
     app: str | Callable[..., Any]
@@ -100,7 +113,7 @@ class Config:
     backlog: int = option(2048, number(1, INT_MAX), LISTENING, "Connections that may wait to be accepted.")
 
     app_dir: str = option(
-        "", path(empty=True), APPLICATION, "Where APP is looked for first; by default in the current folder."
+        "", folder(empty=True), APPLICATION, "Where APP is looked for first; by default in the current folder."
     )
     factory: bool = option(
         False, _SWITCH, APPLICATION, "APP is a function without arguments that makes the application."
@@ -113,9 +126,12 @@ class Config:
         "auto", choice("auto", "on", "off"), APPLICATION, "Lifespan events; auto: if APP knows them."
     )
     loop: str = option(
-        "auto", choice("auto", "uvloop", "asyncio"), APPLICATION, "Event loop; auto: uvloop if it is there."
+        "auto", loop_name(), APPLICATION, "Event loop; auto: uvloop if it is there; or a function that makes one."
     )
     root_path: str = option("", url_path(prefix=True), APPLICATION, "Path under which a proxy serves the application.")
+    env_file: str | None = option(
+        None, _FILE, APPLICATION, "Set environment variables from this file before APP is imported."
+    )
 
     workers: int = option(1, worker_count(), PROCESSES, "Worker processes; auto: one for each CPU.")
     timeout_worker_healthcheck: float = option(
@@ -137,18 +153,29 @@ class Config:
         (), paths(), PROCESSES, "Folder to watch, by default the current one; may be repeated.", word="reload-dir"
     )
     reload_includes: tuple[str, ...] = option(
-        ("*.py",), patterns(), PROCESSES, "Names of files to watch; may be repeated.", word="reload-include"
+        ("*.py",),
+        patterns(),
+        PROCESSES,
+        "Names of files to watch besides these; may be repeated.",
+        word="reload-include",
     )
     reload_excludes: tuple[str, ...] = option(
         (".*", "__pycache__"),
         patterns(),
         PROCESSES,
-        "Names of files and folders not to watch; may be repeated.",
+        "Names of files and folders not to watch besides these; may be repeated.",
         word="reload-exclude",
     )
+    reload_delay: float = option(0.25, duration(), PROCESSES, "Time for which changes of files are collected.")
 
     timeout_graceful_shutdown: float = option(
         30.0, duration(zero=True), DRAINING, "Time that open requests and WebSockets get at shutdown."
+    )
+    shutdown_delay: float = option(
+        0.0,
+        duration(zero=True),
+        DRAINING,
+        "Time from SIGTERM to the shutdown, in which --health-path answers 503 and all else is served as before.",
     )
     timeout_drain: float = option(
         0.0,
@@ -161,7 +188,7 @@ class Config:
         "the server is shutting down", close_reason(), DRAINING, "Close reason that they get."
     )
 
-    log_level: str = option("info", _LEVEL, LOGGING, "Least level that is logged; trace shows every ASGI message.")
+    log_level: str = option("info", log_level(), LOGGING, "Least level that is logged; trace shows every ASGI message.")
     access_log: bool = option(True, _SWITCH, LOGGING, "A line for each request and each WebSocket's begin and end.")
     log_query: LogQuery = option(  # noqa: RUF009  (a field, as the others)
         "redact",
@@ -172,6 +199,9 @@ class Config:
     use_colors: bool | None = option(
         None, optional(_SWITCH, "auto"), LOGGING, "Colours in the log; auto: on a terminal."
     )
+    log_time: bool | None = option(
+        None, optional(_SWITCH, "auto"), LOGGING, "Times in the log; auto: unless systemd's journal reads it."
+    )
     log_format: Literal["human", "json"] = option(
         "human", choice("human", "json"), LOGGING, "json: an object a line, for machines."
     )
@@ -179,9 +209,11 @@ class Config:
         None,
         optional(line_format()),
         LOGGING,
-        "Access lines in this format; its fields are in flowserve/logs/README.md.",
+        "Access lines in this format, or common or combined; its fields are in flowserve/logs/README.md.",
     )
-    log_config: str | None = option(None, _FILE, LOGGING, "Configure logging by this file: JSON, YAML or INI.")
+    log_config: LogConfiguration = option(  # noqa: RUF009  (a field, as the others)
+        "", log_configuration(), LOGGING, "Configure logging by this file: JSON, YAML or INI; none: not at all."
+    )
 
     metrics: Bind | None = option(  # noqa: RUF009  (a field, as the others)
         None, optional(listen_address()), METRICS, "Serve Prometheus metrics of all workers here; or unix:PATH."
@@ -193,9 +225,9 @@ class Config:
     ws_max_size: int = option(16 * MIB, size(), WEBSOCKET, "Largest message from a client; a larger one ends in 1009.")
     ws_max_queue: int = option(32, number(1), WEBSOCKET, "Messages that may wait for APP before reading stops.")
     ws_max_frames_per_message: int = option(131072, number(1), WEBSOCKET, "Most frames that a message may come in.")
-    ws_ping_interval: float | None = option(20.0, _TIME_OR_OFF, WEBSOCKET, "Time between keepalive pings.")
+    ws_ping_interval: float | None = option(20.0, _TIME_OR_0, WEBSOCKET, "Time between keepalive pings.")
     ws_ping_timeout: float | None = option(
-        20.0, _TIME_OR_OFF, WEBSOCKET, "Longest wait for the pong to a keepalive ping."
+        20.0, _TIME_OR_0, WEBSOCKET, "Longest wait for the pong to a keepalive ping."
     )
     ws_idle_timeout: float | None = option(
         None, _TIME_OR_OFF, WEBSOCKET, "Close a WebSocket that is silent for this long."
@@ -252,6 +284,9 @@ class Config:
         None, optional(number(1), *_OFF), LIMITS, "Most requests in progress and open WebSockets; more get 503."
     )
     timeout_keep_alive: float = option(5.0, duration(zero=True), LIMITS, "Close an HTTP connection idle for this long.")
+    limit_request_body: int | None = option(
+        None, optional(size(), *_OFF), LIMITS, "Largest body of a request; a larger one gets 413."
+    )
     timeout_body: float | None = option(
         30.0, _TIME_OR_OFF, LIMITS, "Time in which a client has to send a further KiB of a body that is read; then 408."
     )
@@ -295,77 +330,55 @@ class Config:
         False, _SWITCH, PROXIES, "Trusted proxies begin each connection with a PROXY header, version 1 or 2."
     )
 
-    ssl_certfile: str | None = option(None, _FILE, TLS, "Certificate and its chain (PEM); turns TLS on.")
-    ssl_keyfile: str | None = option(None, _FILE, TLS, "Private key (PEM), if not in the certificate's file.")
-    ssl_keyfile_password: str | None = option(None, optional(text()), TLS, "Password of the private key.", secret=True)
-    ssl_ca_certs: str | None = option(None, _FILE, TLS, "Authorities that clients' certificates are checked by (PEM).")
-    ssl_cert_reqs: str = option("none", _CERT_REQS, TLS, "Whether clients are asked for a certificate.")
-    ssl_ciphers: str | None = option(
-        None, optional(text(printable=True)), TLS, "Ciphers (OpenSSL's notation); by default Python's own."
-    )
-    ssl_version_min: Literal["TLSv1.2", "TLSv1.3"] = option(
-        "TLSv1.2",
-        choice(
-            "TLSv1.2", "TLSv1.3", also={"1.2": "TLSv1.2", "1.3": "TLSv1.3", "tlsv1.2": "TLSv1.2", "tlsv1.3": "TLSv1.3"}
-        ),
-        TLS,
-        "Oldest version that clients may speak.",
-    )
-    ssl_handshake_timeout: float = option(10.0, duration(), TLS, "Time a client has for the TLS handshake.")
-    ssl_reload: bool = option(False, _SWITCH, TLS, "Load certificate and key anew when their files change.")
-    ssl_context_factory: Callable[[Config, Callable[[], SSLContext]], SSLContext] | None = None
+    ssl_context_factory: ContextFactory | None = None
     """Returns the TLS context to use; turns TLS on. It is called with this Config and with a function that returns the
     context described by the options above. Not on the command line."""
+    callback_notify: Callable[[], Awaitable[None]] | None = None
+    """Awaited when the server has started, and again each `timeout_notify` seconds. Not on the command line."""
+    timeout_notify: float = 30.0
+    _by_flag: bool = dataclasses.field(default=False, repr=False, compare=False)  # what _naming() does
+
+    if TYPE_CHECKING:  # with the types of what may be given; those of the attributes are above
+
+        def __init__(
+            self,
+            app: str | Callable[..., Any],
+            *,
+            ssl_context_factory: ContextFactory | None = None,
+            callback_notify: Callable[[], Awaitable[None]] | None = None,
+            timeout_notify: float | str = 30.0,
+            **options: Unpack[ConfigKeywords],
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         for each in OPTIONS.values():
-            object.__setattr__(self, each.name, each.convert(getattr(self, each.name)))
-        _check_combinations(self)
+            object.__setattr__(self, each.name, each.convert(getattr(self, each.name), each.name))
+        object.__setattr__(self, "timeout_notify", parse(duration(), self.timeout_notify, "timeout_notify"))
+        with self._naming():
+            check_combinations(self, OPTIONS)
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        """Have the ConfigErrors that are raised in this context, which name options by their flags, name them as they
+        were given: the command and gunicorn have flags, Python has keywords."""
+        try:
+            yield
+        except ConfigError as error:
+            if self._by_flag:
+                raise
+            raise ConfigError(name_by_keyword(str(error), OPTIONS)) from error.__cause__
+
+    def configure_logging(self) -> None:
+        """Set up the loggers `flowserve` and `flowserve.access` by the options about logging, as the command does: the
+        first writes to stderr, the second to stdout. A second call replaces what the first has set up. Raises
+        ConfigError for a `log_config` that can't be read or is wrong."""
+        with self._naming():
+            set_up_logging(self)
 
     @property
     def ssl(self) -> bool:
         """Whether the server uses TLS."""
         return self.ssl_certfile is not None or self.ssl_context_factory is not None
-
-
-_TLS_ONLY = (
-    "ssl_keyfile",
-    "ssl_keyfile_password",
-    "ssl_ca_certs",
-    "ssl_cert_reqs",
-    "ssl_ciphers",
-    "ssl_version_min",
-    "ssl_handshake_timeout",
-    "ssl_reload",
-)
-
-
-def _check_combinations(config: Config) -> None:
-    if sum((config.uds is not None, config.fd is not None, bool(config.bind))) > 1:
-        raise ConfigError("--uds, --fd and --bind exclude each other; give one of them (--bind may be repeated)")
-    if config.reload and config.workers > 1:
-        raise ConfigError("--reload and --workers exclude each other; reload is for development, with one worker")
-    if (config.workers > 1 or config.reload) and not isinstance(config.app, str):
-        raise ConfigError("workers and reload load the application anew: name it as 'module:attribute'")
-    if config.proxy_protocol and not config.forwarded_allow_ips:
-        raise ConfigError("--proxy-protocol: no proxy is trusted; name yours in --forwarded-allow-ips")
-    trusts_all = config.proxy_headers and not config.proxy_protocol and "*" in config.forwarded_allow_ips
-    if config.limit_connections_per_address is not None and trusts_all:
-        raise ConfigError(
-            "--limit-connections-per-address: with --forwarded-allow-ips '*' every client counts as a proxy, and those"
-            " are not limited; name the proxies"
-        )
-    if config.log_config is not None and (config.log_format != "human" or config.access_log_format is not None):
-        which = "--log-format" if config.log_format != "human" else "--access-log-format"
-        raise ConfigError(f"--log-config and {which} exclude each other; say the format in the file")
-    if config.interface != "wsgi" and config.wsgi_threads != OPTIONS["wsgi_threads"].default:
-        raise ConfigError("--wsgi-threads: only WSGI applications have threads; add --interface wsgi, or leave it out")
-    for name in _TLS_ONLY:
-        # refuse to serve plain text where TLS was intended
-        if not config.ssl and getattr(config, name) != OPTIONS[name].default:
-            raise ConfigError(f"{OPTIONS[name].flag}: TLS needs a certificate too; give --ssl-certfile")
-    if config.ssl_cert_reqs != "none" and config.ssl_ca_certs is None:
-        raise ConfigError("--ssl-cert-reqs: clients' certificates can't be checked without --ssl-ca-certs")
 
 
 def _make_option(field: dataclasses.Field[Any]) -> Option:
@@ -374,4 +387,11 @@ def _make_option(field: dataclasses.Field[Any]) -> Option:
     return Option(field.name, field.default, meta["help"], meta["group"], meta["kind"], word, secret=not field.repr)
 
 
-OPTIONS: dict[str, Option] = {field.name: _make_option(field) for field in dataclasses.fields(Config) if field.metadata}
+_LAST = (TLS, TOPICS)
+"""The groups of options that are declared elsewhere; they are listed after the others."""
+
+OPTIONS: dict[str, Option] = {
+    field.name: _make_option(field)
+    for field in sorted(dataclasses.fields(Config), key=lambda field: field.metadata.get("group") in _LAST)
+    if field.metadata
+}

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from flowserve.config.config import OPTIONS, Config
+from flowserve.config.from_uvicorn import DEFAULTS_FROM, FOREIGN, one_worker_for_reload
 from flowserve.config.option import Option
 from flowserve.errors import ConfigError
 
@@ -20,6 +21,7 @@ APP = "app"
 
 _PROJECT = "pyproject.toml"
 _KEYS = {APP: APP, **{option.word: name for name, option in OPTIONS.items()}}
+_ALL_KEYS = {**_KEYS, **{option.word: name for name, option in FOREIGN.items()}}
 _HIDDEN = "***"
 _SURROGATE = re.compile(r"\\ud[89a-f][0-9a-f]{2}")
 _COLUMN = 44
@@ -46,20 +48,46 @@ class ConfigFile(NamedTuple):
 
     def given(self) -> dict[str, Given]:
         """Return the values of options, without `app`."""
+        words = {name: word for word, name in _ALL_KEYS.items() if name != APP}
         return {
-            name: Given(value, self.name, f"{self.name}: {OPTIONS[name].word}")
+            name: Given(value, self.name, f"{self.name}: {words[name]}")
             for name, value in self.values.items()
-            if name in OPTIONS
+            if name in words
         }
 
 
-def from_environment() -> dict[str, Given]:
+def from_environment(environment: Mapping[str, str] = os.environ) -> dict[str, Given]:
     """Return the options that FLOWSERVE_* environment variables set; empty variables are ignored."""
+    return _from_variables({option.env: name for name, option in OPTIONS.items()}, environment)
+
+
+def defaults_from_environment(environment: Mapping[str, str]) -> dict[str, Given]:
+    """Return the options whose defaults variables that many servers read set, as WEB_CONCURRENCY."""
+    return _from_variables(DEFAULTS_FROM, environment)
+
+
+def _from_variables(variables: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, Given]:
     return {
-        name: Given(os.environ[option.env], f"environment {option.env}", option.env)
-        for name, option in OPTIONS.items()
-        if os.environ.get(option.env)
+        name: Given(environment[variable], f"environment {variable}", variable)
+        for variable, name in variables.items()
+        if environment.get(variable)
     }
+
+
+def without_foreign(given: Mapping[str, Given]) -> tuple[dict[str, Given], list[str]]:
+    """Return the options of flowserve among `given`, with those that take the place of uvicorn's, and a line for each
+    of uvicorn's that has no effect. Raises ConfigError for a value of one of these that can't be ignored."""
+    ours = {name: each for name, each in given.items() if name not in FOREIGN}
+    lines = []
+    for name, foreign in FOREIGN.items():
+        if name in given:
+            lines.append(foreign.warning(given[name].value, given[name].where))
+            if foreign.option is not None:
+                ours.setdefault(foreign.option, given[name])
+    lines.append(one_worker_for_reload({name: each.value for name, each in ours.items()}))
+    if lines[-1] is not None:
+        del ours["workers"]
+    return ours, [line for line in lines if line is not None]
 
 
 def find_file(path: str | None = None, origin: str = "--config") -> ConfigFile | None:
@@ -101,7 +129,7 @@ def _make_file(name: str, data: bytes, optional: bool = False) -> ConfigFile | N
             raise ConfigError(f"{name}: there is no table [tool.flowserve] in it")
     values: dict[str, Any] = {}
     for key, value in table.items():
-        field = _KEYS.get(key.replace("_", "-"))
+        field = _ALL_KEYS.get(key.replace("_", "-"))
         if field is None:
             raise ConfigError(f"{name}: there is no option {key!r}{_suggestion(key)}")
         if field in values:
@@ -128,7 +156,7 @@ def _parse(name: str, data: bytes) -> dict[str, Any]:
 
 def _suggestion(key: str) -> str:
     matches = difflib.get_close_matches(key.replace("_", "-"), _KEYS, 1)
-    return f"; did you mean {matches[0]}?" if matches else "; flowserve --help shows them all"
+    return f"; did you mean {matches[0]}?" if matches else "; flowserve --help all shows them"
 
 
 def as_file(config: Config, given: Mapping[str, Given]) -> str:

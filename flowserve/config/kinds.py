@@ -26,7 +26,6 @@ _WITH_UNIT = re.compile(r"\s*(\d{1,20}(?:\.\d{1,20})?)\s*([A-Za-z]*)\s*", re.ASC
 _MAX_DURATION = 1e9  # seconds, some 30 years
 _MIN_DURATION = 1e-6
 _MAX_NUMBER = 2**53
-_MAX_REASON = 123  # bytes of a reason in a close frame (RFC 6455 section 5.5)
 _PATH_MAX = 4095  # bytes; the limit of Linux, other systems have smaller ones
 _MAX_WORKERS = 4096
 _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 section 5.5
@@ -38,6 +37,7 @@ _CONNECTION_FIELDS = frozenset(
 """Header fields that frame a response or control the connection (RFC 9110 sections 7.6.1 and 8.6): no value is right
 for all responses."""
 _HANDSHAKE_PREFIX = "sec-websocket-"
+_FIELDS = "str | Sequence[str | tuple[str, str]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,16 @@ class Kind:
     """Returns the text of a value, which `parse` accepts; "" if the option is not set."""
     metavar: str
     """The name of a value in --help, e.g. SIZE."""
+    accepts: str
+    """The type of the values for type checkers, as an annotation in `config.keywords`; `parse` may take more."""
     switch: bool = False
     """Whether the option is --name and --no-name, without a value."""
     repeat: bool = False
     """Whether the option may be repeated; `parse` takes a list then."""
+    words: tuple[str, ...] = ()
+    """The values, or those that are words, for completion in a shell."""
+    place: str = ""
+    """For completion: "file" for the path of a file, "dir" for that of a folder."""
 
 
 def text(*, empty: bool = False, printable: bool = False, metavar: str = "TEXT") -> Kind:
@@ -72,11 +78,11 @@ def text(*, empty: bool = False, printable: bool = False, metavar: str = "TEXT")
             raise ValueError("a control character, such as a line's end, can't be in it")
         return str.__str__(value)  # a plain str if it is of a subclass
 
-    return Kind(parse, str, metavar)
+    return Kind(parse, str, metavar, "str")
 
 
-def path(*, empty: bool = False, metavar: str = "PATH") -> Kind:
-    """The path of a file or folder, whose bytes need not be UTF-8 (PEP 383)."""
+def path(*, empty: bool = False) -> Kind:
+    """The path of a file, whose bytes need not be UTF-8 (PEP 383)."""
 
     def parse(value: Any) -> str:
         value = os.fspath(value) if isinstance(value, os.PathLike) else value
@@ -87,7 +93,12 @@ def path(*, empty: bool = False, metavar: str = "PATH") -> Kind:
         check_path(value)
         return str.__str__(value)
 
-    return Kind(parse, str, metavar)
+    return Kind(parse, str, "PATH", "str | PathLike[str]", place="file")
+
+
+def folder(*, empty: bool = False) -> Kind:
+    """The path of a folder."""
+    return dataclasses.replace(path(empty=empty), place="dir")
 
 
 def check_path(value: str) -> None:
@@ -118,7 +129,7 @@ def number(low: int, high: int = _MAX_NUMBER, metavar: str = "NUMBER") -> Kind:
 
     wanted = f"from {low} to {high}" if high < _MAX_NUMBER else f"of at least {low}"
 
-    return Kind(parse, str, metavar)
+    return Kind(parse, str, metavar, "int")
 
 
 def size(low: int = 1) -> Kind:
@@ -138,7 +149,7 @@ def size(low: int = 1) -> Kind:
             raise ValueError(f"{value!r} is out of range; the least is {_show_size(low)}, the most {sys.maxsize}")
         return amount
 
-    return Kind(parse, _show_size, "SIZE")
+    return Kind(parse, _show_size, "SIZE", "int | str")
 
 
 def duration(*, zero: bool = False) -> Kind:
@@ -162,7 +173,7 @@ def duration(*, zero: bool = False) -> Kind:
             raise ValueError(f"{value!r} is too short; the least is 0.001ms{' beside 0' if zero else ''}")
         return float(amount) or 0.0  # not -0.0
 
-    return Kind(parse, _show_duration, "DURATION")
+    return Kind(parse, _show_duration, "DURATION", "float | str")
 
 
 def choice(*values: str, also: dict[str, str] | None = None) -> Kind:
@@ -177,12 +188,14 @@ def choice(*values: str, also: dict[str, str] | None = None) -> Kind:
             raise ValueError(f"{value!r} is not one of {', '.join(values)}")
         return word
 
-    return Kind(parse, str, "[" + "|".join(values) + "]")
+    integers = " | int" if any(map(str.isdigit, also or ())) else ""
+    return Kind(parse, str, "[" + "|".join(values) + "]", _literal(values) + integers, words=values)
 
 
 def switch() -> Kind:
     """A bool, as --name and --no-name on the command line."""
-    words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+    words = dict.fromkeys(("true", "t", "yes", "y", "on", "1"), True)
+    words |= dict.fromkeys(("false", "f", "no", "n", "off", "0"), False)
 
     def parse(value: Any) -> bool:
         found = words.get(value.strip().lower()) if isinstance(value, str) else value
@@ -190,22 +203,24 @@ def switch() -> Kind:
             raise ValueError(f"{value!r} is neither on nor off")
         return found
 
-    return Kind(parse, lambda value: "on" if value else "off", "", switch=True)
+    return Kind(parse, lambda value: "on" if value else "off", "", "bool", switch=True)
 
 
 def on_off() -> Kind:
     """A bool that takes a value on the command line: `--name on` or `--name off`."""
-    return dataclasses.replace(switch(), metavar="[on|off]", switch=False)
+    return dataclasses.replace(switch(), metavar="[on|off]", switch=False, words=("on", "off"))
 
 
-def optional(kind: Kind, *words: str) -> Kind:
+def optional(kind: Kind, *words: str, zero: bool = False) -> Kind:
     """A value of `kind`, or None. `words` are the texts that mean None; `show` returns the first, or "" if there are
-    none. If "off" is one of them, False means None too, as it may stand in a file."""
+    none. If "off" is one of them, False means None too, as it may stand in a file; with `zero`, 0 does."""
 
     def parse(value: Any) -> Any:
         if value is None or (isinstance(value, str) and value.strip().lower() in words):
             return None
         if value is False and "off" in words:
+            return None
+        if zero and value in (0, "0"):
             return None
         try:
             return kind.parse(value)
@@ -215,7 +230,13 @@ def optional(kind: Kind, *words: str) -> Kind:
     def show(value: Any) -> str:
         return kind.show(value) if value is not None else words[0] if words else ""
 
-    return dataclasses.replace(kind, parse=parse, show=show)
+    accepts = kind.accepts if "str" in kind.accepts or not words else f"{kind.accepts} | {_literal(words)}"
+    return dataclasses.replace(kind, parse=parse, show=show, accepts=f"{accepts} | None", words=(*kind.words, *words))
+
+
+def _literal(words: tuple[str, ...]) -> str:
+    """Return the type of `words`, as an annotation."""
+    return "Literal[" + ", ".join(f'"{word}"' for word in words) + "]"
 
 
 def line_format() -> Kind:
@@ -227,7 +248,7 @@ def line_format() -> Kind:
         LineFormat(found)
         return found
 
-    return Kind(parse, str, "FORMAT")
+    return Kind(parse, str, "FORMAT", "str")
 
 
 def header_list() -> Kind:
@@ -259,7 +280,7 @@ def header_list() -> Kind:
             raise ValueError(f"a list of pairs is wanted, not {type(value).__name__}")
         return tuple(pair(entry) for entry in value)
 
-    return Kind(parse, lambda value: "\n".join(f"{n}: {v}" for n, v in value), "'NAME: VALUE'", repeat=True)
+    return Kind(parse, lambda value: "\n".join(f"{n}: {v}" for n, v in value), "'NAME: VALUE'", _FIELDS, repeat=True)
 
 
 def _show_size(value: int) -> str:
@@ -291,7 +312,7 @@ def url_path(*, prefix: bool = False) -> Kind:
             raise ValueError(f"{value!r} must be a path only, without '?' and '#'")
         return found.rstrip("/") if prefix else found
 
-    return Kind(parse, str, "PATH")
+    return Kind(parse, str, "PATH", "str")
 
 
 def several(
@@ -299,12 +320,13 @@ def several(
     metavar: str,
     between: str | None = r"[,\s]+",
     shown: str = ",",
-    also: type = os.PathLike,
+    also: type | None = None,
 ) -> Kind:
     """A list of entries that `one` parses: a list, or a text with entries separated by the pattern `between`; on the
     command line the option may also be repeated. `shown` separates them in the formatted text. `also` is a type that an
     entry may have besides str."""
-    wanted = (str, also)
+    wanted = (str,) if also is None else (str, also)
+    entry = "str" if also is None else f"str | {also.__name__}".replace("PathLike", "PathLike[str]")
 
     def parse(value: Any) -> tuple[Any, ...]:
         entries = [value] if isinstance(value, wanted) else value
@@ -319,7 +341,7 @@ def several(
             ]
         return tuple(dict.fromkeys(one(each) for each in entries if each != ""))
 
-    return Kind(parse, lambda value: shown.join(map(str, value)), metavar, repeat=True)
+    return Kind(parse, lambda value: shown.join(map(str, value)), metavar, f"{entry} | Sequence[{entry}]", repeat=True)
 
 
 def _text_entry(value: Any) -> str:
@@ -327,26 +349,14 @@ def _text_entry(value: Any) -> str:
 
 
 def paths() -> Kind:
-    """Paths of files or folders, separated by os.pathsep in one text."""
-    return several(path().parse, "PATH", re.escape(os.pathsep), os.pathsep)
+    """Paths of folders or files, separated by os.pathsep in one text."""
+    kind = several(path().parse, "PATH", re.escape(os.pathsep), os.pathsep, os.PathLike)
+    return dataclasses.replace(kind, place="dir")
 
 
 def patterns() -> Kind:
     """Patterns of file names, as for fnmatch."""
-    return several(_text_entry, "PATTERN")
-
-
-def close_reason() -> Kind:
-    """A close reason of at most 123 bytes (RFC 6455 section 7.1.6)."""
-    plain = text(empty=True)
-
-    def parse(value: Any) -> str:
-        found = str(plain.parse(value))
-        if len(found.encode()) > _MAX_REASON:
-            raise ValueError(f"a close frame holds {_MAX_REASON} bytes at most (RFC 6455 section 5.5)")
-        return found
-
-    return Kind(parse, str, "TEXT")
+    return several(_text_entry, "PATTERN", also=os.PathLike)
 
 
 def worker_count() -> Kind:
@@ -361,19 +371,4 @@ def worker_count() -> Kind:
         except ValueError as error:
             raise ValueError(f"{error}, or auto") from None
 
-    return Kind(parse, str, "NUMBER")
-
-
-def close_code() -> Kind:
-    """A close code that a server may send (RFC 6455 section 7.4)."""
-    plain = number(1000, 4999, "CODE")
-
-    def parse(value: Any) -> int:
-        code = int(plain.parse(value))
-        if code < 3000 and code not in (1000, 1001, 1008, 1011, 1012, 1013):
-            raise ValueError(
-                f"{code} is not a code to close with; write 1000, 1001, 1008, 1011 to 1013 or 3000 to 4999"
-            )
-        return code
-
-    return dataclasses.replace(plain, parse=parse)
+    return Kind(parse, str, "NUMBER", f"int | {_literal(('auto',))}", words=("auto",))

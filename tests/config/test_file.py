@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 
 import pytest
 import tomli
 from hypothesis import given
 from hypothesis import strategies as st
+from support.forks import COMMAND
 
 from flowserve.config import Config
 from flowserve.config.config import OPTIONS
@@ -36,19 +35,15 @@ def write(folder):
     return write
 
 
-def flowserve(*args, **environment):
-    """Run the command to its end; only the given FLOWSERVE_* variables are there."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("FLOWSERVE_")}
-    if "FLOWSERVE_PURE" in os.environ:
-        kept["FLOWSERVE_PURE"] = os.environ["FLOWSERVE_PURE"]
-    return subprocess.run(
-        [sys.executable, "-m", "flowserve", *args],
-        env=kept | {"PYTHONDONTWRITEBYTECODE": "1"} | environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=60,
-    )
+@pytest.fixture
+def flowserve(forks, folder):
+    """flowserve(*args, **environment): run the command to its end; only the given FLOWSERVE_* variables are there."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("FLOWSERVE_")}
+
+    def run(*args, **environment):
+        return forks.run(COMMAND, *args, cwd=folder, env=kept | environment)
+
+    return run
 
 
 def unwarned(run):
@@ -108,7 +103,7 @@ def test_a_named_file(write, folder):
         ("prot = 1", "flowserve.toml: there is no option 'prot'; did you mean port?"),
         ("headers = []", "flowserve.toml: there is no option 'headers'; did you mean header?"),
         ("ws_max_sise = 1", "flowserve.toml: there is no option 'ws_max_sise'; did you mean ws-max-size?"),
-        ("zzz = 1", "flowserve.toml: there is no option 'zzz'; flowserve --help shows them all"),
+        ("zzz = 1", "flowserve.toml: there is no option 'zzz'; flowserve --help all shows them"),
         ("[tool.flowserve]\nport = 1", "flowserve.toml: there is no option 'tool'"),
         ("config = 'x'", "flowserve.toml: there is no option 'config'"),
         ("app-dir = 'a'\napp_dir = 'b'", "flowserve.toml: 'app_dir' stands there twice, with - and with _"),
@@ -182,7 +177,7 @@ def test_values(write, entry, options):
 # On the command line
 
 
-def test_a_wrong_value_is_named_with_its_file_and_key(write):
+def test_a_wrong_value_is_named_with_its_file_and_key(flowserve, write):
     write("app = 'a:b'\nws_max_size = '16 bananas'")
     run = flowserve()
     assert run.returncode == 2
@@ -192,14 +187,14 @@ def test_a_wrong_value_is_named_with_its_file_and_key(write):
     )
 
 
-def test_files_that_are_named_but_not_there():
+def test_files_that_are_named_but_not_there(flowserve):
     run = flowserve("--config", "none.toml")
     assert (run.returncode, run.stderr) == (2, "flowserve: error: --config: 'none.toml': No such file or directory\n")
     run = flowserve(FLOWSERVE_CONFIG="none.toml")
     assert run.stderr == "flowserve: error: FLOWSERVE_CONFIG: 'none.toml': No such file or directory\n"
 
 
-def test_the_application_may_stand_in_the_file(write):
+def test_the_application_may_stand_in_the_file(flowserve, write):
     write("def app(): ...", "mine.py")
     write("app = 'mine:ap'\nport = 0")
     run = flowserve()
@@ -212,7 +207,7 @@ def test_the_application_may_stand_in_the_file(write):
 # --print-config
 
 
-def test_print_config_tells_where_each_value_comes_from(write):
+def test_print_config_tells_where_each_value_comes_from(flowserve, write):
     write("raise SystemExit('imported')", "mine.py")
     write("app = 'mine:app'\nport = 1\nbacklog = 2\nws-max-size = 1048576\nworkers = 'auto'")
     run = flowserve("--port", "4", "--no-date-header", FLOWSERVE_PORT="3", FLOWSERVE_BACKLOG="30")
@@ -237,7 +232,7 @@ def test_print_config_tells_where_each_value_comes_from(write):
     assert [match[1] for match in shown if match] == ["app", *(option.word for option in OPTIONS.values())]
 
 
-def test_print_config_without_an_application_or_with_a_wrong_value():
+def test_print_config_without_an_application_or_with_a_wrong_value(flowserve):
     run = flowserve("--print-config")
     assert run.returncode == 0
     assert re.search(r"^# app = +# not set$", run.stdout, re.MULTILINE)
@@ -246,14 +241,14 @@ def test_print_config_without_an_application_or_with_a_wrong_value():
     assert run.stderr.startswith("flowserve: error: --port: ")
 
 
-def test_print_config_keeps_secrets():
+def test_print_config_keeps_secrets(flowserve):
     run = flowserve("--print-config", "--ssl-certfile", "c.pem", FLOWSERVE_SSL_KEYFILE_PASSWORD="hunter2")
     assert "hunter2" not in run.stdout + run.stderr
     line = next(line for line in run.stdout.splitlines() if "ssl-keyfile-password" in line)
     assert " ".join(line.split()) == ('# ssl-keyfile-password = "***" # environment FLOWSERVE_SSL_KEYFILE_PASSWORD')
 
 
-def test_what_print_config_prints_is_a_config_file(write):
+def test_what_print_config_prints_is_a_config_file(flowserve, write):
     options = [
         *("--bind", "[::1]:1", "--bind", 'unix:a "b\\c\u00e9.sock,mode=660', "--header", "X: 'a' \"b\"\t\\"),
         *("--ws-ping-interval", "off", "--timeout-header", "500ms", "--log-format", "json", "--metrics", "localhost:1"),

@@ -185,11 +185,10 @@ class Objects:
 
     def conditions(self, kind: type) -> list[Value]:
         """Objects of `kind`, from never made to used up."""
-        heir = type("Heir", (kind,), {"__init__": lambda self, *ignored, **also: None})
-        found = [
-            Value("an unmade one", lambda: kind.__new__(kind)),  # type: ignore[call-overload]
-            Value("an heir without super().__init__()", heir),
-        ]
+        found = [Value("an unmade one", lambda: kind.__new__(kind))]  # type: ignore[call-overload]
+        with contextlib.suppress(TypeError):  # a class may be final
+            heir = type("Heir", (kind,), {"__init__": lambda self, *ignored, **also: None})
+            found.append(Value("an heir without super().__init__()", heir))
         if kind in self.new:
             found += [
                 Value("a sound one", self.new[kind]),
