@@ -6,7 +6,8 @@ import logging
 import sys
 from typing import TextIO
 
-from flowserve.logs.loggers import logger, plural
+from flowserve.grammar import plural
+from flowserve.logs.loggers import logger
 from flowserve.logs.pipe import log_pipe
 
 

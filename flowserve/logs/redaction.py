@@ -58,6 +58,8 @@ _MAX_NAME = 192  # characters; only the last ones of a longer name are checked
 _NON_LETTERS = re.compile("[^a-z]+")
 _USERINFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)?.*@", re.DOTALL)
 """User and password, also in a malformed URI: everything up to the last @, except the scheme."""
+_AUTHORITY_USER = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]*://|//)[^/?#]*@")
+"""User and password in the authority, not an @ in the path, as of https://example.com/@user."""
 
 
 def redact_target(target: str, log_query: LogQuery = "redact") -> str:
@@ -72,6 +74,14 @@ def redact_uri(uri: str) -> str:
     """Return a possibly malformed URI for an error message: without user and password, and with the secrets in its
     query redacted."""
     return redact_target(_USERINFO.sub(lambda match: match[1] or "", uri))
+
+
+def redact_referer(uri: str, log_query: LogQuery = "redact") -> str:
+    """Return a Referer (RFC 9110 section 10.1.3) for a log: as `redact_target()`, and without user, password and
+    fragment, which clients must not send, unless all is to be shown."""
+    if log_query == "full":
+        return uri
+    return redact_target(_AUTHORITY_USER.sub(r"\1", uri.partition("#")[0]), log_query)
 
 
 def redact_query(query: str) -> str:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import time
 from datetime import datetime, timezone
 
 import pytest
@@ -149,3 +150,23 @@ def test_a_line_that_is_not_logged_is_not_made(streams, monkeypatch, options):
     access_websocket_open("p", "/", None)
     access_websocket_close("p", "/", 1000, 0.0, 0, 0, 0, 0)
     assert out.getvalue() == ""
+
+
+def test_the_combined_format(streams, monkeypatch):
+    """As Apache and nginx write it: with one line for a WebSocket, at its end."""
+    monkeypatch.setenv("TZ", "UTC-2")
+    time.tzset()
+    out, _ = streams(access_log_format="combined")
+    headers = [(b"user-agent", b"curl/8.0"), (b"referer", b"http://a/")]
+    access_http("10.0.0.1:5", "GET", "/x", "1.1", 200, 0.25, 5, headers)
+    access_websocket_open("10.0.0.1:5", "/ws", None)
+    access_websocket_close("10.0.0.1:5", "/ws", 1000, 1.5, 1, 2, 3, 4)
+    monkeypatch.undo()
+    time.tzset()
+    request, websocket = out.getvalue().splitlines()
+    found = re.fullmatch(r'10\.0\.0\.1 - - \[(.+?)\] "GET /x HTTP/1\.1" 200 5 "http://a/" "curl/8\.0"', request)
+    assert found
+    moment = datetime.strptime(found[1], "%d/%b/%Y:%H:%M:%S %z")
+    assert found[1].endswith(" +0200")
+    assert abs((datetime.now(timezone.utc) - moment).total_seconds()) < 600
+    assert websocket.endswith('] "GET /ws HTTP/1.1" 101 4 "-" "-"')

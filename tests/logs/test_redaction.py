@@ -24,7 +24,15 @@ from flowserve.library.messages import Request
 from flowserve.logs import AccessFormatter, JSONFormatter
 from flowserve.logs.access import CloseLine, OpenLine
 from flowserve.logs.formatters import HumanFormatter
-from flowserve.logs.redaction import SECRET_ENDINGS, SECRET_NAMES, SECRET_PARTS, redact_query, redact_target, redact_uri
+from flowserve.logs.redaction import (
+    SECRET_ENDINGS,
+    SECRET_NAMES,
+    SECRET_PARTS,
+    redact_query,
+    redact_referer,
+    redact_target,
+    redact_uri,
+)
 from flowserve.logs.trace import trace
 
 SECRET = "s3cr3t-v4lu3"
@@ -266,3 +274,21 @@ def test_json_lines_are_as_safe():
 
 def test_the_default_is_to_redact():
     assert Config("a:b").log_query == "redact"
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("https://a.example/b?c=d", "https://a.example/b?c=d"),
+        ("https://a.example/@user?code=s3cret&c=d", "https://a.example/@user?code=REDACTED&c=d"),
+        ("https://user:s3cret@a.example/?q=b@c", "https://a.example/?q=b@c"),
+        ("//user@a.example/", "//a.example/"),
+        ("https://a.example/?a=b#access_token=s3cret", "https://a.example/?a=b"),
+        ("about:blank", "about:blank"),
+        ("", ""),
+    ],
+)
+def test_referers(uri, shown):
+    assert redact_referer(uri) == shown
+    assert redact_referer(uri, "full") == uri
+    assert redact_referer(uri, "omit") == shown.partition("?")[0]

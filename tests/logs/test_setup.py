@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import re
 import subprocess
 import sys
+from datetime import datetime
 
 import pytest
 
@@ -89,6 +92,30 @@ def test_exceptions_keep_their_traceback(streams):
     assert lines[-1] == "ValueError: why"
 
 
+def test_times(streams, monkeypatch):
+    """They are those of the clock on the wall, and left out for systemd's journal, which has its own."""
+    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+    out, err = streams(log_time=None)
+    logger.info("a")
+    access_http("p", "GET", "/", "1.1", 200, 0.0)
+    logger.handle(logger.makeRecord("flowserve", logging.INFO, "", 0, "again", (), None))
+    for line in err.getvalue().splitlines() + out.getvalue().splitlines():
+        found = re.fullmatch(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}) INFO:     .+", line)
+        assert found
+        assert abs((datetime.now() - datetime.fromisoformat(found[1])).total_seconds()) < 600
+
+
+@pytest.mark.parametrize(("log_time", "shown"), [(None, False), (True, True), (False, False)])
+def test_the_journal_has_times_of_its_own(streams, monkeypatch, tmp_path, log_time, shown):
+    with (tmp_path / "journal").open("w+") as journal:
+        status = os.fstat(journal.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        streams(lambda: journal, log_time=log_time)
+        logger.info("a")
+        journal.seek(0)
+        assert (journal.read() != "INFO:     a\n") == shown
+
+
 # The access lines
 
 
@@ -110,45 +137,6 @@ def test_access_lines(streams):
 
 
 # A file of the user's own. It reaches all loggers of the process, and so each test has one of its own.
-
-
-LOGGED = """\
-import logging, sys
-from flowserve.logs.loggers import TRACE, access_http, logger
-from flowserve.logs.setup import set_up_logging
-from flowserve.config import Config
-from flowserve.errors import ConfigError
-
-logging.getLogger("other")
-try:
-    set_up_logging(Config("a:b", **eval(sys.argv[1])))
-except ConfigError as error:
-    sys.exit(str(error))
-logger.debug("debug")
-logger.info("info")
-logger.log(TRACE, "trace")
-access_http("p", "GET", "/", "1.1", 200, 0.0)
-logging.getLogger("other").warning("other")
-"""
-
-
-@pytest.fixture
-def logged(tmp_path):
-    """logged(name, content, **options): set up by that file and log; returns (exit status, stdout, stderr)."""
-
-    def run(name, content, before="", **options):
-        if content is not None:
-            (tmp_path / name).write_bytes(content.encode("latin-1"))
-        run = subprocess.run(
-            [sys.executable, "-c", before + LOGGED, repr({"log_config": name, **options})],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        return run.returncode, run.stdout, run.stderr
-
-    return run
 
 
 DICT = {
@@ -228,12 +216,12 @@ def test_formatters_of_ours_in_ini(logged):
 
 def test_a_file_that_does_not_know_flowserve(logged):
     """As one that was made for another server: what flowserve says is still there, and as ever."""
-    theirs = {**DICT, "loggers": {"uvicorn.access": DICT["loggers"]["flowserve.access"]}}
+    theirs = {**DICT, "loggers": {"gunicorn.access": DICT["loggers"]["flowserve.access"]}}
     ours = (0, 'INFO:     p - "GET / HTTP/1.1" 200 0.0ms\n', "INFO:     info\nother\n")
-    assert logged("log.json", json.dumps(theirs)) == ours
+    assert logged("log.json", json.dumps(theirs), log_time=False) == ours
     # other loggers are silenced, as such a file asks for, but not the server
     silent = {**theirs, "disable_existing_loggers": True}
-    assert logged("log.json", json.dumps(silent)) == (0, ours[1], "INFO:     info\n")
+    assert logged("log.json", json.dumps(silent), log_time=False) == (0, ours[1], "INFO:     info\n")
 
 
 def test_what_a_file_says_of_the_root_logger_holds_for_flowserve(logged):
@@ -241,6 +229,58 @@ def test_what_a_file_says_of_the_root_logger_holds_for_flowserve(logged):
     access = 'flowserve.access/INFO/p - "GET / HTTP/1.1" 200 0.0ms\n'
     expected = f"flowserve/INFO/info\n{access}other/WARNING/other\n"
     assert logged("log.json", json.dumps(rooted)) == (0, "", expected)
+
+
+CONFIGURED = """\
+import logging, sys
+logging.basicConfig(level=logging.INFO, format="mine %(name)s %(message)s")
+mine = logging.StreamHandler(sys.stdout)
+logging.getLogger("flowserve.access").addHandler(mine)
+"""
+
+
+class Variable:
+    """Stands for a variable of the program that logs."""
+
+    def __repr__(self):
+        return "parser"
+
+
+def test_what_an_ini_file_is_parsed_to(logged):
+    """In Python, as for uvicorn."""
+    before = f"import configparser\nparser = configparser.ConfigParser()\nparser.read_string({INI!r})\n"
+    assert logged(Variable(), None, before)[::2] == (0, "other\n")
+
+
+def test_a_dictionary_that_is_wrong(logged):
+    status, _, err = logged({"version": 1, "handlers": {"a": {"class": "no.such"}}}, None)
+    assert status == 1
+    assert err.startswith("--log-config: the dictionary: Unable to configure handler 'a': ")
+    assert err.count("\n") == 1
+
+
+def test_logging_that_the_program_has_configured(logged):
+    """None leaves it alone, but for the level and the access log if those are given."""
+    out = 'p - "GET / HTTP/1.1" 200 0.0ms\n'
+    info, line = "mine flowserve info\n", f"mine flowserve.access {out}"
+    assert logged(None, None, CONFIGURED) == (0, out, f"{info}{line}mine other other\n")
+    assert logged(None, None, CONFIGURED, access_log=False) == (0, "", f"{info}mine other other\n")
+    assert logged(None, None, CONFIGURED, log_level="warning") == (0, "", "mine other other\n")
+
+
+def test_a_level_alone_and_silence_in_a_file_hold(logged):
+    level = {"version": 1, "loggers": {"flowserve": {"level": "WARNING"}}}
+    line = 'INFO:     p - "GET / HTTP/1.1" 200 0.0ms\n'
+    assert logged("log.json", json.dumps(level), log_time=False) == (0, line, "")
+    silent = {"version": 1, "loggers": {"flowserve.access": {"handlers": [], "propagate": False}}}
+    assert logged("log.json", json.dumps(silent), log_time=False)[:2] == (0, "")
+
+
+def test_a_dictionary_in_place_of_a_file(logged):
+    assert logged(DICT, None) == (0, "GET 200\n", "flowserve/INFO/info\nother\n")
+    status, out, err = logged({"version": 2}, None)
+    assert (status, out) == (1, "")
+    assert err == "--log-config: the dictionary: Unsupported version: 2\n"
 
 
 def test_options_beside_a_file(logged):
@@ -289,5 +329,5 @@ def test_yaml_that_is_not_installed(logged):
     status, _, err = logged("log.yaml", YAML, before="import sys; sys.modules['yaml'] = None\n")
     assert status == 1
     assert err == (
-        "--log-config: 'log.yaml': YAML needs PyYAML; install flowserve[yaml], or write the file as JSON or INI\n"
+        "--log-config: 'log.yaml': pyyaml is missing; pip install pyyaml, or write the file as JSON or INI\n"
     )
