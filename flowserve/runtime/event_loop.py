@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+import importlib
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from flowserve.errors import ConfigError
+from flowserve.errors import ConfigError, install_hint
 from flowserve.logs.loggers import logger
 from flowserve.runtime.signals import ends_program
 
@@ -23,6 +24,16 @@ coroutines otherwise."""
 
 _NO_DESCRIPTORS = "socket.accept() out of system resource"
 """asyncio's message when no descriptors are left: logged for each waiting connection, and again a second later."""
+
+
+class Lasting(Protocol):
+    """What goes on in an event loop until all else in it has ended."""
+
+    def tasks(self) -> Collection[asyncio.Task[Any]]:
+        """Return the tasks that are not to be cancelled."""
+
+    async def close(self) -> None:
+        """End it, in bounded time."""
 
 
 class _ExceptionHandler:
@@ -40,17 +51,52 @@ class _ExceptionHandler:
 
 
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    """Return the factory of the event loop called `name`: "auto" (uvloop if installed), "uvloop" or "asyncio". Raises
-    ConfigError if uvloop is asked for and not installed."""
-    if name != "asyncio":
-        try:
-            import uvloop
-        except ImportError:
-            if name == "uvloop":
-                raise ConfigError("--loop: uvloop is not installed; install it or use --loop asyncio") from None
-        else:
-            return uvloop.new_event_loop
-    return asyncio.new_event_loop
+    """Return the factory of the event loop called `name`: "auto" (uvloop if installed), "asyncio", the name of a
+    package such as "uvloop", or "module:factory". Raises ConfigError if it is not there."""
+    if name == "asyncio":
+        return asyncio.new_event_loop
+    if ":" in name:
+        return _import_factory(*name.split(":"))
+    package = "uvloop" if name == "auto" else name
+    try:
+        factory: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module(package).new_event_loop
+        return factory
+    except ImportError:
+        if name == "auto":
+            return asyncio.new_event_loop
+        raise ConfigError(f"--loop: {install_hint(name)}, or use --loop asyncio") from None
+
+
+def _import_factory(module: str, path: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        factory: Any = importlib.import_module(module)
+        for part in path.split("."):
+            factory = getattr(factory, part)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"--loop: {module}:{path}: {error}") from None
+
+    def make() -> asyncio.AbstractEventLoop:
+        loop = factory()
+        if not isinstance(loop, asyncio.AbstractEventLoop):
+            raise ConfigError(f"--loop: {module}:{path} makes {loop!r}, not an event loop")
+        return loop
+
+    return make
+
+
+def refuse_running_loop(what: str, instead: str) -> None:
+    """Raise RuntimeError if an event loop is running in this thread, as in a notebook; `instead` is what to write there
+    for the call `what`."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError(f"{what} starts an event loop, and one is running here already; write `{instead}`")
+
+
+def loop_name(name: str) -> str:
+    """Return the name of the event loop that `loop_factory(name)` makes. Raises as that does."""
+    return "asyncio" if loop_factory(name) is asyncio.new_event_loop else "uvloop"
 
 
 def run_in_loop(name: str, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -73,12 +119,12 @@ def run_until_done(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T]
 
 
 @contextmanager
-def event_loop(name: str) -> Iterator[asyncio.AbstractEventLoop]:
+def event_loop(name: str, lasting: Lasting | None = None) -> Iterator[asyncio.AbstractEventLoop]:
     """Create the event loop called `name` (see `loop_factory()`) and close it afterwards. It is not running yet, but is
     the one that asyncio.get_event_loop() returns.
 
     At the end the remaining tasks are cancelled and get _CANCEL_TIMEOUT seconds; tasks that suppress their
-    cancellation, and threads of the default executor, are left behind.
+    cancellation, and threads of the default executor, are left behind. `lasting` is closed after that.
     """
     loop = loop_factory(name)()
     loop.set_exception_handler(_ExceptionHandler())
@@ -89,17 +135,19 @@ def event_loop(name: str) -> Iterator[asyncio.AbstractEventLoop]:
         yield loop
     finally:
         try:
-            loop.run_until_complete(_cancel_all(loop))
+            loop.run_until_complete(_cancel_all(loop, lasting))
             loop.run_until_complete(_run_with_timeout(loop.shutdown_asyncgens()))
+            if lasting is not None:
+                loop.run_until_complete(lasting.close())
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
             asyncio.set_event_loop(None)
             loop.close()
 
 
-async def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
-    """Cancel all tasks; report what they raise, as asyncio.run() does."""
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+async def _cancel_all(loop: asyncio.AbstractEventLoop, lasting: Lasting | None) -> None:
+    """Cancel all tasks but those of `lasting`; report what they raise, as asyncio.run() does."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()} - set(() if lasting is None else lasting.tasks())
     for task in tasks:
         task.cancel()
     done, pending = await asyncio.wait(tasks, timeout=_CANCEL_TIMEOUT) if tasks else (set(), set())

@@ -18,7 +18,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-from flowserve.logs.loggers import logger, plural
+from flowserve.grammar import plural
+from flowserve.logs.loggers import logger
 
 _POLL_INTERVAL = 0.05
 """Seconds between checks of the deadline."""

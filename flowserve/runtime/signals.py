@@ -49,6 +49,13 @@ def handling(
             signal.signal(number, previous_handler)
 
 
+def again_hint(number: int, what: str = "stop at once") -> str:
+    """Return what a log line about waiting ends with: that the signal that has come once does `what` if it comes
+    again."""
+    again = "press Ctrl-C" if number == signal.SIGINT else f"send {signal.Signals(number).name}"
+    return f"; {again} again to {what}"
+
+
 def _call_in_loop(
     loop: asyncio.AbstractEventLoop, handler: Callable[[signal.Signals], None], number: int, _frame: object
 ) -> None:

@@ -11,7 +11,10 @@ from typing import NamedTuple
 from flowserve.errors import FlowserveError, StartupFailed
 
 CANNOT_START = 1
+WRONG_USAGE = 2
 STARTUP_FAILED = 3
+INTERRUPTED = 130
+"""Exit statuses of the command and of `run()`."""
 
 _LOADER = "flowserve.asgi.loader"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 import urllib.request
@@ -50,7 +51,7 @@ async def served(folder, prelude: str = "") -> dict:
         assert process.stderr is not None
         while b"http://" not in (line := await within(process.stderr.readline(), LONGEST_TEST / 2)):
             assert line, "it ended"
-        url = line.decode().split()[-1]
+        url = re.findall(r"http://\S+", line.decode())[0]
         body = await within(asyncio.to_thread(lambda: urllib.request.urlopen(url).read()), 30)
         return json.loads(body)
     finally:
