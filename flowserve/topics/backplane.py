@@ -1,0 +1,70 @@
+"""What carries messages between workers and machines: the interface of a backplane."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from flowserve.topics.message import Kind, Message
+from flowserve.topics.position import Place
+from flowserve.topics.settings import Retention
+
+
+class Reading(NamedTuple):
+    """What a backplane has of a topic after some place."""
+
+    complete: bool
+    """Whether nothing is missing between that place and the messages."""
+    messages: Sequence[Message]
+    """In order, without holes."""
+    head: Place
+    """The place of the last message that was published, or of the topic's beginning."""
+    start: Place | None
+    """The place after which the messages begin; None if it is not known."""
+
+
+class Receiver(Protocol):
+    """Whoever a backplane passes messages to."""
+
+    def received(self, message: Message) -> None:
+        """Take a message of a topic that is subscribed to. Those of a topic come in order, but some may be missing, or
+        come again."""
+
+    def restored(self, heads: dict[str, Place]) -> None:
+        """Note that messages may have been missed, and what the heads of all subscribed topics are now."""
+
+
+class Backplane(Protocol):
+    """Carries messages, gives each its place, and keeps some of them."""
+
+    @property
+    def reconnects(self) -> int:
+        """How often a connection was made after one was lost, or could not be made at first."""
+
+    @property
+    def connected(self) -> bool | None:
+        """Whether messages reach other processes; None if they never do."""
+
+    async def open(self, receiver: Receiver) -> None:
+        """Begin to pass messages to `receiver`, in the running event loop."""
+
+    async def close(self) -> None:
+        """Stop."""
+
+    async def publish(
+        self, topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention
+    ) -> Place | None:
+        """Publish a message, and return its place; None if the other machines could not be reached.
+
+        With a `key` that was used in this topic before, publish nothing, and return the place of the earlier message.
+        `retention` is what is kept of the topic from now on, this message included.
+        """
+
+    async def subscribe(self, topics: Sequence[str]) -> list[Place]:
+        """Subscribe to topics, and return the head of each: every later message will be passed to the receiver."""
+
+    def unsubscribe(self, topics: Sequence[str]) -> None:
+        """End subscriptions."""
+
+    async def read(self, topic: str, after: Place) -> Reading:
+        """Return the messages of a topic after a place, which may be BEGINNING, as far as they are kept."""

@@ -1,0 +1,187 @@
+"""The logs of topics in a stream of JetStream, on one connection.
+
+The stream has a subject for each topic, `PREFIX.log.TOKEN`. A batch is stored only if the last one of its subject is
+that which its publisher knows (`Nats-Expected-Last-Subject-Sequence`), so that all batches of a topic follow each
+other. JetStream publishes it again as `PREFIX.live.TOKEN` once it is stored, for those who are subscribed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NamedTuple
+
+from nats.aio.msg import Msg
+
+from flowserve.topics.nats.batch import MALFORMED, PROBE, Batch, Tail, encode_batch, token
+from flowserve.topics.nats.link import Answered, Link, LinkLost, Unavailable
+from flowserve.topics.settings import MIN_KEY_AGE, Retention
+
+NO_STREAM = 10059
+_WRONG_SEQUENCE = 10071
+"""Numbers of JetStream's errors."""
+_NOT_FOUND = "404"
+_SECOND = 1_000_000_000
+
+
+class Conflict(Exception):
+    """Somebody else has published a batch before. `seq` is its sequence number, 0 if there is no batch at all."""
+
+    def __init__(self, seq: int) -> None:
+        super().__init__(seq)
+        self.seq = seq
+
+
+class Stored(NamedTuple):
+    """The answer to a batch."""
+
+    seq: int
+    duplicate: bool
+    """The key was used before, for the batch with this sequence number."""
+
+
+class Log:
+    """The stream of all topics."""
+
+    def __init__(self, link: Link, prefix: str, max_age: float) -> None:
+        """`max_age` is how many seconds the stream keeps what is in it."""
+        self.link = link
+        self.max_age = max_age
+        self._prefix = prefix
+
+    # As a connection
+
+    @property
+    def address(self) -> str:
+        """Of the server."""
+        return self.link.address
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether nothing comes or goes on it any more."""
+        return self.link.is_lost
+
+    @property
+    def reason(self) -> str:
+        return self.link.reason
+
+    def abort(self, reason: str) -> None:
+        self.link.abort(reason)
+
+    async def ended(self) -> None:
+        await self.link.ended()
+
+    # Subjects
+
+    def subject(self, topic: str) -> str:
+        return f"{self._prefix}.log.{token(topic)}"
+
+    def live_subject(self, topic: str) -> str:
+        return f"{self._prefix}.live.{token(topic)}"
+
+    async def check(self) -> None:
+        """End the connection if NATS does not answer, or the stream is gone, so that the next one makes it anew."""
+        await self.link.ping()
+        try:
+            await self.link.call(f"$JS.API.STREAM.INFO.{self._prefix}")
+        except Answered as error:
+            if error.code == NO_STREAM:
+                self.link.abort("the stream was deleted")
+        except (LinkLost, Unavailable):
+            pass  # it may be there again soon
+
+    async def prove(self, retention: Retention) -> None:
+        """Do all that will be done, so that a permission that is missing is noticed now. Raises Answered."""
+        ignored = await self.link.subscribe(self.live_subject(PROBE), _ignore)
+        await self.link.ping()
+        if self.link.denied:
+            raise Answered(0, self.link.denied)
+        await self.link.unsubscribe(ignored)
+        tail = await self.tail(PROBE, retention)
+        await self.purge(PROBE, tail.seq)
+
+    # Reading
+
+    async def _get(self, **what: Any) -> Batch | None:
+        answer = await self.link.request(f"$JS.API.DIRECT.GET.{self._prefix}", json.dumps(what).encode())
+        headers = answer.headers or {}
+        if "Nats-Sequence" not in headers:
+            if headers.get("Status") == _NOT_FOUND:
+                return None
+            raise Answered(0, headers.get("Description", "something that is no message"))
+        try:
+            return Batch(int(headers["Nats-Sequence"]), answer.data)
+        except MALFORMED as error:
+            raise Answered(0, f"what is no batch of messages: {error}") from None
+
+    async def last(self, topic: str) -> Batch | None:
+        """Return the last batch of a topic, None if its log is empty."""
+        return await self._get(last_by_subj=self.subject(topic))
+
+    async def next(self, topic: str, seq: int) -> Batch | None:
+        """Return the first batch of a topic with at least this sequence number."""
+        return await self._get(next_by_subj=self.subject(topic), seq=seq)
+
+    async def at(self, seq: int) -> Batch | None:
+        """Return the batch with a sequence number, whatever its topic."""
+        return await self._get(seq=seq)
+
+    async def tail(self, topic: str, retention: Retention) -> Tail:
+        """Return the end of a topic's log, which is begun if there is none."""
+        while True:
+            batch = await self.last(topic)
+            if batch is not None:
+                return batch.tail
+            try:
+                return await self.keep(topic, None, retention)
+            except Conflict:
+                continue
+
+    # Writing
+
+    async def store(self, topic: str, batch: bytes, expected: int, id: str | None = None) -> Stored:
+        """Store a batch behind that with the sequence number `expected`. With an `id` that was used before, store
+        nothing. Raises Conflict."""
+        headers = {"Nats-Expected-Last-Subject-Sequence": str(expected)}
+        if id is not None:
+            headers["Nats-Msg-Id"] = id
+        try:
+            answer = await self.link.call(self.subject(topic), batch, headers)
+        except Answered as error:
+            if error.code == _WRONG_SEQUENCE:
+                seq = re.search(r"(\d+)$", str(error))
+                raise Conflict(int(seq[1]) if seq else -1) from None
+            raise
+        return Stored(int(answer["seq"]), bool(answer.get("duplicate")))
+
+    async def keep(self, topic: str, tail: Tail | None, retention: Retention) -> Tail:
+        """Store a batch without messages, so that the topic's place does not expire, and return the new end. Raises
+        Conflict."""
+        data, _ = encode_batch(tail, (), retention)
+        stored = await self.store(topic, data, tail.seq if tail else 0)
+        return Batch(stored.seq, data).tail
+
+    async def purge(self, topic: str, seq: int) -> None:
+        """Remove the batches of a topic up to a sequence number."""
+        request = {"filter": self.subject(topic), "seq": seq + 1}
+        await self.link.call(f"$JS.API.STREAM.PURGE.{self._prefix}", json.dumps(request).encode())
+
+    async def raise_age(self, age: float) -> None:
+        """Have the stream keep batches for at least so many seconds."""
+        if age <= self.max_age:
+            return
+        info = await self.link.call(f"$JS.API.STREAM.INFO.{self._prefix}")
+        config = info["config"]
+        age = max(age, config["max_age"] / _SECOND)
+        config["max_age"] = config["duplicate_window"] = int(age * _SECOND)
+        await self.link.call(f"$JS.API.STREAM.UPDATE.{self._prefix}", json.dumps(config).encode())
+        self.max_age = age
+
+
+async def _ignore(message: Msg) -> None:
+    pass
+
+
+def kept_age(retention: Retention) -> float:
+    """Return how many seconds the stream has to keep a topic's batches, which have the keys, too."""
+    return max(retention.age, MIN_KEY_AGE)

@@ -1,0 +1,41 @@
+"""What is published, as bytes."""
+
+from __future__ import annotations
+
+import json as json_module
+import re
+from typing import Any
+
+from flowserve.topics.message import Kind
+
+UNSET: Any = object()
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def payload_of(text: str | None, data: Any, json: Any) -> tuple[bytes, Kind]:
+    """Return the payload of one message. Raises TypeError for anything else."""
+    if (text is not None) + (data is not None) + (json is not UNSET) != 1:
+        raise TypeError("publish one message: text, data=... or json=...")
+    if text is not None:
+        if not isinstance(text, str):
+            raise TypeError(f"text is str, not {type(text).__name__}; write data=... for bytes, json=... for others")
+        return text.encode(), Kind.TEXT
+    if data is not None:
+        try:
+            return bytes(memoryview(data)), Kind.BINARY
+        except TypeError:
+            raise TypeError(f"data is bytes, not {type(data).__name__}; for other values write json=...") from None
+    return json_of(json).encode(), Kind.JSON
+
+
+def json_of(value: Any) -> str:
+    """Return the JSON text of a value, which UTF-8 can hold. Raises TypeError or ValueError if there is none."""
+    try:
+        made = json_module.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except RecursionError:
+        raise ValueError("the value is nested too deep for JSON") from None
+    if made.isascii() or not _SURROGATE.search(made):
+        return made
+    # half of a character, which peers can send escaped, and which can be written so alone
+    return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):x}", made)

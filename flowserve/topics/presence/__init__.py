@@ -1,0 +1,1 @@
+"""Presence: who is there, and how many, across workers and machines."""

@@ -1,0 +1,142 @@
+"""What processes tell each other of presence: messages in JSON.
+
+Each process numbers its messages. One whose number is not the next shows that others were lost, so that the process is
+asked for all anew. What a message says of members and counts is how they are, not how they have changed, so it can be
+taken in whatever came before. One that says nothing is a heartbeat, and repeats the number of the one before.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from flowserve.topics.presence.entries import Entry
+
+VERSION = 1
+"""Of what messages are or say; those of others are not understood."""
+
+ALL = "*"
+"""In `Parcel.asks`: every process."""
+
+
+@dataclass(slots=True)
+class Statement:
+    """What a process says of a topic."""
+
+    subscribers: int
+    connections: int
+    """Of members."""
+    entries: dict[str, Entry | None] = field(default_factory=dict)
+    """By id; None for one who is not there any more."""
+    begins: bool = False
+    ends: bool = False
+    """Who is in none of the statements from one that begins to one that ends is not there."""
+
+
+@dataclass(slots=True)
+class Parcel:
+    """One message. What is empty is left out."""
+
+    sender: str = ""
+    number: int = 0
+    leaves: bool = False
+    """The sender ends."""
+    resets: bool = False
+    """`watch` has all topics that the sender follows from now on, instead of more of them."""
+    watch: list[str] = field(default_factory=list)
+    unwatch: list[str] = field(default_factory=list)
+    asks: list[str] = field(default_factory=list)
+    """The processes that are to say again what they follow, and how the topics are that the sender follows."""
+    answers: dict[str, int] = field(default_factory=dict)
+    """By process: the number of its last message that is answered with this one and those before."""
+    topics: dict[str, Statement] = field(default_factory=dict)
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether it is a heartbeat."""
+        return not (self.resets or self.watch or self.unwatch or self.asks or self.answers or self.topics)
+
+
+def encode(parcel: Parcel) -> bytes:
+    """Return a message."""
+    fields: dict[str, Any] = {"version": VERSION, "sender": parcel.sender, "number": parcel.number}
+    for name in ("leaves", "resets", "watch", "unwatch", "asks", "answers"):
+        if value := getattr(parcel, name):
+            fields[name] = value
+    if parcel.topics:
+        fields["topics"] = {
+            topic: [each.subscribers, each.connections, each.begins, each.ends, each.entries]
+            for topic, each in parcel.topics.items()
+        }
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
+def decode(data: bytes) -> Parcel | None:
+    """Return what a message says; None if it is not understood."""
+    try:
+        fields = json.loads(data)
+        if fields.pop("version") != VERSION:
+            return None
+        topics = {
+            topic: Statement(
+                subscribers,
+                connections,
+                {id: None if entry is None else Entry(*entry) for id, entry in entries.items()},
+                begins,
+                ends,
+            )
+            for topic, (subscribers, connections, begins, ends, entries) in fields.pop("topics", {}).items()
+        }
+        return Parcel(topics=topics, **fields)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+class Packing:
+    """Divides what is to be said into messages of `most` bytes, roughly."""
+
+    def __init__(self, most: int) -> None:
+        self.parcels = [Parcel()]
+        self._most = most
+        self._size = 0
+
+    @property
+    def last(self) -> Parcel:
+        """The last message."""
+        return self.parcels[-1]
+
+    def watch(self, topics: Iterable[str], resets: bool) -> None:
+        """Say which topics are followed."""
+        self.last.resets = resets
+        for topic in topics:
+            self._room(len(topic)).watch.append(topic)
+
+    def unwatch(self, topics: Iterable[str]) -> None:
+        """Say which topics are not followed any more."""
+        for topic in topics:
+            self._room(len(topic)).unwatch.append(topic)
+
+    def state(
+        self, topic: str, subscribers: int, connections: int, entries: Iterable[tuple[str, Entry | None]], whole: bool
+    ) -> None:
+        """Say how a topic is; `whole` says that nobody else is there."""
+        parcel = self._room(len(topic))
+        statement = parcel.topics[topic] = Statement(subscribers, connections, begins=whole)
+        for id, entry in entries:
+            room = self._room(len(id) + (0 if entry is None else len(entry.info)))
+            if room is not parcel:
+                parcel = room
+                statement = parcel.topics[topic] = Statement(subscribers, connections)
+            statement.entries[id] = entry
+        statement.ends = whole
+
+    def _room(self, size: int) -> Parcel:
+        """Return a message that has room for `size` characters and what stands around them."""
+        size += 64
+        if self._size and self._size + size > self._most:
+            self.parcels.append(Parcel())
+            self._size = 0
+        self._size += size
+        return self.last

@@ -1,0 +1,157 @@
+"""The backplane of several machines: Redis.
+
+What is promised, and how it is kept when something fails:
+
+- The order and the offsets of a topic are made in Redis, by one script a batch of messages (`scripts.py`), which
+  appends to the topic's log and publishes. Everything comes and goes on one connection, in the order in which Redis did
+  it, so a subscriber whose offsets have no holes has missed nothing.
+- The connection is lost, or Redis is silent for too long: it is opened again, with exponential backoff and full jitter,
+  subscribed again, and the receiver is told the heads of all topics, before anything else that came since
+  (`subscriptions.py`). It reads from the log what it has missed; where the log does not reach back, or Redis was
+  emptied or rolled back, it is a gap. That shows in the epoch (a topic that Redis does not know any more begins a new
+  one), in an offset beyond the head, or in the check of the message at that offset.
+- A message that Redis never got, or refused, because it could not be reached: `publish()` returns None after GRACE
+  seconds without a connection, and at once from then on. The hub delivers it in this process; nobody else gets it, and
+  it has no place, so it can't be confused with one that has.
+- A message that was sent and not answered: Redis may have it or not. Within GRACE it is sent again on the next
+  connection, with the number of its batch, and Redis applies it if it has not done so before (`publisher.py`).
+  Without a connection until then, `publish()` raises TopicsError. To return None would be wrong: the hub would deliver
+  it here, and deliver it again when the log is read. So either all subscribers, here and elsewhere, get it once,
+  through Redis and in its place, or nobody does; and the publisher knows that it is unknown. With a key, it can publish
+  the message again safely.
+- A failover that loses the last messages: those who got them have a place that the new master does not know, and are
+  told of a gap. A message that was sent again then may come again, after the gap.
+- While there is no connection, subscriptions are made without one. Their head is a place that no log has; when Redis is
+  back, they are told of a gap, as others may have published meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+import hiredis
+
+from flowserve.errors import TopicsError
+from flowserve.topics.backplane import Reading, Receiver
+from flowserve.topics.message import Kind
+from flowserve.topics.position import Place
+from flowserve.topics.redis.connect import Connector
+from flowserve.topics.redis.link import Link, LinkLost
+from flowserve.topics.redis.publisher import Publisher
+from flowserve.topics.redis.reading import command_to_read, decode_reading
+from flowserve.topics.redis.subscriptions import Subscriptions
+from flowserve.topics.redis.url import RedisURL
+from flowserve.topics.redis.watch import watch
+from flowserve.topics.settings import Retention
+from flowserve.topics.supervision import GRACE, Refused, Supervision, Unreachable
+
+_READS = 32
+"""Logs that are read at once: after an outage, thousands of topics may want to."""
+_ATTEMPTS = 3
+"""Connections on which a log is tried to be read."""
+_SENTINEL_INTERVAL = 5.0
+"""Seconds after which Sentinels are asked whether the master is still the same."""
+
+
+class RedisBackplane:
+    """A `Backplane` that reaches all who use the same Redis, database and prefix."""
+
+    def __init__(self, url: RedisURL) -> None:
+        self._url = url
+        self._connector = Connector(url)
+        self._publisher: Publisher
+        self._subscriptions: Subscriptions
+        self._supervision: Supervision[Link] | None = None
+        self._reads = asyncio.Semaphore(_READS)
+
+    @property
+    def connected(self) -> bool:
+        return self._supervision is not None and self._supervision.link is not None
+
+    @property
+    def reconnects(self) -> int:
+        return 0 if self._supervision is None else self._supervision.reconnects
+
+    # The interface of a backplane
+
+    async def open(self, receiver: Receiver) -> None:
+        """Connect. While Redis can't be reached, go on trying in the background.
+
+        Raises TopicsError if the user, the password, TLS or a permission is refused.
+        """
+        self._publisher = Publisher(self._url.prefix, secrets.token_hex(8))
+        self._subscriptions = Subscriptions(self._url.prefix, receiver)
+        users = (self._subscriptions, self._publisher)  # so what is published comes back on the same connection
+        self._supervision = Supervision("Redis", self._connect, self._watch, users)
+        await self._supervision.open()
+
+    async def _connect(self) -> Link:
+        return await self._connector.connect(self._subscriptions.on_message, self._publisher.schedule)
+
+    async def close(self) -> None:
+        """End the connection, after what is being published, as long as that takes no longer than GRACE."""
+        if self._supervision is None:
+            return
+        if self.connected:
+            await self._publisher.drain(GRACE)
+        await self._supervision.close()
+
+    async def publish(
+        self, topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention
+    ) -> Place | None:
+        """See `Backplane.publish()`. Raises TopicsError if it is unknown whether the message was published."""
+        return await self._publisher.publish(topic, data, kind, key, origin, retention)
+
+    async def subscribe(self, topics: Sequence[str]) -> list[Place]:
+        return await self._subscriptions.subscribe(topics)
+
+    def unsubscribe(self, topics: Sequence[str]) -> None:
+        self._subscriptions.unsubscribe(topics)
+
+    async def read(self, topic: str, after: Place) -> Reading:
+        """See `Backplane.read()`. Raises TopicsError if Redis can't be reached."""
+        command = command_to_read(self._url.prefix, topic, after)
+        async with self._reads:
+            answer = await self._ask(command)
+        return decode_reading(topic, after, answer)
+
+    async def _ask(self, command: bytes) -> Any:
+        """Return the answer to a command that may be repeated."""
+        assert self._supervision is not None
+        for _ in range(_ATTEMPTS):
+            link = await self._supervision.connected()
+            try:
+                return await link.evaluate(command)
+            except LinkLost:
+                continue
+            except hiredis.ReplyError as error:
+                raise TopicsError(f"Redis answers: {error}") from None
+        raise TopicsError("Redis was lost again and again")
+
+    # Supervision
+
+    async def _watch(self, link: Link) -> None:
+        """Return when a connection is lost; see to it that this is noticed."""
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
+
+        async def tick() -> None:
+            nonlocal asked_at
+            if self._url.service is not None and loop.time() - asked_at > _SENTINEL_INTERVAL:
+                asked_at = loop.time()
+                await self._check_master(link)
+            self._subscriptions.refresh()
+
+        await watch(link, self._url, tick)
+
+    async def _check_master(self, link: Link) -> None:
+        """End a connection to a server that is not the master any more; nobody else may use it."""
+        try:
+            address = await self._connector.master()
+        except (Unreachable, Refused):
+            return  # that says nothing of the connection
+        if address != link.peer:
+            link.abort(f"the master is now {address[0]}:{address[1]}")

@@ -1,0 +1,260 @@
+"""Publishing to Redis: batches, each of which is applied once, whatever happens to connections.
+
+All messages of a topic that are published while none of its batches is on its way form the next batch, which leaves at
+the end of the event loop iteration together with those of other topics. So there is one batch of a topic at most of
+which it can be unknown whether Redis has applied it, and messages of a topic stay in order.
+
+A batch has a number. Redis remembers the last one of each producer and topic, with its answer, so that a batch that is
+sent again on the next connection is applied once, and one that arrives late, from a connection that this end has given
+up, is not applied after a later one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from itertools import count
+from random import getrandbits
+from typing import Any
+
+import hiredis
+
+from flowserve.errors import TopicsError
+from flowserve.logs.loggers import logger
+from flowserve.topics.message import Kind
+from flowserve.topics.position import Place, parse
+from flowserve.topics.redis.connect import is_of_server
+from flowserve.topics.redis.link import Commands, LinkLost, pack
+from flowserve.topics.redis.scripts import Keys, encode_record, escape, keys_of, publish_command
+from flowserve.topics.settings import Retention
+
+_MAX_BATCH = 256
+"""Messages; a Lua function takes some thousand arguments."""
+_MAX_BATCH_SIZE = 1 << 20
+"""Bytes, beyond which a batch gets no further message."""
+_MAX_PENDING = 64 << 20
+"""Bytes of messages that wait for Redis."""
+_KNOWN_KEYS = 4096
+"""Topics whose keys are kept in memory."""
+
+UNKNOWN = (
+    "Redis was lost while the message was on its way, so that it is unknown whether it was published; "
+    "with the same key it can be published again safely"
+)
+
+
+class _Item:
+    """A message that is being published. `result` is its place, None if it was not published."""
+
+    __slots__ = ("check", "key", "record", "result")
+
+    def __init__(self, record: bytes, check: str, key: bytes | None, result: asyncio.Future[Place | None]) -> None:
+        self.record = record
+        self.check = check
+        self.key = key
+        self.result = result
+
+
+class _Lane:
+    """The messages of one topic that are being published."""
+
+    __slots__ = ("batch", "command", "keys", "queue", "retention")
+
+    def __init__(self, keys: Keys) -> None:
+        self.keys = keys
+        self.queue: deque[_Item] = deque()
+        self.batch: list[_Item] = []  # those that were sent and not answered,
+        self.command = b""  # and how
+        self.retention: Retention  # as the last call of publish() wants it
+
+
+class Backlog:
+    """What waits for Redis."""
+
+    __slots__ = ("_overflowing", "_size")
+
+    def __init__(self) -> None:
+        self._size = 0  # bytes
+        self._overflowing = False
+
+    def add(self, size: int) -> None:
+        """Note that so many bytes more wait, or fewer."""
+        self._size += size
+
+    def overflows(self, size: int) -> bool:
+        """Return whether a message of that size can't wait, too."""
+        if self._size + size <= _MAX_PENDING:
+            return False
+        if not self._overflowing:
+            self._overflowing = True
+            logger.warning("Topics: Redis is too slow: messages are not published until it has taken those before")
+        return True
+
+
+class Publisher:
+    """Publishes the messages of one event loop."""
+
+    def __init__(self, prefix: str, name: str, partitions: int = 0, backlog: Backlog | None = None) -> None:
+        """`name` is that of this producer, unlike all others. It is one of so many for the partitions of a cluster,
+        which share a backlog."""
+        self._sharded = partitions > 0
+        self._keys_of: Callable[[str], Keys] = lru_cache(_KNOWN_KEYS // (partitions or 1))(
+            lambda topic: keys_of(prefix, escape(topic), name)
+        )
+        self._numbers = count(1)
+        self._lanes: dict[str, _Lane] = {}
+        self._ready: deque[str] = deque()  # topics with something to send, and no batch on its way
+        self._backlog = backlog or Backlog()
+        self._link: Commands | None = None
+        self._given_up = False
+        self._scheduled = False
+        self._loop = asyncio.get_running_loop()
+
+    async def publish(
+        self, topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention
+    ) -> Place | None:
+        """See `Backplane.publish()`."""
+        if self._given_up or self._backlog.overflows(len(data)):
+            return None
+        lane = self._lanes.get(topic)
+        if lane is None:
+            lane = self._lanes[topic] = _Lane(self._keys_of(topic))
+        lane.retention = retention
+        check = f"{getrandbits(32):08x}"
+        record = encode_record(data, kind, key is not None, origin, check)
+        result: asyncio.Future[Place | None] = self._loop.create_future()
+        if not lane.queue and not lane.batch:
+            self._ready.append(topic)
+            self.schedule()
+        lane.queue.append(_Item(record, check, None if key is None else lane.keys.of_key(key), result))
+        self._backlog.add(len(record))
+        return await result
+
+    async def drain(self, timeout: float) -> None:
+        """Wait until everything is answered, at most `timeout` seconds."""
+        waiting = [item.result for lane in self._lanes.values() for item in (*lane.batch, *lane.queue)]
+        if waiting:
+            await asyncio.wait(waiting, timeout=timeout)
+
+    # Connections
+
+    def up(self, link: Commands) -> None:
+        """Go on with a new connection: first with the batches of which nothing is known."""
+        self._link = link
+        self._given_up = False
+        unknown = [(topic, lane) for topic, lane in self._lanes.items() if lane.batch]
+        link.run([lane.command for _, lane in unknown], [partial(self._answered, *each) for each in unknown])
+        self.flush()
+
+    def down(self) -> None:
+        """Wait for the next connection."""
+        self._link = None
+
+    def give_up(self) -> None:
+        """Wait no longer: until there is a connection, nothing is published."""
+        self._given_up = True
+        lanes, self._lanes = self._lanes, {}
+        self._ready.clear()
+        for lane in lanes.values():
+            self._backlog.add(-sum([len(item.record) for item in (*lane.batch, *lane.queue)]))
+            for item in lane.batch:
+                self._fail(item, TopicsError(UNKNOWN))
+            for item in lane.queue:
+                if not item.result.done():
+                    item.result.set_result(None)
+
+    def _fail(self, item: _Item, error: TopicsError) -> None:
+        if not item.result.done():
+            item.result.set_exception(error)
+
+    # Sending
+
+    def schedule(self) -> None:
+        """Send what is due at the end of this event loop iteration."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Send the next batch of each topic that has none on its way."""
+        self._scheduled = False
+        link = self._link
+        if link is None or link.paused or link.retired:
+            return
+        commands, answers = [], []
+        while self._ready:
+            topic = self._ready.popleft()
+            lane = self._lanes[topic]
+            if self._fill(lane):
+                commands.append(lane.command)
+                answers.append(partial(self._answered, topic, lane))
+            else:
+                del self._lanes[topic]
+        if commands:
+            link.run(commands, answers)
+
+    def _fill(self, lane: _Lane) -> bool:
+        """Make the next batch; return whether there is something in it."""
+        queue, batch, size = lane.queue, lane.batch, 0
+        while queue and len(batch) < _MAX_BATCH and size < _MAX_BATCH_SIZE:
+            item = queue.popleft()
+            if item.result.done():  # its caller was cancelled
+                self._backlog.add(-len(item.record))
+            else:
+                batch.append(item)
+                size += len(item.record)
+        if batch:
+            records = [item.record for item in batch]
+            keyed = [item.key for item in batch if item.key is not None]
+            number, sharded = next(self._numbers), self._sharded
+            lane.command = pack(publish_command(lane.keys, number, lane.retention, records, keyed, sharded=sharded))
+        return bool(batch)
+
+    # Answers
+
+    def _answered(self, topic: str, lane: _Lane, answer: Any) -> None:
+        if isinstance(answer, LinkLost):
+            return  # up() sends the batch again, or give_up() ends the wait
+        batch, lane.batch = lane.batch, []
+        if isinstance(answer, hiredis.ReplyError) and is_of_server(answer):
+            lane.queue.extendleft(reversed(batch))  # it was not applied, and is part of a later batch
+            if self._link is not None:
+                self._link.retire(str(answer))
+        else:
+            self._backlog.add(-sum([len(item.record) for item in batch]))
+            self._settle(batch, answer)
+        if lane.queue:
+            self._ready.append(topic)
+            self.schedule()
+        elif self._lanes.get(topic) is lane:
+            del self._lanes[topic]
+
+    def _settle(self, batch: Sequence[_Item], answer: Any) -> None:
+        if isinstance(answer, Exception):
+            error = TopicsError(f"Redis answers: {answer}")
+            for item in batch:
+                self._fail(item, error)
+            return
+        for item, place in zip(batch, _places(answer, batch), strict=True):
+            if not item.result.done():
+                item.result.set_result(place)
+
+
+def _places(answer: bytes, batch: Sequence[_Item]) -> list[Place | None]:
+    """Return the places of a batch's messages. The answer is the epoch, the offset of the first message, and the index
+    and position of each message whose key was used before."""
+    epoch, first, *known = answer.decode().split(" ")
+    offset = int(first)
+    if not known:
+        return [Place(epoch, number, item.check) for number, item in enumerate(batch, offset)]
+    earlier = {int(index): parse(position) for index, position in zip(known[::2], known[1::2], strict=True)}
+    places: list[Place | None] = []
+    for index, item in enumerate(batch):
+        if index in earlier:
+            places.append(earlier[index])
+        else:
+            places.append(Place(epoch, offset, item.check))
+            offset += 1
+    return places
