@@ -85,6 +85,15 @@ DROPPED = "flowserve_websocket_dropped_messages_total"
 REQUESTS = "flowserve_http_requests_total"
 DURATIONS = "flowserve_http_request_duration_seconds"
 LAG = "flowserve_event_loop_lag_seconds"
+TOPICS_PUBLISHED = "flowserve_topics_published_total"
+TOPICS_DELIVERED = "flowserve_topics_delivered_total"
+TOPICS_DROPPED = "flowserve_topics_dropped_total"
+TOPICS_GAPS = "flowserve_topics_gaps_total"
+TOPICS_RESUMES = "flowserve_topics_resumes_total"
+TOPICS_SUBSCRIBERS = "flowserve_topics_subscribers"
+TOPICS_LAG = "flowserve_topics_backplane_lag_seconds"
+TOPICS_RECONNECTS = "flowserve_topics_backplane_reconnects_total"
+TOPICS_CONNECTED = "flowserve_topics_backplane_connected"
 RESTARTS = "flowserve_worker_restarts_total"
 WORKERS = "flowserve_workers"
 START = "flowserve_start_time_seconds"
@@ -115,6 +124,17 @@ FAMILIES: dict[str, Family] = {
     REQUESTS: _counter("HTTP requests, by the status of the answer; 499: the client left.", "method", "status"),
     DURATIONS: _histogram("Time from a request's head to the end of its response.", SECONDS, "status_class"),
     LAG: _histogram("How late the event loop calls a timer, looked at twice a second.", SECONDS),
+    TOPICS_PUBLISHED: _counter("Messages that the application published to topics.", "topic"),
+    TOPICS_DELIVERED: _counter("Messages of topics to subscribers, each counted once a subscriber.", "topic"),
+    TOPICS_DROPPED: _counter("Messages of topics that were dropped, counted once a slow subscriber.", "topic"),
+    TOPICS_GAPS: _counter("Gaps in what subscribers got, counted once a subscriber.", "topic"),
+    TOPICS_RESUMES: _counter(
+        "Subscriptions from a position on, and whether nothing was missing.", "topic", "recovered"
+    ),
+    TOPICS_SUBSCRIBERS: _gauge("Subscriptions to topics.", "topic"),
+    TOPICS_LAG: _histogram("Time from when a message got its place in a topic to its delivery in a worker.", SECONDS),
+    TOPICS_RECONNECTS: _counter("Times that workers connected to the backplane of topics again."),
+    TOPICS_CONNECTED: _per_worker("gauge", "1 while a worker is connected to the backplane of topics, else 0."),
     RESTARTS: _counter("Workers that were replaced, and why.", "reason"),
     WORKERS: _gauge("Worker processes that answer."),
     START: _gauge("When the server started, in seconds since the epoch."),

@@ -1,6 +1,8 @@
+cimport cython
 cdef bint _TASK_TAKES_CONTEXT
 cdef object _END
 
+@cython.final
 cdef class Invocation:
     cdef object _call, _caller, _coroutine, _scope, _iterator
     cdef bint _delayed

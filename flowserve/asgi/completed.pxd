@@ -1,4 +1,6 @@
+cimport cython
 cdef object _NOTHING
 
+@cython.final
 cdef class Completed:
     pass

@@ -3,7 +3,8 @@
 
 Theory of operation. A worker goes through these states, in this order:
 
-    serving          requests and WebSockets are served
+    serving          requests and WebSockets are served; once it is a `lame_duck`, health checks are told to send new
+                     clients elsewhere, and all else goes on
     `shutting_down`  responses end their connections, open WebSockets are closed, new ones are refused, except by the
                      first request of a connection while `late_websockets`; `draining` is set
     `cutting`        the time for a graceful end is over: the calls of the application that still run are cancelled
@@ -34,9 +35,11 @@ from asgiref.typing import ASGI3Application
 
 from flowserve.asgi.application import App, Call, Invocation
 from flowserve.config import Config
-from flowserve.logs.loggers import logger
+from flowserve.http.messages import RequestHead
+from flowserve.logs.loggers import access_http, logger
 from flowserve.logs.redaction import redact_target
 from flowserve.session.time_slice import TimeSlice
+from flowserve.transport.interfaces import Peer
 from flowserve.transport.timers import Timers
 
 if TYPE_CHECKING:
@@ -72,7 +75,6 @@ class Context:
         "_defaults",
         "_defaults_made_at",
         "_limit",
-        "_log_query",
         "_warned",
         "access_log",
         "active",
@@ -81,8 +83,10 @@ class Context:
         "cutting",
         "draining",
         "flush_queue",
+        "lame_duck",
         "late_websockets",
         "live",
+        "log_query",
         "loop",
         "max_served",
         "metrics",
@@ -119,7 +123,7 @@ class Context:
         self.variables.run(_draining.set, self.draining)
         self.state: dict[str, Any] = {}  # of the lifespan; each scope gets a copy
         self.root_path = config.root_path
-        self._log_query = config.log_query
+        self.log_query = config.log_query
         self.live: set[LiveConnection] = set()  # connections that are not lost
         self.tasks: dict[Call, asyncio.Task[None]] = {}  # in which the application is called
         self.active = 0  # calls of the application in progress
@@ -129,6 +133,7 @@ class Context:
         self.metrics: Metrics | None = None  # None without --metrics
         self.refusals: dict[str, int] = {}  # by reason, see `count_refusal()`
         self.websockets = 0  # that are open, or in their opening handshake
+        self.lame_duck = False  # --shutdown-delay has begun
         self.shutting_down = False
         self.cutting = False  # calls that are cancelled from now on are cancelled by the server
         self.late_websockets = False  # while shutting down: WebSockets may still open by a connection's first request
@@ -157,7 +162,18 @@ class Context:
     def target_for_log(self, target: bytes) -> str:
         """Return a request target as text for the log, with its query as --log-query says."""
         text = self.root_path + target.decode("latin-1")
-        return redact_target(text, self._log_query) if "?" in text else text
+        return redact_target(text, self.log_query) if "?" in text else text
+
+    def response_ended(self, request: RequestHead, peer: Peer, status: int, seconds: float, size: int) -> None:
+        """Count and log a request of `peer` that was answered or aborted after `seconds`; `size` bytes of a body were
+        passed for it, which is not sent for HEAD, 204 and 304 (RFC 9110 section 6.4.1)."""
+        if self.metrics is not None:
+            self.metrics.request(request.method, status, seconds)
+        if self.access_log:
+            target = self.target_for_log(request.target)
+            size = 0 if request.method == "HEAD" or status == 204 or status == 304 else size
+            version, headers = request.http_version, request.headers
+            access_http(str(peer), request.method, target, version, status, seconds, size, headers, self.log_query)
 
     def call_app(self, call: Call, scope: dict[str, Any]) -> Variables:
         """Call the application for `call`, in a task of its own. Return the context variables that it is called with: a

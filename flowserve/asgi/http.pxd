@@ -17,6 +17,7 @@ cdef class HTTPCycle(Flushable):
     cdef bint _start_received, _body_complete, _body_taken, _complete, _disconnected, _expects_continue, _cancelled
     cdef bint _half_closed, _client_left, _head_sent, _disconnect_received
     cdef int _status, _head_iterations
+    cdef unsigned long long _bytes_sent
     cdef unsigned long long _parts_sent, _parts_at_body_check, _parts_at_check
     cdef Context _context
     cdef object _stream, _variables
@@ -31,6 +32,7 @@ cdef class HTTPCycle(Flushable):
     cpdef bint awaits_body(self) except -1
     cpdef body_complete(self)
     cpdef half_closed(self)
+    cpdef refused(self, int status, size)
     cpdef disconnected(self)
     cdef _set_client_left(self)
     @cython.locals(waiters=list)

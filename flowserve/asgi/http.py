@@ -13,7 +13,7 @@ from flowserve.asgi.context import Context
 from flowserve.asgi.scope import http_scope
 from flowserve.errors import ASGIMisuse, ClientDisconnected
 from flowserve.http.messages import RequestHead, as_bytes
-from flowserve.logs.loggers import access_http, logger
+from flowserve.logs.loggers import logger
 from flowserve.transport.flush_queue import Flushable
 from flowserve.transport.interfaces import ResponseStream
 from flowserve.transport.waiters import add_waiter, wake
@@ -111,6 +111,7 @@ class HTTPCycle(Flushable):
         "_body",
         "_body_complete",
         "_body_taken",
+        "_bytes_sent",
         "_cancelled",
         "_client_left",
         "_complete",
@@ -154,6 +155,7 @@ class HTTPCycle(Flushable):
         self._head_iterations = 0  # of the event loop, since then, for which the head has waited
         self._head_sent = False  # the head has been written
         self._complete = False
+        self._bytes_sent = 0  # of the response's body
         self._parts_sent = 0  # parts of the response's body; after the disconnect, ignored sends
         self._parts_at_check = self._parts_at_body_check = 0
         self._quiet_since = 0.0
@@ -207,6 +209,13 @@ class HTTPCycle(Flushable):
             self._set_client_left()
         self._quiet_since = self._context.loop.time()
         self._context.timers.set(self, self._quiet_since + _CHECK_INTERVAL)
+
+    def refused(self, status: int, size: int) -> None:
+        """Note that the connection ends; the client gets an error of the server with a body of `size` bytes, unless the
+        head of a response was sent before."""
+        if not self._head_sent:
+            self._status, self._bytes_sent = status, size
+        self.disconnected()
 
     def disconnected(self) -> None:
         """Note that the connection is lost."""
@@ -301,6 +310,7 @@ class HTTPCycle(Flushable):
         more = bool(message.get("more_body", False))
         drain = self._stream.send_body(body, more)
         self._head_sent = True
+        self._bytes_sent += len(body)
         self._parts_sent += 1
         if not more:
             self._finish()
@@ -317,14 +327,8 @@ class HTTPCycle(Flushable):
 
     def _log(self) -> None:
         self._variables = self._context.variables  # drop those of the call, which may refer back to this object
-        if self._context.metrics is not None:
-            self._context.metrics.request(self._request.method, self._status, perf_counter() - self._started_at)
-        if self._context.access_log:
-            request = self._request
-            target = self._context.target_for_log(request.target)
-            seconds = perf_counter() - self._started_at
-            peer = str(self._stream.peer)
-            access_http(peer, request.method, target, request.http_version, self._status, seconds)
+        seconds = perf_counter() - self._started_at
+        self._context.response_ended(self._request, self._stream.peer, self._status, seconds, self._bytes_sent)
 
     def has_ended(self) -> bool:
         """Whether the client has left, as far as can be known; a client that has received the whole response has
@@ -350,5 +354,7 @@ class HTTPCycle(Flushable):
             self._complete = True
             cut = self._context.cutting
             self._status = 503 if cut else 500
+            detail = "The server is shutting down" if cut else "Internal Server Error"
+            self._bytes_sent = len(detail)
             self._log()
-            self._stream.send_error(self._status, "The server is shutting down" if cut else "Internal Server Error")
+            self._stream.send_error(self._status, detail)

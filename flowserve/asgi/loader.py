@@ -17,16 +17,19 @@ from asgiref.sync import iscoroutinefunction
 from asgiref.typing import ASGI3Application
 
 from flowserve.config import Config
+from flowserve.config.env_file import load_env_file
 from flowserve.errors import ConfigError
 
 
 def load(config: Config) -> ASGI3Application:
     """Return the application that `config` names: imported, created by its factory (--factory) and adapted to ASGI 3
-    (--interface).
+    (--interface). The variables of --env-file are set before.
 
     Raises ConfigError with one line that says what to do. What the application's own code raises while it is imported
     or created propagates unchanged.
     """
+    if config.env_file is not None:
+        load_env_file(config.env_file)
     app: Any = config.app
     name = app if isinstance(app, str) else "app"
     if isinstance(app, str):
@@ -77,12 +80,18 @@ def _import(name: str, app_dir: str) -> Any:
     return value
 
 
-def _import_module(name: str, app_dir: str) -> ModuleType:
+def import_from(app_dir: str) -> str:
+    """Have Python look for modules in the folder `app_dir` first; return its path. Raises ConfigError."""
     folder = os.path.abspath(app_dir)
     if not os.path.isdir(folder):
         raise ConfigError(f"--app-dir: {app_dir!r} is not a folder")
     if sys.path[:1] != [folder]:
         sys.path.insert(0, folder)
+    return folder
+
+
+def _import_module(name: str, app_dir: str) -> ModuleType:
+    folder = import_from(app_dir)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

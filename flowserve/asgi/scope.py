@@ -16,7 +16,10 @@ _ASGI_HTTP: dict[str, Any] = {"version": "3.0", "spec_version": "2.3"}
 """The `asgi` of HTTP scopes. With 2.4 Starlette does not listen for http.disconnect while it streams, but waits until
 send() raises: a stream that has nothing to send would never end."""
 
-_EXTENSIONS: dict[str, dict[str, Any]] = key_sharing({"websocket.http.response": {}, DRAINING: {}}, compact=True)
+TOPICS = "flowserve.topics"
+"""The key in a WebSocket scope's extensions for what `flowserve.topics.subscribe()` takes."""
+
+_EXTENSIONS: dict[str, Any] = key_sharing({"websocket.http.response": {}, DRAINING: {}, TOPICS: None}, compact=True)
 _EXTENSIONS_DEFLATE = key_sharing({**_EXTENSIONS, "flowserve.compress": {}}, compact=True)
 
 _KEYS = "type scheme asgi http_version server client root_path path raw_path query_string headers state"
@@ -51,7 +54,7 @@ def build_scope(
     scope["path"] = context.root_path + request.path
     scope["raw_path"] = request.raw_path
     scope["query_string"] = request.query_string
-    scope["headers"] = request.headers
+    scope["headers"] = request.headers.copy()  # the application may change it
     scope["state"] = context.state.copy()
     return scope
 
@@ -72,7 +75,8 @@ def websocket_scope(request: RequestHead, subprotocols: list[str], peer: Peer, c
     Its extensions: 'websocket.http.response' (WebSocket Denial Response); with permessage-deflate enabled
     'flowserve.compress': a websocket.send may have the key 'compress', True or False, which decides instead of its
     length whether the message is compressed; 'flowserve.draining': `flowserve.draining()` returns an event that is set
-    when the server begins to shut down; over TLS 'tls' (ASGI TLS extension, version 0.2).
+    when the server begins to shut down; 'flowserve.topics', an object whose attribute `session` is the Session once the
+    WebSocket is accepted; over TLS 'tls' (ASGI TLS extension, version 0.2).
     """
     scope = build_scope(_WEBSOCKET, "wss" if peer.secure else "ws", request, peer, context)
     scope["asgi"] = _ASGI.copy()

@@ -12,11 +12,14 @@ cdef dict _TEXT, _BYTES
 
 cpdef WebSocketCycle own(it)
 
+@cython.final
 cdef class WebSocketCycle:
     cdef Context _context
     cdef object _client, _raw_target, _request, _stream, _variables
+    cdef bytes _user_agent
+    cdef unsigned long long _bytes_sent
     cdef list _waiters
-    cdef Session _session
+    cdef readonly Session session
     cdef int _state, _deny_status
     cdef bint _denial_started, _connect_received, _disconnect_known
     cdef double _started_at

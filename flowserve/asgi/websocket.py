@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from asgiref.sync import markcoroutinefunction
 
 from flowserve.asgi.completed import COMPLETED, raise_when_awaited
-from flowserve.asgi.scope import websocket_scope
+from flowserve.asgi.scope import TOPICS, websocket_scope
 from flowserve.asgi.websocket_messages import check_close, header_fields, send_payload
 from flowserve.errors import LATE_ANSWER, ASGIMisuse, ClientDisconnected
 from flowserve.http.messages import as_bytes
-from flowserve.logs.loggers import access_http, access_websocket_close, access_websocket_open, logger
+from flowserve.logs.loggers import access_websocket_close, access_websocket_open, logger
 from flowserve.session.session import Session
 from flowserve.transport.interfaces import Peer, ResponseStream
 from flowserve.transport.waiters import add_waiter, wake
@@ -86,7 +86,7 @@ class _Callables:
         not allow, and ClientDisconnected if the WebSocket has ended.
         """
         cycle = own(self)
-        session = cycle._session
+        session = cycle.session
         if session is not None and session.connection.deflate is not None:
             return cycle._send_when_awaited(message)
         if get_ident() != cycle._context.thread:  # called for asyncio.run_coroutine_threadsafe()
@@ -107,6 +107,7 @@ class WebSocketCycle:
     """
 
     __slots__ = (
+        "_bytes_sent",
         "_client",
         "_connect_received",
         "_context",
@@ -115,13 +116,14 @@ class WebSocketCycle:
         "_disconnect_known",
         "_raw_target",
         "_request",
-        "_session",
         "_started_at",
         "_state",
         "_stream",
+        "_user_agent",
         "_variables",
         "_waiters",
         "deadline",
+        "session",
         "tick",
     )
 
@@ -131,12 +133,13 @@ class WebSocketCycle:
         self._stream = stream
         self._client = stream.peer.client
         self._context = context
-        self._session: Session | None = None
+        self.session: Session | None = None
         self._state = _CONNECTING
         self._connect_received = False  # receive() has returned websocket.connect
         self._disconnect_known = False  # receive() has returned websocket.disconnect, or send() raised
-        self._deny_status = 0  # of the denial response
+        self._deny_status = self._bytes_sent = 0  # status and size of the response, if it is not accepted
         self._denial_started = False  # a part of its body was sent, and so its head
+        self._user_agent: bytes | None = None  # for the access log; an object that scopes share
         self._started_at = perf_counter()
         self._waiters: list[asyncio.Future[None]] | None = None
         # those of the application's call, until its last access line is written
@@ -148,8 +151,10 @@ class WebSocketCycle:
         """Call the application. `subprotocols` are those that the client offers, in its order."""
         context = self._context
         scope = websocket_scope(self._request, subprotocols, self._stream.peer, context)
+        self._user_agent = next((value for name, value in scope["headers"] if name == b"user-agent"), None)
         context.timers.set(self, context.loop.time() + context.config.timeout_handshake)
         context.websockets += 1
+        scope["extensions"][TOPICS] = self  # whose session `flowserve.topics` subscribes
         self._variables = context.call_app(self, scope)
 
     # Called by the application
@@ -158,7 +163,7 @@ class WebSocketCycle:
     send = _Callables.send
 
     def _next_event(self) -> dict[str, Any] | None:
-        session = self._session
+        session = self.session
         if session is None:
             if not self._connect_received:
                 self._connect_received = True
@@ -177,16 +182,16 @@ class WebSocketCycle:
 
     def _is_disconnected(self) -> bool:
         """Whether websocket.disconnect is next, if `_next_event()` is None."""
-        return self._state == _REFUSED if self._session is None else self._session.ready()
+        return self._state == _REFUSED if self.session is None else self.session.ready()
 
     def _disconnect(self) -> dict[str, Any]:
-        session = self._session
+        session = self.session
         code, reason = (1006, "") if session is None else (session.close_code, session.close_reason)
         return {"type": "websocket.disconnect", "code": code, "reason": reason}
 
     def _wait_for_event(self) -> Awaitable[None]:
         """Return an awaitable that is done when there may be another event."""
-        return self._wait() if self._session is None else self._session.wait()
+        return self._wait() if self.session is None else self.session.wait()
 
     async def _send_when_awaited(self, message: dict[str, Any]) -> None:
         """Send when this is awaited, not before: with compression in threads, messages are sent in the order in which
@@ -202,7 +207,7 @@ class WebSocketCycle:
     def _send(self, message: dict[str, Any]) -> Awaitable[None] | None:
         """Handle an event. Return an awaitable, or None if there is nothing to wait for."""
         kind = message["type"]
-        session = self._session
+        session = self.session
         if session is not None:
             if kind == "websocket.send":
                 payload = send_payload(message if type(message) is dict else dict(message))
@@ -255,45 +260,40 @@ class WebSocketCycle:
         self._stream = self._request = None  # type: ignore[assignment]  # the session has taken over
         self._context.timers.cancel(self)
         self._state = _ACCEPTED
-        self._session = session
+        self.session = session
         self._wake()
-        take = message.get(TAKE_SESSION)
-        if take is not None:
+        if (take := message.get(TAKE_SESSION)) is not None:
             self._disconnect_known = True  # by the session
             take(session, stream.switching)
-        if self._context.config.access_log:
-            access_websocket_open(self._client_name(), self._target_for_log(), subprotocol)
+        if self._context.access_log:
+            access_websocket_open(self._client_name(), self._target_for_log(), subprotocol, self._user_agent)
 
     def _deny(self, message: dict[str, Any]) -> bool:
         body = as_bytes(message.get("body", b""), "'body'")
         more = bool(message.get("more_body", False))
         drain = self._stream.send_body(body, more)
         self._denial_started = True
+        self._bytes_sent += len(body)
         if not more:
             self._end_handshake(self._deny_status)
             self._stream.finished()
         return drain
 
     def _refuse(self, status: int, detail: str) -> None:
+        self._bytes_sent = len(detail)
         self._end_handshake(status)
         self._stream.send_error(status, detail)
 
     def _end_handshake(self, status: int) -> None:
         """End the opening handshake without a WebSocket. `status` is that of the response."""
         context = self._context
-        request = self._request
         context.count_refusal("denied" if self._state == _DENYING else _REFUSAL_REASONS.get(status, "denied"))
         self._state = _REFUSED
         context.websockets -= 1
         context.timers.cancel(self)
         self._wake()
         seconds = perf_counter() - self._started_at
-        if context.metrics is not None:
-            context.metrics.request(request.method, status, seconds)
-        if context.config.access_log:
-            access_http(
-                self._client_name(), request.method, self._target_for_log(), request.http_version, status, seconds
-            )
+        context.response_ended(self._request, self._stream.peer, status, seconds, self._bytes_sent)
         self._variables = context.variables  # drop those of the call, which may refer back to this object
 
     # During the opening handshake
@@ -334,19 +334,19 @@ class WebSocketCycle:
 
     def ignores_disconnect(self) -> bool:
         """Whether the connection is lost and the application does not know, as it has not called receive() since."""
-        return self._session is not None and self._session.lost and not self._disconnect_known
+        return self.session is not None and self.session.lost and not self._disconnect_known
 
     def has_ended(self) -> bool:
         """Whether the client has left, or the closing handshake has begun; see `application.Call`."""
-        session = self._session
+        session = self.session
         if session is None:
             return self._state == _REFUSED
         return session.lost or session.connection.state != _OPEN
 
     def app_done(self, failed: bool) -> None:
         """Close or refuse the WebSocket: the application has returned, or raised (`failed`)."""
-        if self._session is not None:
-            self._session.close(1011 if failed else 1000)
+        if self.session is not None:
+            self.session.close(1011 if failed else 1000)
         elif self._state == _DENYING and self._denial_started:
             self._end_handshake(self._deny_status)
             self._stream.abort()
@@ -368,12 +368,12 @@ class WebSocketCycle:
 
     def _on_lost(self, exc: Exception | None) -> None:
         self._context.websockets -= 1
-        if self._context.config.access_log:
+        if self._context.access_log:
             self._run_in_context(self._log_close)
         self._variables = self._context.variables
 
     def _log_close(self) -> None:
-        session = cast("Session", self._session)
+        session = cast("Session", self.session)
         connection = session.connection
         access_websocket_close(
             self._client_name(),
@@ -385,6 +385,7 @@ class WebSocketCycle:
             connection.messages_out,
             connection.bytes_out,
             session.dropped,
+            self._user_agent,
         )
 
     def _client_name(self) -> str:

@@ -70,7 +70,7 @@ def test_websocket(loop: asyncio.AbstractEventLoop) -> None:
         "server": ("192.0.2.2", 8000),
         "subprotocols": ["a", "b"],
         "state": {},
-        "extensions": {"websocket.http.response": {}, "flowserve.draining": {}},
+        "extensions": {"websocket.http.response": {}, "flowserve.draining": {}, "flowserve.topics": None},
     }
 
 
@@ -80,6 +80,7 @@ def test_compression_is_an_extension(loop: asyncio.AbstractEventLoop) -> None:
         "websocket.http.response": {},
         "flowserve.draining": {},
         "flowserve.compress": {},
+        "flowserve.topics": None,
     }
 
 

@@ -8,6 +8,7 @@ import threading
 from typing import Any
 
 import pytest
+from support.django_handler import django_handler
 from support.helpers import PATIENCE, until
 
 CLIENTS, ROUNDS = 40, 5
@@ -31,7 +32,8 @@ def rows(name: str) -> Any:
 
 
 def flask_app() -> Any:
-    flask = pytest.importorskip("flask")
+    import flask
+
     app = flask.Flask("served")
 
     @app.get("/hello/<name>")
@@ -66,9 +68,7 @@ def flask_app() -> Any:
 
 
 def django_app() -> Any:
-    django = pytest.importorskip("django")
-    from django.conf import settings
-    from django.core.wsgi import get_wsgi_application
+    from django.core.handlers.wsgi import WSGIHandler
     from django.http import FileResponse, HttpResponse, StreamingHttpResponse
     from django.urls import path
 
@@ -94,27 +94,15 @@ def django_app() -> Any:
     def fails(request: Any) -> Any:
         raise ValueError("mine")
 
-    class Urls:
-        urlpatterns = (
-            path("hello/<str:name>", hello),
-            path("upload", upload),
-            path("form", form),
-            path("rows", stream),
-            path("file", file),
-            path("fails", fails),
-        )
-
-    if not settings.configured:
-        settings.configure(
-            ROOT_URLCONF=Urls,
-            ALLOWED_HOSTS=["*"],
-            SECRET_KEY="not secret",
-            MIDDLEWARE=["django.middleware.common.CommonMiddleware"],
-            LOGGING_CONFIG=None,
-            USE_TZ=True,
-        )
-        django.setup()
-    return get_wsgi_application()
+    urls = [
+        path("hello/<str:name>", hello),
+        path("upload", upload),
+        path("form", form),
+        path("rows", stream),
+        path("file", file),
+        path("fails", fails),
+    ]
+    return django_handler(WSGIHandler, urls)
 
 
 @pytest.fixture(scope="module", params=[flask_app, django_app], ids=["flask", "django"])
