@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -68,10 +68,18 @@ class Acceptor:
         self._started = False
         self._stopped = False
 
+    @property
+    def servers(self) -> list[asyncio.AbstractServer]:
+        """The servers of the event loop, of which several may accept on one socket."""
+        return [server for _, server in self._servers]
+
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Start accepting on `sockets`, over TLS if there are certificates. Raises ConfigError."""
         self._sockets = list(sockets)
         for sock in self._sockets:
+            # Of a socket that blocks, dup() makes one that blocks, and with it all that processes have of it: another
+            # worker, which a connection has woken that was then accepted by a third, would hang in accept().
+            sock.setblocking(False)
             if sock.family in (socket.AF_INET, socket.AF_INET6):
                 # Accepted sockets inherit it; asyncio sets it only where it knows the protocol to be TCP.
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -160,12 +168,16 @@ class Acceptor:
             if not self.paused and self._accepts_left <= 0:
                 self.paused = True
                 self._remove_readers()
-                self._transition = self._loop.create_task(self._pause())
+                self._begin(self._pause())
             elif self.paused and self._accepts_left >= _RESUME_AT:
-                self._transition = self._loop.create_task(self._resume())
+                self._begin(self._resume())
         self._timer = self._loop.call_later(
             _PAUSED_CHECK_INTERVAL if self.paused else _CHECK_INTERVAL, self._check_descriptors
         )
+
+    def _begin(self, transition: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(transition)
+        self._transition = None if task.done() else task  # with asyncio.eager_task_factory it may be done at once
 
     async def _pause(self) -> None:
         why = "No descriptors are left for new connections (ulimit -n): they wait until others have ended%s"

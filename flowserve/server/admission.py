@@ -52,6 +52,7 @@ class Admission:
         "_context",
         "_has_warned",
         "_hosts",
+        "_max_body",
         "_max_connections",
         "_max_websockets",
         "_origins",
@@ -66,6 +67,7 @@ class Admission:
         proxies = config.forwarded_allow_ips if config.proxy_headers or config.proxy_protocol else ()
         self._trusted = TrustedProxies(proxies)
         self._connections: dict[bytes, int] = {}  # how many are open, by `key_of()`
+        self._max_body = config.limit_request_body or 0  # in bytes, 0 for no limit
         self._max_connections = config.limit_connections_per_address
         self._max_websockets = config.ws_max_connections
         self._hosts = _allow_list(config.allowed_hosts, _split_host)
@@ -136,7 +138,9 @@ class Admission:
         """Return the stream of a connection that is counted by `key`, until the transport is lost."""
         both = cast(asyncio.Transport, transport)  # it reads and writes
         variables = self._context.variables
-        return TransportStream(both, variables) if key is None else _CountedStream(both, variables, self, key)
+        if key is None:
+            return TransportStream(both, variables, direct=True)
+        return _CountedStream(both, variables, self, key)
 
     def refuse_proxied(self, peer: Peer, reason: str, unexpected: bool = False) -> None:
         """Log and count a connection that does not begin with the PROXY header that it should.
@@ -167,7 +171,20 @@ class Admission:
         if self._context.is_full():
             self._context.count_refusal("concurrency_limit")
             raise RequestError(503, "The server is at its limit of concurrent connections")
+        if self._max_body and request.has_body:
+            for value in request.values(b"content-length"):  # there is at most one, a number
+                if not self.allows_body(int(value)):
+                    raise self.body_refusal()
         return peer
+
+    def allows_body(self, size: int) -> bool:
+        """Whether --limit-request-body allows a body of `size` bytes."""
+        return self._max_body == 0 or size <= self._max_body
+
+    def body_refusal(self) -> RequestError:
+        """Count a request with a body that is too large, and return its error."""
+        self._context.count_refusal("body_limit")
+        return RequestError(413, f"The request body is too large; the limit is {self._max_body} bytes")
 
     def upgrade(self, request: RequestHead) -> Upgrade:
         """Return the opening handshake of a request for a WebSocket. Raises HandshakeError if it is malformed, its
@@ -221,7 +238,7 @@ class _CountedStream(TransportStream):
     __slots__ = ("_admission", "_key")
 
     def __init__(self, transport: asyncio.Transport, variables: Variables, admission: Admission, key: bytes) -> None:
-        super().__init__(transport, variables)
+        super().__init__(transport, variables, direct=True)
         self._admission = admission
         self._key: bytes | None = key
 

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from flowserve.asgi.context import Context
+from flowserve.grammar import plural
 from flowserve.logs.loggers import logger
 from flowserve.server.h1_connection import SHUTDOWN_GRACE, H1Connection
 from flowserve.session.host import LiveConnection
@@ -51,7 +52,7 @@ async def drain(context: Context, seconds: float, cut_short: Callable[[], bool])
         await asyncio.sleep(0)
     if seconds:
         if count := sum(map(_is_websocket, context.live)):
-            logger.info("Closing the open WebSockets (%d) over %gs (--timeout-drain)", count, seconds)
+            logger.info("Closing %s over %gs (--timeout-drain)", plural(count, "open WebSocket"), seconds)
         await _Spread(context, seconds, cut_short).run()
     await _close_late_websockets(context, cut_short)
     context.late_websockets = False

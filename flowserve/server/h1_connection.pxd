@@ -10,7 +10,6 @@ from flowserve.server.h1_response_stream cimport H1ResponseStream
 from flowserve.server.upgrade cimport Upgrade
 
 cdef Py_ssize_t _MIN_BODY_PROGRESS
-cdef double _RESPONSE_CHECK_INTERVAL
 
 cdef class H1Connection(H1ResponseStream):
     cdef Admission _admission
@@ -18,7 +17,7 @@ cdef class H1Connection(H1ResponseStream):
     cdef Upgrade _upgrade
     cdef readonly bytes switching
     cdef bint _eof
-    cdef Py_ssize_t _body_bytes
+    cdef Py_ssize_t _body_size
 
     cpdef begin(self, TransportStream stream, peer, bint trusted)
     cpdef data_received(self, bytes data)

@@ -35,7 +35,7 @@ from flowserve.errors import LATE_REQUEST, ForeignProtocol, HandshakeError, Requ
 from flowserve.http.messages import RequestHead
 from flowserve.http.request_parser import RequestParser
 from flowserve.http.response_encoder import ResponseEncoder
-from flowserve.logs.loggers import access_http, logger
+from flowserve.logs.loggers import logger
 from flowserve.server.admission import Admission
 from flowserve.server.h1_response_stream import PENDING_MARK, H1ResponseStream
 from flowserve.server.peers import peer_of
@@ -55,15 +55,13 @@ have sent a request, which would be lost."""
 _MIN_BODY_PROGRESS = 1024
 """Bytes of a body that must arrive per --timeout-body; a client could block an application forever otherwise."""
 _HEALTH_FIELDS = ((b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store"))
-_RESPONSE_CHECK_INTERVAL = 30.0
-"""Seconds between checks of a client that takes its response slowly, without --timeout-response."""
 
 
 class H1Connection(H1ResponseStream):
     """The protocol of a transport until it closes or becomes a WebSocket, and the stream of its requests: a
     `ResponseStream` and an `UpgradeStream`, where its methods are described."""
 
-    __slots__ = ("_admission", "_body_bytes", "_cycle", "_deflate", "_eof", "_proxy", "_upgrade", "switching")
+    __slots__ = ("_admission", "_body_size", "_cycle", "_deflate", "_eof", "_proxy", "_upgrade", "switching")
 
     def __init__(self, context: Context, admission: Admission, deflate: DeflateSettings | None) -> None:
         """`deflate` has the settings of permessage-deflate, None to disable it."""
@@ -75,7 +73,7 @@ class H1Connection(H1ResponseStream):
         self._proxy: Peer | None = None  # the peer, if it is a trusted proxy
         self._upgrade: Upgrade | None = None  # the opening handshake, if a WebSocket was requested
         self._eof = False  # the client has half-closed
-        self._body_bytes = 0  # received since --timeout-body was last checked
+        self._body_size = 0  # bytes of the body of the request in progress, for --limit-request-body
         self.switching = b""  # the head of the 101, once it is sent
 
     # As the transport's asyncio.Protocol
@@ -101,6 +99,7 @@ class H1Connection(H1ResponseStream):
         if failure == PLAIN_HTTP:
             self._context.count_refusal("plain_http")
             self._reject(RequestError(400, failure))
+            self._stream.close()  # nothing that comes can be read
         else:
             logger.debug("%s: TLS handshake failed: %s", self.peer, failure)
             self._context.count_refusal("tls_handshake")
@@ -108,6 +107,7 @@ class H1Connection(H1ResponseStream):
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
+            self._body_bytes += len(data)  # see _lingers()
             return
         if not self._deferred and (self._receiving or self._can_begin_request()):
             self._parse(data)
@@ -213,6 +213,7 @@ class H1Connection(H1ResponseStream):
             websocket.run(upgrade.subprotocols)
         else:
             if request.has_body:
+                self._body_size = 0
                 self._start_body_timeout()
             cycle = self._cycle = HTTPCycle(request, self, context)
             cycle.run()
@@ -220,8 +221,11 @@ class H1Connection(H1ResponseStream):
     def on_body(self, data: bytes) -> None:
         """Pass a part of the body to the cycle. It is dropped if the response is complete already."""
         self._body_bytes += len(data)
+        self._body_size += len(data)
         cycle = self._http_cycle()
-        if cycle is not None:
+        if cycle is not None and not self._admission.allows_body(self._body_size):
+            self._reject(self._admission.body_refusal())
+        elif cycle is not None:
             cycle.body_received(data)
 
     def on_end(self) -> None:
@@ -238,7 +242,7 @@ class H1Connection(H1ResponseStream):
         return self._cycle if isinstance(self._cycle, HTTPCycle) else None
 
     def _answer_health_check(self, request: RequestHead) -> None:
-        draining = self._context.draining.is_set()
+        draining = self._context.lame_duck or self._context.draining.is_set()
         self.start_response(503 if draining else 200, _HEALTH_FIELDS)
         self.send_body(b"draining" if draining else b"ok", False)
         self._receiving = request.has_body
@@ -246,18 +250,15 @@ class H1Connection(H1ResponseStream):
 
     def _refuse(self, request: RequestHead, error: RequestError | HandshakeError) -> None:
         """Reject a well-formed request, which appears in the access log and in the metrics."""
-        context = self._context
-        if context.metrics is not None:
-            context.metrics.request(request.method, error.status, 0.0)
-        if context.access_log:
-            target = context.target_for_log(request.target)
-            access_http(str(self.peer), request.method, target, request.http_version, error.status, 0.0)
+        self._context.response_ended(request, self.peer, error.status, 0.0, len(error.detail.encode()))
         self._reject(error)
 
     def _reject(self, error: RequestError | HandshakeError) -> None:
         """Answer with `error` and close, or abort if a response has begun. A cycle in progress is disconnected."""
-        cycle, self._cycle = self._cycle, None
-        if cycle is not None:
+        http, cycle, self._cycle = self._http_cycle(), self._cycle, None
+        if http is not None:
+            http.refused(error.status, len(error.detail.encode()))
+        elif cycle is not None:
             cycle.disconnected()
         logger.debug("%s refused: %s", self.peer, error)
         if self._encoder is not None and self._encoder.started:
@@ -330,16 +331,18 @@ class H1Connection(H1ResponseStream):
         if self._cycle is not None:
             self._check_progress()  # the application's own time is not limited
         elif self._is_taking_response():
-            self._set_deadline(self._context.config.timeout_response or _RESPONSE_CHECK_INTERVAL)
+            self._await_taking()
         elif self._closing:
-            if self._stream.buffered():
-                self._report_slow_response()
-            self._stream.abort()
+            if not self._lingers(now):
+                self._abort_closing()
         elif self._parser.started and not self._receiving:
             self._context.count_refusal("slow_request")
             self._reject(RequestError(*LATE_REQUEST))
         else:
+            unsent = self._stream.unsent() > 0  # of the last response; over TLS it may have left this layer at once
             self._close()
+            if unsent:
+                self._await_taking()
 
     def _start_body_timeout(self) -> None:
         """Start --timeout-body for the next part of the body."""

@@ -16,7 +16,8 @@ cdef class H1ResponseStream:
     cdef RequestHead _request
     cdef bytes _pending
     cdef bint _closing, _deferred, _body_paused, _receiving
-    cdef Py_ssize_t _unyielded
+    cdef Py_ssize_t _unyielded, _body_bytes, _linger_left
+    cdef double _linger_end
     cdef readonly object peer
     cdef public double deadline
     cdef public long long tick
@@ -30,11 +31,15 @@ cdef class H1ResponseStream:
     cpdef bint is_reset(self) except -1
     cpdef bint progressed(self) except -1
     cdef bint _is_taking_response(self) except -1
+    cdef _await_taking(self)
+    cdef _abort_closing(self)
     cdef _report_slow_response(self)
     cpdef pause_reading(self)
     cpdef resume_reading(self)
     cdef _resume_if_allowed(self)
     cdef _respond_and_close(self, error)
     cdef _close(self)
+    @cython.locals(sent=Py_ssize_t)
+    cdef bint _lingers(self, double now) except -1
     @cython.locals(deadline=double)
     cdef _set_deadline(self, double seconds)

@@ -24,8 +24,15 @@ _WRITE_MARK = 65536
 _WRITE_COST = 1024
 """Bytes that cost about as much as the fixed part of a write."""
 LINGER = 2.0
-"""Seconds in which a client may still send after its last response. Closing at once would reset the connection, and the
-client could lose the response (RFC 9112 section 9.6)."""
+"""Seconds after the last response of a connection until it is closed if the client sends nothing. Closing while it
+sends would reset the connection, and the client could lose the response (RFC 9112 section 9.6)."""
+MAX_LINGER = 30.0
+"""Most seconds that a connection lingers for a client that goes on sending: some read the response only when they have
+sent all of their request."""
+_RESPONSE_CHECK_INTERVAL = 30.0
+"""Seconds between checks of a client that takes its response slowly, without --timeout-response."""
+_MAX_DROPPED = 64 << 20
+"""Bytes that such a client may send meanwhile before it gets no further LINGER seconds."""
 
 
 class H1ResponseStream:
@@ -33,11 +40,14 @@ class H1ResponseStream:
     there."""
 
     __slots__ = (
+        "_body_bytes",
         "_body_paused",
         "_closing",
         "_context",
         "_deferred",
         "_encoder",
+        "_linger_end",
+        "_linger_left",
         "_parser",
         "_pending",
         "_receiving",
@@ -63,7 +73,10 @@ class H1ResponseStream:
         self._pending = b""  # received bytes that are not parsed yet
         self._deferred = False  # parsing continues in a later event loop iteration, see TimeSlice
         self._body_paused = False  # the cycle has paused the request body
+        self._body_bytes = 0  # received since --timeout-body, or LINGER, was last checked
         self._closing = False  # nothing more is written, and received data is dropped
+        self._linger_end = 0.0  # the event loop's time at which MAX_LINGER is over
+        self._linger_left = 0  # what is left of _MAX_DROPPED
         self._unyielded = 0  # bytes written since the caller was last asked to drain(), which yields
         self.deadline = 0.0  # see `timers.Timed`
         self.tick = 0
@@ -134,17 +147,35 @@ class H1ResponseStream:
         self._close()
 
     def _close(self) -> None:
-        """Close after sending everything written. If the client may still be sending, half-close and read on for
-        LINGER seconds."""
+        """Close after sending everything written. If the client may still be sending, half-close, which is impossible
+        over TLS, and read on: see `_lingers()`."""
         self._closing = True
         self._stream.progressed()  # so that the check at the deadline counts from now on
         self._set_deadline(LINGER)
         if self._receiving or self._pending:
             self._pending = b""
+            self._body_bytes = 0
+            self._linger_left = _MAX_DROPPED
+            self._linger_end = self._context.loop.time() + MAX_LINGER
             self._stream.resume_reading()
-            self._stream.end_writing()
+            if self._stream.half_open:
+                self._stream.end_writing()
         else:
             self._stream.close()
+
+    def _lingers(self, now: float) -> bool:
+        """Whether a connection that is closing goes on for another LINGER seconds: the client has sent something in the
+        last ones, or it has not been told over TLS that this end closes."""
+        sent, self._body_bytes = self._body_bytes, 0
+        self._linger_left -= sent
+        if sent and self._linger_left > 0 and now < self._linger_end and not self._context.shutting_down:
+            self._set_deadline(LINGER)
+            return True
+        if self._stream.half_open or self._stream.transport.is_closing():
+            return False
+        self._set_deadline(LINGER)
+        self._stream.close()
+        return True
 
     def abort(self) -> None:
         self._stream.abort()
@@ -153,6 +184,16 @@ class H1ResponseStream:
         """Whether a slow client still takes its response, or need not, without --timeout-response."""
         endless = self._context.config.timeout_response is None
         return self._stream.progressed() or (endless and self._stream.buffered() > 0)
+
+    def _await_taking(self) -> None:
+        """Give the client the time of --timeout-response to take some of what was written."""
+        self._set_deadline(self._context.config.timeout_response or _RESPONSE_CHECK_INTERVAL)
+
+    def _abort_closing(self) -> None:
+        """Abort a connection whose time for closing is over."""
+        if self._stream.buffered() or (not self._stream.half_open and self._stream.unsent()):
+            self._report_slow_response()
+        self._stream.abort()
 
     def _report_slow_response(self) -> None:
         """Count and log that the client takes nothing of its response, whose connection is aborted now."""

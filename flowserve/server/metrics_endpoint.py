@@ -10,7 +10,7 @@ from typing import Any
 from flowserve import metrics
 from flowserve.asgi.context import Context
 from flowserve.config import Config
-from flowserve.errors import ConfigError
+from flowserve.errors import ConfigError, install_hint
 from flowserve.logs.loggers import logger
 from flowserve.server.acceptor import Acceptor
 from flowserve.server.listen import Listeners
@@ -35,7 +35,7 @@ async def listen(config: Config, collect: Collect) -> MetricsServer:
     try:
         import prometheus_client  # noqa: F401
     except ImportError:
-        raise ConfigError("--metrics: prometheus-client is missing; pip install 'flowserve[metrics]'") from None
+        raise ConfigError(f"--metrics: {install_hint('prometheus-client')}") from None
     server = MetricsServer(config, collect)
     await server.start()
     return server

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from flowserve.asgi.loader import import_from
 from flowserve.config import Config
-from flowserve.runtime.event_loop import event_loop, run_until_done
+from flowserve.runtime.event_loop import run_until_done
 from flowserve.runtime.exit import Interruption, guard
+from flowserve.server.lasting import loop_of
 from flowserve.server.server import Server
 
 
@@ -31,8 +33,10 @@ def owning_process(server: Server) -> Iterator[asyncio.AbstractEventLoop]:
     application leaves behind keep the process alive."""
     server._owns_process = True
     guard.begin()
+    if ":" in server.config.loop and isinstance(server.config.app, str):
+        import_from(server.config.app_dir)  # the module of --loop may be the application's
     try:
-        with event_loop(server.config.loop) as loop:
+        with loop_of(server) as loop:
             yield loop
     finally:
         guard.end(server._time_left())

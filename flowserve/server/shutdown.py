@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from collections.abc import Callable
 
 from flowserve.asgi.context import Context
 from flowserve.asgi.lifespan import Lifespan
 from flowserve.asgi.websocket import WebSocketCycle
 from flowserve.config import Config
-from flowserve.logs.loggers import logger, plural
+from flowserve.grammar import plural
+from flowserve.logs.loggers import logger
+from flowserve.runtime.signals import again_hint
 from flowserve.server.drain import drain
+from flowserve.server.h1_connection import H1Connection
 from flowserve.session.session import Session
 
 _POLL_INTERVAL = 0.02
@@ -42,6 +46,18 @@ def max_shutdown_time(config: Config) -> float:
     """Return the seconds within which a shutdown ends, whatever the application does."""
     options = config.timeout_drain + config.timeout_graceful_shutdown
     return options + 2 * _CUT_TIME + lifespan_seconds(config) + _MARGIN
+
+
+def delay_of(config: Config, number: int) -> float:
+    """Return the seconds from a signal to the shutdown: --shutdown-delay for SIGTERM, which service managers send;
+    nothing for a user's Ctrl-C."""
+    return config.shutdown_delay if number == signal.SIGTERM else 0.0
+
+
+def log_delay(config: Config, number: int) -> None:
+    """Log that the signal has begun --shutdown-delay."""
+    what = "shutting down in %gs (--shutdown-delay)"
+    logger.info(f"%s: {what}%s", signal.Signals(number).name, config.shutdown_delay, again_hint(number, "begin now"))
 
 
 def graceful_timeout(seconds: float) -> float:
@@ -141,7 +157,9 @@ def open_work(context: Context) -> str:
     sessions = sum(isinstance(each, Session) for each in context.live)
     calls = sum(isinstance(call, WebSocketCycle) for call in context.tasks)
     requests = len(context.tasks) - calls
-    closing = len(context.live) - sessions - requests  # their responses are complete, but may not be sent yet
+    opening = sum(isinstance(each, H1Connection) and each.opening for each in context.live)
+    # of the others the responses are complete, but may not be sent yet
+    closing = len(context.live) - sessions - opening - requests
     counts = ((requests, "request"), (max(sessions, calls), "WebSocket"), (closing, "connection"))
     parts = [plural(count, noun) for count, noun in counts if count > 0]
     return ", ".join([*parts[:-2], " and ".join(parts[-2:])])

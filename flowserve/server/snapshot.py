@@ -10,14 +10,16 @@ from flowserve.session.metered import MeteredSession
 if TYPE_CHECKING:
     from flowserve.asgi.context import Context
     from flowserve.metrics import Snapshot
+    from flowserve.topics.current import HubSource
 
 
-def snapshot(context: Context) -> Snapshot:
-    """Return the counters of `context.metrics`, which is not None, together with the gauges of its open connections."""
+def snapshot(context: Context, topics: HubSource) -> Snapshot:
+    """Return the counters of `context.metrics`, which is not None, together with the gauges of its open connections and
+    what `topics` have counted."""
     counters = context.metrics
     assert counters is not None
     sessions = [each for each in context.live if isinstance(each, MeteredSession)]
-    result: Snapshot = counters.snapshot()
+    result: Snapshot = {**counters.snapshot(), **topics.snapshot()}
     result[metrics.OPEN] = {"http": len(context.live) - len(sessions), "websocket": len(sessions)}
     result[metrics.REFUSALS] = dict(context.refusals)
     result[metrics.QUEUED] = {"": sum(each.waiting for each in sessions)}

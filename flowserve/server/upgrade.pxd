@@ -1,8 +1,10 @@
+cimport cython
 from flowserve.asgi.context cimport Context
 from flowserve.transport.stream cimport TransportStream
 from flowserve.http.messages cimport RequestHead
 from flowserve.http.response_encoder cimport encode_switching
 
+@cython.final
 cdef class Upgrade:
     cdef bytes _key
     cdef list _offers

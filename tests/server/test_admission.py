@@ -502,12 +502,12 @@ async def test_a_flood_of_health_checks_that_are_not_read(serve, connect):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"proxy_protocol": True, "forwarded_allow_ips": ""}, "--proxy-protocol: no proxy is trusted"),
-        ({"limit_connections_per_address": 5, "forwarded_allow_ips": "*"}, "--limit-connections-per-address: "),
-        ({"health_path": "health"}, "--health-path: "),
-        ({"health_path": ""}, "--health-path: "),
-        ({"health_path": "/health?x"}, "--health-path: "),
-        ({"forwarded_allow_ips": "fe80::1%eth0"}, "--forwarded-allow-ips: "),
+        ({"proxy_protocol": True, "forwarded_allow_ips": ""}, "proxy_protocol: no proxy is trusted"),
+        ({"limit_connections_per_address": 5, "forwarded_allow_ips": "*"}, "limit_connections_per_address: "),
+        ({"health_path": "health"}, "health_path: "),
+        ({"health_path": ""}, "health_path: "),
+        ({"health_path": "/health?x"}, "health_path: "),
+        ({"forwarded_allow_ips": "fe80::1%eth0"}, "forwarded_allow_ips: "),
     ],
 )
 def test_wrong_options(options, words):

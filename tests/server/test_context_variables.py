@@ -265,7 +265,7 @@ async def test_the_access_line_of_a_request_whose_client_left(serve, stage, conn
     client.reset()
     await act.disconnected()
     act.leave()
-    assert line(said, "499")[0] == "alice"
+    assert line(said, '" 499 ')[0] == "alice"
 
 
 async def test_a_refused_request_is_nobodys(serve, connect, said):
@@ -296,7 +296,7 @@ async def test_the_access_line_of_a_websocket_that_was_not_accepted(serve, stage
         user.set("alice")
         await stage(scope, receive, send)
 
-    server = await serve(app, timeout_handshake=0.2 if end == "deadline" else 30)
+    server = await serve(app, timeout_handshake=0.2 if end == "deadline" else 30, timeout_graceful_shutdown=0.1)
     client = await connect(server)
     await client.raw(get("/no").replace(b"\r\n\r\n", b"\r\n") + HANDSHAKE)
     act = await stage.next()

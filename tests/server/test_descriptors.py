@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import re
 import resource
 import sys
 from pathlib import Path
@@ -42,8 +43,8 @@ def low() -> None:
 
 async def listening(log: asyncio.StreamReader) -> int:
     while line := await within(log.readline(), LONGEST_TEST / 2):
-        if b"Listening on" in line or b"workers serve on" in line:
-            return int(line.rsplit(b":", 1)[1])
+        if found := re.search(rb"(?:Listening|workers serve) on http://[\d.]+:(\d+)", line):
+            return int(found[1])
     raise AssertionError("it did not start")
 
 

@@ -174,7 +174,7 @@ async def test_fd_that_is_no_socket(serve, tmp_path):
 @pytest.mark.both_loops
 async def test_uds(serve, stage, connect, tmp_path):
     path = str(tmp_path / "flowserve.sock")
-    server = await serve(stage, uds=path)
+    server = await serve(stage, uds=path, ws_close_timeout=0.1)
     client = await connect(server)
     await client.raw(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     act = await stage.next()

@@ -545,3 +545,26 @@ async def test_small_messages_are_not_held_back(serve, open_ws):
     (session,) = [each for each in server.server._context.live if hasattr(each, "stream")]
     sock = session.stream.transport.get_extra_info("socket")
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+class Watched(socket.socket):
+    """Notes whether it blocks when it has been duplicated."""
+
+    blocks: list[bool]
+
+    def dup(self):
+        duplicate = super().dup()
+        self.blocks.append(os.get_blocking(self.fileno()))
+        return duplicate
+
+
+async def test_a_socket_that_others_accept_on_never_blocks(serve, connect):
+    """Not even while a worker starts to accept: another one would hang in accept()."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        Watched.blocks = []
+        with Watched(fileno=os.dup(sock.fileno())) as watched:
+            server = await serve(hello, sockets=[watched])
+            assert (await (await connect(server)).get()).status == 200
+        assert Watched.blocks
+        assert not any(Watched.blocks)

@@ -6,6 +6,7 @@ import re
 
 import pytest
 from support.helpers import TEXT, frame, within
+from support.programs import messages
 
 REQUEST = b"GET /plain HTTP/1.1\r\nHost: a\r\n\r\n"
 UPLOAD = b"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhello"
@@ -59,11 +60,11 @@ async def test_clients_that_vanish_leave_no_noise(command, connect, loop):
     server.signal(15)
     status, rest, err = await server.wait()
     assert status == 0
-    *foreign, stopping, stopped = [line.split(":", 1)[1].strip() for line in err.splitlines()]
+    *foreign, stopping, stopped = messages(err)
     assert [stopping, stopped] == ["SIGTERM: shutting down", "Stopped"]
     assert {re.search(r"speaks ([\w/]+)", line)[1] for line in foreign} == {"TLS", "HTTP/2"}  # what may be a mistake
     assert len(foreign) == 2  # of many
-    lines = [re.sub(r"^INFO: +127\.0\.0\.1:\d+ - ", "", line) for line in (access.decode() + rest).splitlines()]
+    lines = [re.sub(r"^127\.0\.0\.1:\d+ - ", "", line) for line in messages(access.decode() + rest)]
     said = {re.sub(r" after .*| [\d.]+m?s$", "", line) for line in lines}
     assert said == {
         '"POST /upload HTTP/1.1" 200',

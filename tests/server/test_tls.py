@@ -37,7 +37,7 @@ from support.helpers import (
 )
 
 from flowserve.errors import ConfigError, FlowserveError
-from flowserve.server import tls
+from flowserve.server import h1_response_stream, tls
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -564,29 +564,29 @@ async def test_client_that_does_not_trust_us(secure, connect, files):
 WRONG = [
     (
         {"ssl_certfile": "/nowhere/cert.pem"},
-        "--ssl-certfile: can't read '/nowhere/cert.pem': No such file or directory",
+        "ssl_certfile: can't read '/nowhere/cert.pem': No such file or directory",
     ),
-    ({"ssl_certfile": "/"}, "--ssl-certfile: can't read '/': Is a directory"),
+    ({"ssl_certfile": "/"}, "ssl_certfile: can't read '/': Is a directory"),
     (
         {"ssl_certfile": "key"},
-        "--ssl-certfile: '.*key.pem' and '.*key.pem' don't hold a certificate and its key in PEM",
+        "ssl_certfile: '.*key.pem' and '.*key.pem' don't hold a certificate and its key in PEM",
     ),
-    ({"ssl_keyfile": "/nowhere/key.pem"}, "--ssl-keyfile: can't read '/nowhere/key.pem': No such file or directory"),
-    ({"ssl_keyfile": "other"}, "--ssl-keyfile: the key does not belong to the certificate in '.*cert.pem'"),
-    ({"ssl_keyfile": "certificate"}, "--ssl-certfile: .* don't hold a certificate and its key in PEM form"),
-    ({"ssl_keyfile": None}, "--ssl-certfile: .* don't hold a certificate and its key in PEM form"),
-    ({"ssl_keyfile": "locked"}, "--ssl-keyfile-password: the key in '.*locked.pem' is encrypted; give its password"),
+    ({"ssl_keyfile": "/nowhere/key.pem"}, "ssl_keyfile: can't read '/nowhere/key.pem': No such file or directory"),
+    ({"ssl_keyfile": "other"}, "ssl_keyfile: the key does not belong to the certificate in '.*cert.pem'"),
+    ({"ssl_keyfile": "certificate"}, "ssl_certfile: .* don't hold a certificate and its key in PEM form"),
+    ({"ssl_keyfile": None}, "ssl_certfile: .* don't hold a certificate and its key in PEM form"),
+    ({"ssl_keyfile": "locked"}, "ssl_keyfile_password: the key in '.*locked.pem' is encrypted; give its password"),
     (
         {"ssl_keyfile": "locked", "ssl_keyfile_password": "wrong"},
-        "--ssl-keyfile-password: it does not open the key in '.*locked.pem'",
+        "ssl_keyfile_password: it does not open the key in '.*locked.pem'",
     ),
     (
         {"ssl_keyfile": "locked", "ssl_keyfile_password": "x" * 5000},
-        "--ssl-keyfile-password: it does not open the key in '.*locked.pem'",
+        "ssl_keyfile_password: it does not open the key in '.*locked.pem'",
     ),
-    ({"ssl_ca_certs": "/nowhere/ca.pem"}, "--ssl-ca-certs: can't read '/nowhere/ca.pem': No such file or directory"),
-    ({"ssl_ca_certs": "key"}, "--ssl-ca-certs: '.*key.pem' has no certificate in PEM form"),
-    ({"ssl_ciphers": "NO-SUCH-CIPHER"}, "--ssl-ciphers: OpenSSL knows no cipher in 'NO-SUCH-CIPHER'"),
+    ({"ssl_ca_certs": "/nowhere/ca.pem"}, "ssl_ca_certs: can't read '/nowhere/ca.pem': No such file or directory"),
+    ({"ssl_ca_certs": "key"}, "ssl_ca_certs: '.*key.pem' has no certificate in PEM form"),
+    ({"ssl_ciphers": "NO-SUCH-CIPHER"}, "ssl_ciphers: OpenSSL knows no cipher in 'NO-SUCH-CIPHER'"),
 ]
 
 
@@ -675,10 +675,10 @@ async def test_reload(serve, connect, files, renewable, logs):
     [
         (
             lambda it: it.put(it.certificate, b"nonsense"),
-            "--ssl-certfile: .* don't hold a certificate and its key in PEM",
+            "ssl_certfile: .* don't hold a certificate and its key in PEM",
         ),
-        (lambda it: it.put(it.key, b""), "--ssl-certfile: .* don't hold a certificate and its key in PEM form"),
-        (lambda it: it.key.unlink(), "--ssl-keyfile: can't read '.*live.key': No such file or directory"),
+        (lambda it: it.put(it.key, b""), "ssl_certfile: .* don't hold a certificate and its key in PEM form"),
+        (lambda it: it.key.unlink(), "ssl_keyfile: can't read '.*live.key': No such file or directory"),
     ],
 )
 async def test_reload_of_broken_files(serve, connect, files, renewable, break_it, says):
@@ -880,3 +880,40 @@ async def test_context_factory_that_fails(serve, connect, files):
     with pytest.raises(ConfigError, match=re.escape("ssl_context_factory raised RuntimeError('the store is away')")):
         server.server.reload_certificates()
     assert (await (await secure_client(connect, server, files)).get()).body == b"hello"
+
+
+@pytest.mark.both_loops
+async def test_a_whole_response_that_is_taken_slowly_is_not_cut(secure, connect, files, monkeypatch):
+    """Event loops pass all of it on to the transport below TLS at once, and don't tell what that still holds."""
+    monkeypatch.setattr(h1_response_stream, "LINGER", 0.2)
+    size = 30_000_000
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % size)]})
+        await send({"type": "http.response.body", "body": bytes(size)})
+
+    server = await secure(app, timeout_response=1.0, timeout_keep_alive=0.1)
+    client = await secure_client(connect, server, files, receive_buffer=65536)
+    await client.raw(GET)
+    assert (await client.head()).status == 200
+    taken = 0
+    while taken < size:
+        taken += len(await within(client.reader.readexactly(min(600_000, size - taken))))
+        await asyncio.sleep(0.03)
+    await client.closed()
+
+
+@pytest.mark.both_loops
+async def test_a_whole_response_that_is_not_taken_is_cut(secure, connect, files, monkeypatch, logs):
+    monkeypatch.setattr(h1_response_stream, "LINGER", 0.2)
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": bytes(30_000_000)})
+
+    server = await secure(app, timeout_response=0.2, timeout_keep_alive=0.1)
+    client = await secure_client(connect, server, files, receive_buffer=65536)
+    client.writer.transport.pause_reading()
+    await client.raw(GET)
+    await until(lambda: server.server._context.refusals == {"slow_response": 1})
+    await until(lambda: not server.server._context.live)

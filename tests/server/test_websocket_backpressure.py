@@ -249,7 +249,7 @@ async def test_close_to_a_client_that_never_reads_ends(pair):
 @pytest.mark.both_loops
 async def test_ping_flood_grows_nothing(pair):
     """While nobody reads the pongs only the newest is kept; the server goes on reading, and answers the last ping."""
-    act, client = await pair()
+    act, client = await pair(ws_ping_interval=None)
     count, batch = 300_000, 1000
 
     async def flood():

@@ -73,6 +73,7 @@ async def test_scope(serve, stage, connect):
     assert tuple(scope.pop("client")) == client.address
     assert tuple(scope.pop("server")) == server.address
     assert scope.pop("state") == {}
+    assert scope["extensions"].pop("flowserve.topics").session is None  # before it is accepted
     assert scope == {
         "type": "websocket",
         "asgi": {"version": "3.0", "spec_version": "2.5"},
@@ -715,7 +716,7 @@ async def test_access_log_of_a_websocket(serve, stage, connect, logs):
     await client.closed()
     await until(lambda: len(logs.lines("flowserve.access")) == 2)
     line = logs.lines("flowserve.access")[1]
-    for words in (":".join(map(str, client.address)), "/chat?x=1", "4001", "in 2 messages 203B", "out 1 messages 307B"):
+    for words in (":".join(map(str, client.address)), "/chat?x=1", "4001", "in 2 messages 203B", "out 1 message 307B"):
         assert words in line
 
 
