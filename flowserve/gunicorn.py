@@ -21,7 +21,9 @@ from gunicorn.workers import base
 
 from flowserve.config import Config
 from flowserve.config.config import OPTIONS
+from flowserve.config.environment import environment_warnings
 from flowserve.config.file import from_environment
+from flowserve.config.from_uvicorn import FOREIGN
 from flowserve.errors import ConfigError, FlowserveError
 from flowserve.logs.loggers import TRACE, access, logger
 from flowserve.logs.setup import set_up_logging
@@ -31,6 +33,7 @@ from flowserve.runtime.startup_errors import explain
 from flowserve.server.process import owning_process
 from flowserve.server.server import Server
 from flowserve.server.shutdown import graceful_timeout
+from flowserve.topics.open import ALONE
 
 _SETTINGS = {
     "backlog": "backlog",
@@ -58,9 +61,13 @@ _UNUSED_OPTIONS = {
     "workers": "gunicorn starts the workers; use its --workers",
     "timeout_worker_healthcheck": "gunicorn watches the workers; use its --timeout",
     "timeout_graceful_shutdown": "gunicorn ends the workers; use its --graceful-timeout",
+    "shutdown_delay": "gunicorn ends workers alike when it stops and when it reloads; let a preStop hook wait",
     "pid_file": "use gunicorn's --pid",
     "app_dir": "use gunicorn's --chdir or --pythonpath",
-    **dict.fromkeys(("reload", "reload_dirs", "reload_includes", "reload_excludes"), "use gunicorn's --reload"),
+    "env_file": "gunicorn loads the application; use its --env",
+    **dict.fromkeys(
+        ("reload", "reload_dirs", "reload_includes", "reload_excludes", "reload_delay"), "use gunicorn's --reload"
+    ),
     "metrics": "only `flowserve --workers` adds up the metrics of all workers",
 }
 """Options that have no effect here, and what to do instead."""
@@ -75,6 +82,9 @@ _UNUSED_SETTINGS = {
     "http_protocols": "flowserve speaks HTTP/1.1 only",
 }
 """gunicorn's settings that have no effect with this worker class but with others, and what to do instead."""
+
+_PYTHON_ONLY = frozenset(("ssl_context_factory", "callback_notify", "timeout_notify"))
+"""Keywords of `Config` that are no options."""
 
 _MARGIN = 1.0
 """Seconds before gunicorn kills a worker by which the worker's shutdown has ended."""
@@ -101,6 +111,13 @@ class Worker(base.Worker):  # type: ignore[misc]
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
         """Called by gunicorn before the first worker: warn of options and settings that have no effect."""
+        for line in environment_warnings(os.environ, ()):
+            log.warning("%s", line)
+        for name in cls.options.keys() & FOREIGN.keys():
+            if warning := FOREIGN[name].warning(cls.options[name], name):
+                log.warning("%s.options: %s", cls.__name__, warning)
+        if hasattr(cls, "CONFIG_KWARGS"):  # of uvicorn's worker class
+            log.warning("%s.CONFIG_KWARGS is not read; call it options", cls.__name__)
         for name, advice in _UNUSED_OPTIONS.items():
             if os.environ.get(OPTIONS[name].env):
                 log.warning("%s has no effect here: %s", OPTIONS[name].env, advice)
@@ -158,16 +175,17 @@ class Worker(base.Worker):  # type: ignore[misc]
     def _config(self) -> Config:
         """Return the configuration: gunicorn's settings, overridden by `options`, overridden by the environment. Raises
         ConfigError."""
-        if unknown := sorted(self.options.keys() - OPTIONS.keys() - {"ssl_context_factory"}):
+        if unknown := sorted(self.options.keys() - OPTIONS.keys() - FOREIGN.keys() - _PYTHON_ONLY):
             raise ConfigError(f"{type(self).__name__}.options: there is no option {unknown[0]!r}")
+        options = {name: value for name, value in self.options.items() if name not in FOREIGN or FOREIGN[name].option}
         variables = from_environment()
-        given = {**self.options, **{n: OPTIONS[n].convert(each.value, each.where) for n, each in variables.items()}}
+        given = {**options, **{n: OPTIONS[n].convert(each.value, each.where) for n, each in variables.items()}}
         values = self._settings() | {name: value for name, value in given.items() if name not in _UNUSED_OPTIONS}
         if self._interface() == "wsgi" and self.cfg.threads > 1:
             values.setdefault("wsgi_threads", self.cfg.threads)
         drain = OPTIONS["timeout_drain"].convert(values.get("timeout_drain", 0))
         values |= self._shutdown_timeouts(drain)
-        return Config(self.wsgi, **values)
+        return Config(self.wsgi, **values | {"_by_flag": True})  # see _translation()
 
     def _settings(self) -> dict[str, Any]:
         """Return gunicorn's settings as options. Raises ConfigError that names gunicorn's setting."""
@@ -183,6 +201,8 @@ class Worker(base.Worker):  # type: ignore[misc]
             if set(cfg.proxy_allow_ips) != set(cfg.forwarded_allow_ips):
                 raise ConfigError("gunicorn's --proxy-allow-from and --forwarded-allow-ips must be the same here")
             values["proxy_protocol"] = True
+        if cfg.workers > 1:
+            values["topics_url"] = ALONE
         if cfg.max_requests > 0:
             values["limit_max_requests"] = self.max_requests  # gunicorn has added the jitter
         hook = cfg.settings.get("ssl_context")
@@ -206,7 +226,7 @@ class Worker(base.Worker):  # type: ignore[misc]
 
     def _set_up_logs(self, config: Config) -> None:
         """Log to gunicorn's handlers, unless flowserve's own options configure logging."""
-        if config.log_config is not None or config.log_format != "human" or config.access_log_format is not None:
+        if config.log_config != "" or config.log_format != "human" or config.access_log_format is not None:
             set_up_logging(config)
             return
         level = TRACE if config.log_level == "trace" else config.log_level.upper()

@@ -3,8 +3,8 @@
 From the worker: {"ready": true} when it serves, {"beat": n} while its event loop runs, {"failed": line, "status": n}
 when it can't start, {"worn": reason} when it has reached a limit and should be replaced, {"leaving": reason} when it
 ends for another reason than the supervisor's request, {"snapshot": {...}, "id": n}. From the supervisor: first the
-pickled `Order`, then {"drain": true}, {"cut": true} to cut the drain short, and {"snapshot": id}. End of file tells a
-worker that its supervisor is gone, and makes it drain.
+pickled `Order`, then {"lame_duck": true} at the begin of --shutdown-delay, {"drain": true}, {"cut": true} to cut the
+drain short, and {"snapshot": id}. End of file tells a worker that its supervisor is gone, and makes it drain.
 
 After an upgrade in place a worker of the new version talks to a supervisor of the old one: keep the names of messages,
 and name and fields of `Order`.
@@ -49,9 +49,20 @@ class Order:
             data = pickle.dumps(self)
         except Exception:  # pickle raises errors of many kinds
             data = b""
-        if not data or getattr(self.config.ssl_context_factory, "__module__", None) == "__main__":
-            raise ConfigError("ssl_context_factory: worker processes can't import it; define it in a module of its own")
+        for name in ("ssl_context_factory", "callback_notify", "log_config"):
+            value = getattr(self.config, name)
+            if not (data or _is_picklable(value)) or getattr(value, "__module__", None) == "__main__":
+                raise ConfigError(f"{name}: worker processes can't import it; define it in a module of its own")
+        if not data:
+            raise ConfigError("a worker process can't be told the configuration: pickle can't take it")
         return _LENGTH.pack(len(data)) + data
+
+
+def _is_picklable(value: Any) -> bool:
+    try:
+        return bool(pickle.dumps(value))
+    except Exception:
+        return False
 
 
 def receive_order(sock: socket.socket) -> Order:

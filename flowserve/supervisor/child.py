@@ -19,6 +19,7 @@ from flowserve.logs.setup import set_up_logging
 from flowserve.runtime.event_loop import run_until_done
 from flowserve.runtime.exit import guard
 from flowserve.runtime.signals import handling
+from flowserve.runtime.standard_streams import write_error
 from flowserve.runtime.startup_errors import Failure, explain
 from flowserve.server.process import owning_process
 from flowserve.server.server import Server
@@ -71,6 +72,8 @@ class Worker:
 
     def _on_message(self, message: Message) -> None:
         match message:
+            case {"lame_duck": True}:
+                self.server.become_lame_duck()
             case {"drain": True}:
                 self._drain.set()
             case {"cut": True}:
@@ -156,8 +159,7 @@ def _ending_with_supervisor(sock: socket.socket) -> Iterator[None]:
 
 def _report_failure(sock: socket.socket, failure: Failure) -> int:
     if failure.details:
-        sys.stderr.write(failure.details + "\n")
-        sys.stderr.flush()
+        write_error(failure.details)
     send_blocking(sock, failed=failure.line, status=failure.status)
     guard.status = failure.status
     return failure.status

@@ -9,6 +9,7 @@ from flowserve.config import Config
 from flowserve.metrics import RESTARTS, Snapshot, merge, without_gauges
 from flowserve.server import metrics_endpoint
 from flowserve.supervisor.process import WorkerProcess
+from flowserve.topics.counts import Labels, bound
 
 REASONS = ("died", "hung", "left", "restart", "worn")
 """Why workers are replaced. left: a worker ended on a SIGTERM that the supervisor did not send; worn: it reached a
@@ -27,6 +28,7 @@ class Counts:
         self._server: metrics_endpoint.MetricsServer | None = None
         self._restarts = dict.fromkeys(REASONS, 0)
         self._ended: Snapshot = {}
+        self._topic_labels = Labels()
 
     async def open(self) -> None:
         """Serve the metrics if the configuration asks for it. Raises ConfigError."""
@@ -45,7 +47,7 @@ class Counts:
 
     def ended(self, worker: WorkerProcess) -> None:
         """Keep in the sums what a worker that has ended counted."""
-        self._ended = merge([self._ended, without_gauges(worker.last_snapshot)])
+        self._ended = merge([self._ended, without_gauges(self._last(worker))])
 
     async def _collect(self) -> list[tuple[str, Snapshot]]:
         """Ask all workers for a snapshot. For one that does not answer in time, use the counters of its last one."""
@@ -53,9 +55,12 @@ class Counts:
         answers = await asyncio.gather(*(worker.snapshot(_SNAPSHOT_TIMEOUT) for worker in workers))
         parts: list[tuple[str, Snapshot]] = [("", ended_workers), ("", {RESTARTS: dict(self._restarts)})]
         for worker, answered in zip(workers, answers, strict=True):
-            snapshot = worker.last_snapshot
+            snapshot = self._last(worker)
             parts.append((_label(worker), snapshot) if answered else ("", without_gauges(snapshot)))
         return parts
+
+    def _last(self, worker: WorkerProcess) -> Snapshot:
+        return bound(worker.last_snapshot, self._topic_labels)
 
 
 def _label(worker: WorkerProcess) -> str:

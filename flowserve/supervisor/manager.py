@@ -7,18 +7,24 @@ import logging
 import signal
 import socket
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 from flowserve.config import Config
 from flowserve.errors import FlowserveError
+from flowserve.grammar import plural
 from flowserve.logs.loggers import logger
 from flowserve.runtime.sd_notify import READY, STOPPING, notify
-from flowserve.runtime.signals import handling
+from flowserve.runtime.signals import again_hint, handling
+from flowserve.runtime.start_line import about
 from flowserve.server.listen import Listeners
 from flowserve.server.quiesce import drop_new_connections
-from flowserve.server.shutdown import max_shutdown_time
+from flowserve.server.shutdown import delay_of, log_delay, max_shutdown_time
 from flowserve.supervisor.counts import Counts
 from flowserve.supervisor.process import WorkerProcess
+from flowserve.topics.broker import Broker
+from flowserve.topics.open import BROKER
+from flowserve.topics.settings import Settings
 
 _STABLE_AFTER = 10.0
 """Seconds; the death of a worker that served for so long is not part of a crash loop."""
@@ -28,6 +34,8 @@ _LONGEST_DELAY = 10.0
 doubled each time up to _LONGEST_DELAY."""
 _EXIT_TIME = 2.0
 """Seconds that a worker may take to exit after its shutdown."""
+_NOTICE_TIME = 1.0
+"""Seconds of waiting for the workers at the end after which a log line says so."""
 _ACCEPT_TIME = 0.1
 """Seconds for workers to accept the connections that the kernel has completed, after new ones are dropped."""
 
@@ -75,6 +83,8 @@ class Supervisor:
         self._started = False
         self._stopping = False
         self._stop_signals = 0
+        self._last_signal: signal.Signals | None = None
+        self._delay: asyncio.TimerHandle | None = None  # of --shutdown-delay, once that has begun
 
     async def run(self) -> None:
         """Serve until a signal ends it. Raises ConfigError, StartupFailed or FlowserveError if a worker can't start at
@@ -91,6 +101,7 @@ class Supervisor:
             signal.SIGTTIN: self._on_add,
             signal.SIGTTOU: self._on_remove,
         }
+        broker = await self._open_broker()
         try:
             # inherited sockets and UNIX domain sockets are shared by all slots
             pairs = zip(self._listeners.slot(0), self._listeners.slot(1), strict=True)
@@ -100,6 +111,22 @@ class Supervisor:
                 await self._serve()
         finally:
             self._listeners.close()
+            if broker is not None:
+                broker.close()
+
+    async def _open_broker(self) -> Broker | None:
+        """Return the broker of the workers' topics; None if something else carries them, or where no socket can be
+        made, as in a container whose file system is read-only."""
+        if self._config.topics_url is not None:
+            return None
+        broker = Broker(Settings.of(self._config))
+        try:
+            await broker.open()
+        except OSError as error:
+            logger.warning("Topics do not reach other workers: no UNIX socket in a temporary folder: %s", error)
+            return None
+        self._config = replace(self._config, topics_url=BROKER + broker.path)
+        return broker
 
     async def _serve(self) -> None:
         await self._counts.open()
@@ -131,7 +158,8 @@ class Supervisor:
         self._tasks.update(starts)
         await asyncio.gather(*starts)
         self._started = True
-        logger.info("%d workers serve on %s", len(self._slots), ", ".join(self._listeners.describe()))
+        where = ", ".join(self._listeners.describe())
+        logger.info("%s serve on %s%s", plural(len(self._slots), "worker"), where, about(self._config.loop))
         notify(READY)
         self._create_task(self._replace_worn())
         self._create_task(self._restart_on_hangup())
@@ -166,6 +194,8 @@ class Supervisor:
         if self._stopping:
             worker.drain(0)
         await worker.until_ready()
+        if self._delay is not None:
+            worker.become_lame_duck()
         if slot.open and not self._stopping:
             slot.worker = worker
             logger.log(logging.INFO if self._started else logging.DEBUG, "Worker %d serves", worker.pid)
@@ -303,7 +333,14 @@ class Supervisor:
         self._create_task(self._remove(slot))
 
     def _on_stop(self, number: signal.Signals) -> None:
+        delay = delay_of(self._config, number)
+        if delay and self._started and self._delay is None and not self._stop_signals:
+            self._begin_delay(number, delay)
+            return
+        if self._delay is not None:
+            self._delay.cancel()
         self._stop_signals += 1
+        self._last_signal = number
         if self._stop_signals == 1:
             logger.info("%s: shutting down", number.name)
             if not self._done.done():
@@ -312,6 +349,16 @@ class Supervisor:
             logger.info("%s again: stopping at once", number.name)
             for worker in list(self._workers):
                 worker.cut() if self._stop_signals == 2 else worker.kill()
+
+    def _begin_delay(self, number: signal.Signals, delay: float) -> None:
+        log_delay(self._config, number)
+        self._delay = self._loop.call_later(delay, self._on_stop, number)
+        for worker in self._workers:
+            worker.become_lame_duck()
+
+    def _log_waiting(self) -> None:
+        hint = again_hint(self._last_signal) if self._last_signal is not None else ""
+        logger.info("Waiting for %s to end%s", plural(len(self._workers), "worker"), hint)
 
     async def _stop(self) -> None:
         self._stopping = True
@@ -324,6 +371,8 @@ class Supervisor:
         await asyncio.sleep(_ACCEPT_TIME)
         for worker in list(self._workers):
             worker.drain(self._drain_timeout)
+        late = self._loop.call_later(_NOTICE_TIME, self._log_waiting)
         await asyncio.gather(*(worker.ended.wait() for worker in list(self._workers)))
+        late.cancel()
         if self._stop_signals:
             logger.info("Stopped")

@@ -128,6 +128,10 @@ class WorkerProcess:
 
     # Requests to the worker
 
+    def become_lame_duck(self) -> None:
+        """Have it answer health checks with 503, and serve on."""
+        self._channel.send(lame_duck=True)
+
     def drain(self, seconds: float) -> None:
         """Have it shut down as its configuration says; kill it after `seconds`.
 

@@ -6,18 +6,16 @@ import asyncio
 import dataclasses
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from fnmatch import fnmatch
 from importlib.util import cache_from_source
-from pathlib import Path
 from typing import Any
 
 from flowserve.config import Config
-from flowserve.errors import ConfigError
 from flowserve.logs.loggers import logger
 from flowserve.runtime.signals import handling
+from flowserve.runtime.start_line import about
 from flowserve.server.listen import Listeners
+from flowserve.supervisor.changes import Changes
 from flowserve.supervisor.counts import Counts
 from flowserve.supervisor.process import WorkerProcess
 
@@ -25,8 +23,6 @@ _GRACEFUL_TIMEOUT = 0.5
 """Most seconds for requests in progress when a file changes: the worker's --timeout-graceful-shutdown."""
 _KILL_AFTER = 1.5
 """Seconds after which a worker that has not ended is killed."""
-_DEBOUNCE = 400
-"""Most milliseconds for which consecutive changes are collected."""
 _MAX_NAMED = 3
 """Most changed files that a log line names."""
 
@@ -107,7 +103,8 @@ class Reloader:
         if (error := ready.exception()) is not None:
             logger.error("%s; waiting for a change", error)
         else:
-            logger.info("Worker %d serves on %s", self._worker.pid, ", ".join(self._listeners.describe()))
+            where = ", ".join(self._listeners.describe())
+            logger.info("Worker %d serves on %s%s", self._worker.pid, where, about(self._config.loop))
 
     def worn(self, worker: WorkerProcess, reason: str) -> None:
         """Restart the worker, as after a change."""
@@ -139,60 +136,3 @@ class Reloader:
         logger.info("%s: shutting down", number.name)
         self._stopping = True
         self._woken.set()
-
-
-class Changes:
-    """An asynchronous iterator over lists of changed paths. It can be iterated over once."""
-
-    def __init__(self, config: Config) -> None:
-        """Raises ConfigError without watchfiles, or for a folder that does not exist."""
-        try:
-            import watchfiles
-        except ImportError:
-            raise ConfigError("--reload: watchfiles is missing; pip install 'flowserve[reload]'") from None
-        self._awatch: Any = watchfiles.awatch
-        self._includes = config.reload_includes
-        self._excludes = config.reload_excludes
-        self.folders = list(_folders(config))
-
-    async def __aiter__(self) -> AsyncIterator[list[str]]:
-        try:
-            options = {"watch_filter": self.is_watched, "debounce": _DEBOUNCE, "ignore_permission_denied": True}
-            async for changes in self._awatch(*self.folders, **options):
-                yield sorted({path for _, path in changes})
-        except (OSError, RuntimeError) as error:
-            raise ConfigError(f"--reload: can't watch for changes ({error}); name others by --reload-dir") from None
-
-    def is_watched(self, _change: Any, path: str) -> bool:
-        """Return whether the file's name, or its path relative to a watched folder, matches an included pattern, and
-        neither the file nor a folder on that path matches an excluded one."""
-        parts = Path(self.name(path)).parts
-        paths = ["/".join(parts[: count + 1]) for count in range(len(parts))]
-        if any(_matches(part, path, self._excludes) for part, path in zip(parts, paths, strict=True)):
-            return False
-        return _matches(parts[-1], paths[-1], self._includes)
-
-    def name(self, path: str) -> str:
-        """Return the path relative to its watched folder."""
-        for folder in self.folders:
-            if path.startswith(f"{folder}{os.sep}"):
-                return os.path.relpath(path, folder)
-        return os.path.basename(path)
-
-
-def _folders(config: Config) -> Iterator[str]:
-    named = config.reload_dirs or (".", config.app_dir)
-    paths: list[str] = []
-    for name in named:
-        path = os.path.realpath(name)
-        if not os.path.exists(path):
-            flag = "--reload-dir" if config.reload_dirs else "--app-dir"
-            raise ConfigError(f"{flag}: {name!r} is not there")
-        paths.append(path)
-    for path in dict.fromkeys(paths):
-        if not any(path.startswith(f"{other}{os.sep}") for other in paths):
-            yield path
-
-
-def _matches(name: str, path: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatch(name, pattern) or fnmatch(path, pattern) for pattern in patterns)

@@ -132,6 +132,41 @@ async def test_two_workers_serve_and_term_ends_them(gunicorn):
     assert log.count('"WebSocket /" closed 1012') == len(opened)
 
 
+TALK = """
+import os
+from flowserve import topics
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        return
+    await topics.publish("t", "hello")
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"%d" % os.getpid()})
+"""
+
+
+async def test_topics_of_each_worker_are_its_own(gunicorn, tmp_path):
+    """Each worker that uses them says so, once."""
+    (tmp_path / "talk.py").write_text(TALK)
+    running = await gunicorn("talk:app", workers=2, cwd=tmp_path)
+    assert "Topics" not in running.program.log
+    pids = {(await (await running.http()).get()).body for _ in range(20)}
+    await running.program.logged("reach those who are subscribed in the others; set FLOWSERVE_TOPICS_URL=", len(pids))
+    await running.aclose()
+    running.program.signal(signal.SIGTERM)
+    assert await running.program.ended() == 0
+    assert running.program.log.count("FLOWSERVE_TOPICS_URL=redis://HOST") == len(pids)
+
+
+@pytest.mark.parametrize(("workers", "env"), [(1, {}), (2, {"FLOWSERVE_TOPICS_URL": "memory:"})])
+async def test_nothing_is_said_of_topics_where_they_are_as_wanted(gunicorn, tmp_path, workers, env):
+    (tmp_path / "talk.py").write_text(TALK)
+    running = await gunicorn("talk:app", workers=workers, cwd=tmp_path, **env)
+    assert (await (await running.http()).get()).status == 200
+    await running.aclose()
+    assert "Topics" not in await running.program.stop()
+
+
 STREAM = """
 import asyncio, signal
 
@@ -522,3 +557,20 @@ def test_what_has_no_effect_is_said(bare, caplog):
     caplog.clear()
     Worker.check_config(worker().cfg, log)
     assert len(caplog.messages) == 1
+
+
+def test_a_worker_class_that_was_written_for_uvicorn(bare, caplog):
+    """Its options are taken, and the name that they had there is named."""
+    theirs: dict[str, Any] = {"loop": "uvloop", "http": "httptools", "ws": "auto", "lifespan": "off"}
+    theirs["h11_max_incomplete_event_size"] = 9000
+    bare.setenv("UVICORN_BACKLOG", "1")
+    mine = type("Mine", (Worker,), {"options": theirs, "CONFIG_KWARGS": theirs})
+    made = worker(mine)
+    mine.check_config(made.cfg, logging.getLogger("test"))
+    assert caplog.messages == [
+        "UVICORN_BACKLOG is not read; write FLOWSERVE_BACKLOG",
+        "Mine.options: http httptools has no effect: flowserve has one HTTP implementation; leave it out",
+        "Mine.CONFIG_KWARGS is not read; call it options",
+    ]
+    config = made._config()
+    assert (config.loop, config.lifespan, config.h1_max_header_size) == ("uvloop", "off", 9000)

@@ -11,8 +11,13 @@ import sys
 import pytest
 from support.helpers import Client, within
 
+from flowserve.config import Config
 from flowserve.errors import ConfigError
+from flowserve.supervisor import run_config
+from flowserve.supervisor.channel import Order
 from flowserve.supervisor.pidfile import pid_file
+
+from .conftest import APP
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are asked for by signals")
 
@@ -111,16 +116,77 @@ async def test_run_with_a_context_factory(start, tmp_path):
         "def context(config, default):\n"
         "    return default()\n"
         "if __name__ == '__main__':\n"
-        "    try:\n"
-        "        flowserve.run('application:app', port=0, workers=2, ssl_context_factory=context)\n"
-        "    except flowserve.ConfigError as error:\n"
-        "        print(error)\n"
+        "    flowserve.run('application:app', port=0, workers=2, ssl_context_factory=context)\n"
     )
     program = await start(script="script.py", serving=False)
-    assert await program.wait() == 0
-    (line,) = program.out
-    assert line.startswith("ssl_context_factory: worker processes can't import it")
-    assert program.lines == []
+    assert await program.wait() == 1
+    assert program.out == []
+    (line,) = program.lines
+    assert line.startswith("flowserve: error: ssl_context_factory: worker processes can't import it")
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"callback_notify": lambda: None}, "callback_notify"),
+        ({"log_config": {"version": 1, "filters": {"a": {"()": lambda: None}}}}, "log_config"),
+    ],
+)
+def test_what_a_worker_can_not_be_told_is_named(options, named):
+    with pytest.raises(
+        ConfigError, match=f"^{named}: worker processes can't import it; define it in a module of its own$"
+    ):
+        Order(Config("a:b", **options), (), (), ()).encode()
+
+
+@pytest.mark.parametrize(("app", "value", "said"), [(print, "2", 1), (print, "1", 0), (print, "", 0)])
+def test_several_workers_for_an_object(monkeypatch, caplog, app, value, said):
+    monkeypatch.setattr("flowserve.supervisor.serve_alone", lambda *_: None)
+    monkeypatch.setenv("WEB_CONCURRENCY", value)
+    run_config(Config(app))
+    assert [line.startswith("WEB_CONCURRENCY has no effect") for line in caplog.messages] == [True] * said
+
+
+READS_ENVIRONMENT = {
+    "application.py": APP.replace('VERSION = "old"', 'VERSION = os.environ["GREETING"]'),
+    "my.env": "GREETING=hello\n",
+}
+
+
+@pytest.mark.parametrize("options", [("--workers", "2"), ("--reload",)])
+async def test_the_env_file_is_loaded_in_each_process(start, options):
+    """Anew in each, so that a restart brings what it says now."""
+    program = await start(*options, "--env-file", "my.env", files=READS_ENVIRONMENT)
+    assert (await program.identity())[1] == "hello"
+    (program.folder / "my.env").write_text("GREETING=again\n")
+    program.signal(signal.SIGHUP)
+    if "--workers" in options:
+        await program.logged("All workers are new")
+    else:
+        await program.logged("serves on", times=2)
+
+    async def renewed() -> None:
+        while (await program.identity())[1] != "again":  # the last old one may be about to end still
+            pass
+
+    await within(renewed())
+    await program.stop()
+
+
+LOOPS = "import asyncio\nclass MyLoop(asyncio.SelectorEventLoop): pass\n"
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_an_event_loop_of_ones_own(start, mode):
+    files = {
+        "application.py": APP.replace('{VERSION}"', '{type(asyncio.get_running_loop()).__name__}"').replace(
+            "import os", "import asyncio, os"
+        ),
+        "loops.py": LOOPS,
+    }
+    program = await start(*MODES[mode], "--loop", "loops:MyLoop", files=files)
+    assert (await program.identity())[1] == "MyLoop"
+    await program.stop()
 
 
 async def test_sockets_of_every_kind(start, tmp_path):

@@ -142,3 +142,81 @@ async def test_with_reload_the_sums_go_on(start, tmp_path):
     assert (await page(tmp_path)).value("http_requests_total", method="GET", status="200") == 1
     await program.stop()
     assert not (tmp_path / "m.sock").exists()
+
+
+TOPICS_APP = '''\
+import os
+from urllib.parse import parse_qs
+
+from flowserve import topics
+
+async def app(scope, receive, send):
+    """HTTP: /?topic=&count= publishes; says the process. WebSocket: the process, then topic room:1."""
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+    elif scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        await topics.subscribe(scope, "room:1", since=topics.OLDEST)
+        await send({"type": "websocket.send", "text": str(os.getpid())})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+    else:
+        query = {name: values[0] for name, values in parse_qs(scope["query_string"].decode()).items()}
+        for number in range(int(query.get("count", "0"))):
+            await topics.publish(query["topic"].format(pid=os.getpid(), number=number), "text")
+        body = f"{os.getpid()} now".encode()
+        headers = [(b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+'''
+WITH_TOPICS: dict[str, Any] = {"app": "rooms:app", "files": {"rooms.py": TOPICS_APP}}
+
+
+async def test_the_topics_of_two_workers(start, tmp_path):
+    program = await start("--workers", "2", "--metrics", "unix:m.sock", **WITH_TOPICS)
+    clients: dict[int, list[Client]] = {}
+    while len(clients) < 2:
+        client, pid = await program.open_ws()
+        clients.setdefault(pid, []).append(client)
+    everyone = [each for some in clients.values() for each in some]
+    assert (await program.get("/?topic=room:1&count=20")).status == 200
+    for client in everyone:
+        assert [await client.message() for _ in range(20)] == ["text"] * 20
+    figures = await page(tmp_path)
+    assert figures.value("topics_subscribers", topic="room") == len(everyone)
+    assert figures.value("topics_published_total", topic="room") == 20
+    assert figures.value("topics_delivered_total", topic="room") == 20 * len(everyone)
+    assert figures.value("topics_resumes_total", topic="room", recovered="true") == len(everyone)
+    assert figures.value("topics_backplane_lag_seconds_count") == 40, "once a worker"
+    assert 0 < figures.value("topics_backplane_lag_seconds_sum") < 40 * 20
+    assert figures.labelled("topics_backplane_connected", "worker") == {"1": 1, "2": 1}
+    dead, alive = clients
+    os.kill(dead, signal.SIGKILL)
+    figures = await until_page(tmp_path, lambda f: names(f) == {"1", "2"} and restarts(f) == 1)
+    assert figures.value("topics_subscribers", topic="room") == len(clients[alive])
+    assert figures.value("topics_delivered_total", topic="room") == 20 * len(everyone)
+    await program.stop()
+
+
+async def test_topics_of_workers_that_come_and_go_have_few_labels(start, tmp_path):
+    """Each worker publishes to a thousand topics of its own."""
+    program = await start("--workers", "2", "--metrics", "unix:m.sock", **WITH_TOPICS)
+    asked = 0
+    for generation in range(2):
+        seen: set[str] = set()
+        while len(seen) < 2:
+            seen.add((await program.get("/?topic={pid}-{number}:x&count=1000")).body.decode())
+            asked += 1
+        if not generation:
+            program.signal(signal.SIGHUP)
+            await program.logged("All workers are new")
+    figures = await until_page(tmp_path, lambda f: names(f) == {"1", "2"})
+    found = figures.labelled("topics_published_total", "topic")
+    assert sum(found.values()) == 1000 * asked
+    assert len(found) == 101
+    assert len(figures.labelled("topics_resumes_total", "topic")) == 101
+    await program.stop()

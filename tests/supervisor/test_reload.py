@@ -13,10 +13,6 @@ from pathlib import Path
 import pytest
 from support.helpers import until, within
 
-from flowserve import Config
-from flowserve.errors import ConfigError
-from flowserve.supervisor.reload import Changes
-
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="one process only")
 
 LONG = 20.0
@@ -124,55 +120,12 @@ async def test_what_is_watched(start):
         folders=("code/old", "pages/drafts"),
     )
     folder: Path = program.folder
-    for name in ("elsewhere.html", "code/module.py", "pages/drafts/a.html"):
+    for name in ("elsewhere.html", "code/notes.txt", "pages/drafts/a.html"):
         (folder / name).write_text("changed")
     (folder / "pages/index.html").write_text("changed")
     found = await program.logged("Changed: ")
     assert found.string.endswith("Changed: index.html; starting anew")
     await program.stop()
-
-
-@pytest.mark.parametrize(
-    ("path", "watched"),
-    [
-        ("a.py", True),
-        ("package/deep/a.py", True),
-        ("a.html", False),
-        (".hidden.py", False),
-        (".venv/lib/a.py", False),
-        ("__pycache__/a.py", False),
-        ("data/a.py", False),
-        ("package/data/a.py", True),
-        ("package/generated/a.py", False),
-        ("templates/a.jinja", True),
-        ("other/a.jinja", False),
-    ],
-)
-def test_patterns(tmp_path, path, watched):
-    changes = Changes(
-        Config(
-            "a:app",
-            reload_dirs=[tmp_path],
-            reload_includes=["*.py", "templates/*.jinja"],
-            reload_excludes=[".*", "__pycache__", "data/*", "package/generated"],
-        )
-    )
-    assert changes.is_watched(None, str(tmp_path / path)) is watched
-
-
-def test_folders(tmp_path, monkeypatch):
-    """By default the current folder, and that of the application; none twice."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("src", "here", "here/within"):
-        (tmp_path / name).mkdir()
-    real = os.path.realpath(tmp_path)
-    assert Changes(Config("a:app")).folders == [real]
-    assert Changes(Config("a:app", app_dir="src")).folders == [real]
-    monkeypatch.chdir(tmp_path / "here")
-    assert Changes(Config("a:app", app_dir="../src")).folders == [f"{real}/here", f"{real}/src"]
-    assert Changes(Config("a:app", reload_dirs=[".", "within", "../src"])).folders == [f"{real}/here", f"{real}/src"]
-    with pytest.raises(ConfigError, match="--reload-dir: 'nowhere' is not there"):
-        Changes(Config("a:app", reload_dirs=["nowhere"]))
 
 
 RESTRICTED = """
@@ -184,25 +137,46 @@ os.execvp(command[0], command)
 """
 
 
-@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed")
-async def test_a_folder_that_may_not_be_read(start, tmp_path):
-    """It is not watched; the rest is."""
-    private = tmp_path / "private"
-    private.mkdir(mode=0o700)
+def not_ours(folder: Path) -> None:
+    """Have it belong to somebody else, or at least closed."""
+    folder.mkdir(mode=0o700)
     if os.geteuid():
-        private.chmod(0)
+        folder.chmod(0)
     else:
-        os.chown(private, 65534, 65534)
-    program = await start(script="restricted.py", files={"restricted.py": RESTRICTED})
+        os.chown(folder, 65534, 65534)
+
+
+NO_WATCHFILES = "raise ImportError('not here')\n"
+"""A module in the way stands for one that is not installed: importing it fails in the same way."""
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed")
+@pytest.mark.parametrize("more", [{}, {"watchfiles.py": NO_WATCHFILES}], ids=["watchfiles", "polling"])
+async def test_folders_that_may_not_be_read_dangle_and_vanish(start, tmp_path, more):
+    """They are not watched; the rest is, folders behind them too."""
+    not_ours(tmp_path / "private")
+    (tmp_path / "dangling.py").symlink_to("nowhere")
+    (tmp_path / "circle").symlink_to(".")
+    files = {"restricted.py": RESTRICTED, **more}
+    program = await start(script="restricted.py", files=files, folders=("vanishing", "zoo"))
     await program.logged("Watching")
+    if more:
+        await program.logged("watchfiles is missing; pip install watchfiles")
+    (tmp_path / "zoo/module.py").write_text("")
+    await program.logged(r"Changed: zoo/module\.py;")
+    (tmp_path / "vanishing").rmdir()
     rewrite(program, '"old"', '"new"')
     await version(program, "new")
-    private.chmod(0o700)
+    (tmp_path / "private").chmod(0o700)
     await program.stop()
 
 
 async def test_without_watchfiles(start):
-    """A module in the way stands for one that is not installed: importing it fails in the same way."""
-    program = await start("--reload", serving=False, files={"watchfiles.py": "raise ImportError('not here')\n"})
-    assert await program.wait() == 1
-    assert program.lines == ["flowserve: error: --reload: watchfiles is missing; pip install 'flowserve[reload]'"]
+    """The files are looked at again and again, and the log says once what would be better."""
+    program = await start("--reload", files={"watchfiles.py": NO_WATCHFILES})
+    for old, new in (("old", "new"), ("new", "3rd")):
+        rewrite(program, f'"{old}"', f'"{new}"')
+        await version(program, new)
+    await program.stop()
+    assert program.log.count("watchfiles is missing; pip install watchfiles") == 1
+    assert program.log.count("Changed: application.py;") == 2

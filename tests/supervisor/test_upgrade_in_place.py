@@ -13,6 +13,7 @@ import pytest
 from support.helpers import CLOSE
 
 import flowserve
+from flowserve.topics.wire import VERSION
 from flowserve.version import __version__
 
 from .conftest import APP, Start
@@ -41,6 +42,36 @@ def upgrade(folder: Path) -> None:
         for path in place.rglob("*.py"):
             text = path.read_text("utf-8")
             path.write_text(text.replace(f"flowserve.supervisor.{old} ", f"flowserve.supervisor.{new} "), "utf-8")
+
+
+PUBLISHES = APP.replace(
+    '        body = f"{os.getpid()} {VERSION}".encode()',
+    """        from flowserve import topics
+        try:
+            said = "at" if await topics.publish("t", "hello") else "nowhere"
+        except topics.TopicsError as error:
+            said = error
+        body = f"{os.getpid()} {said}".encode()""",
+)
+"""Publishes with each request, and says what became of it."""
+
+
+async def test_workers_that_speak_another_version_of_topics(start: Start, tmp_path: Path) -> None:
+    install(tmp_path)
+    program = await start("--workers", "2", files={"application.py": PUBLISHES})
+    old = await program.workers(2)
+    wire = tmp_path / "flowserve" / "topics" / "wire.py"
+    text = wire.read_text("utf-8")
+    wire.write_text(text.replace(f'VERSION = b"{VERSION.decode()}"', 'VERSION = b"next"'), "utf-8")
+    assert wire.read_text("utf-8") != text
+    program.signal(signal.SIGHUP)
+    await program.logged("All workers are new")
+    answer = (await program.get()).body.decode()
+    while int(answer.split()[0]) in old:  # one that is ending has accepted the connection
+        answer = (await program.get()).body.decode()
+    assert f"version next of the protocol of topics, the supervisor version {VERSION.decode()}, " in answer
+    await program.logged("ERROR.*Topics can't be used: .*: restart the supervisor")
+    await program.stop()
 
 
 async def test_an_upgrade_in_place(start: Start, tmp_path: Path) -> None:

@@ -398,3 +398,44 @@ async def test_a_worker_that_does_not_end_is_killed(start):
     assert "took too long to end and was killed" in program.log
     for pid in pids:
         await until_dead(pid)
+
+
+# Before the end: --shutdown-delay
+
+
+async def test_all_workers_are_lame_ducks_after_sigterm(start):
+    """Those too that start meanwhile; all else is served until a second signal, or the delay's end."""
+    program = await start("--workers", "2", "--health-path", "/-/health", "--shutdown-delay", "60s")
+    pids = await program.workers(2)
+    client, _ = await program.open_ws()
+    program.signal(signal.SIGTERM)
+    await program.logged(r"SIGTERM: shutting down in 60s \(--shutdown-delay\); send SIGTERM again to begin now")
+
+    async def told(times=16):
+        seen = 0
+        while seen < times:  # in succession
+            seen = seen + 1 if (await program.get("/-/health")).status == 503 else 0
+
+    await within(told(), LONG)
+    assert await program.workers(2) == pids
+    os.kill(pids.pop(), signal.SIGKILL)
+    await program.logged("Worker [0-9]+ serves")
+    await within(told(), LONG)
+    program.signal(signal.SIGINT)
+    await program.logged("SIGINT: shutting down")
+    assert await program.wait() == 0
+    assert "at once" not in program.log.replace("again to stop at once", "")
+    client.leave()
+
+
+async def test_what_is_waited_for_at_the_end(start):
+    program = await start("--workers", "2", "--ws-close-timeout", "60s")
+    await program.workers(2)
+    client, holder = await program.open_ws()
+    os.kill(holder, signal.SIGSTOP)
+    program.signal(signal.SIGINT)
+    await program.logged("Waiting for 1 worker to end; press Ctrl-C again to stop at once")
+    os.kill(holder, signal.SIGCONT)
+    program.signal(signal.SIGINT)
+    assert await program.wait() == 0
+    client.leave()
