@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from flowserve.client.dial import Route, TLSOptions
 from flowserve.client.handshake import HandshakeRequest
+from flowserve.client.hosts import ascii_host
 from flowserve.client.proxies import parse_proxy
-from flowserve.client.uri import URI, ascii_host
+from flowserve.client.uri import URI
 from flowserve.config.kinds import Kind, duration, number, optional, path, text
 from flowserve.errors import ASGIMisuse, ConfigError
 from flowserve.grammar import is_token
@@ -22,10 +23,8 @@ from flowserve.library.data import plain_str
 
 HeadersLike = Headers | Mapping[str, str] | Iterable[tuple[str, str]]
 
-_CONNECT_ARGUMENTS = ("family", "proto", "flags", "happy_eyeballs_delay", "interleave", "all_errors")
 _TLS_ARGUMENTS = ("ssl_handshake_timeout", "ssl_shutdown_timeout")
 _OPTIONAL_PATH = optional(path())
-_OPTIONAL_TEXT = optional(text())
 _HANDSHAKE_FIELDS = (b"upgrade", b"connection", b"sec-websocket-key", b"sec-websocket-version", b"sec-websocket-accept",
     b"sec-websocket-protocol", b"sec-websocket-extensions", b"content-length", b"transfer-encoding")  # fmt: skip
 
@@ -53,8 +52,8 @@ class RouteArguments:
         self._check_proxy()
         route = Route(
             TLSOptions(None if self.ssl is True else self.ssl, _parse("ca_file", _OPTIONAL_PATH, self.ca_file)),
-            _parse("server_hostname", _OPTIONAL_TEXT, self.server_hostname),
-            _host(self.host),
+            _host("server_hostname", self.server_hostname),
+            _host("host", self.host),
             _parse("port", optional(number(1, 65535)), self.port),
             _parse("uds", _OPTIONAL_PATH, self.uds),
             _stream_socket(self.sock),
@@ -99,14 +98,19 @@ def _take_loop_arguments(route: Route, options: dict[str, Any]) -> Route:
         found = {name: options.pop(prefix + name) for name in names if prefix + name in options}
         return {name: value for name, value in found.items() if value is not None}
 
+    connect_arguments = take("family", "proto", "flags", "interleave")
+    if "interleave" in connect_arguments:
+        checked_number("interleave", connect_arguments["interleave"])
+    if "happy_eyeballs_delay" in options:  # None is a value too
+        connect_arguments["happy_eyeballs_delay"] = checked_seconds(
+            "happy_eyeballs_delay", options.pop("happy_eyeballs_delay")
+        )
     return replace(
         route,
-        connect_arguments=take(*_CONNECT_ARGUMENTS),
+        connect_arguments=connect_arguments,
         tls_arguments=take(*_TLS_ARGUMENTS),
         proxy_tls_arguments=take(*_TLS_ARGUMENTS, prefix="proxy_"),
-        proxy_server_hostname=_parse(
-            "proxy_server_hostname", _OPTIONAL_TEXT, options.pop("proxy_server_hostname", None)
-        ),
+        proxy_server_hostname=_host("proxy_server_hostname", options.pop("proxy_server_hostname", None)),
     )
 
 
@@ -153,13 +157,13 @@ def _parse(name: str, kind: Kind, value: Any) -> Any:
         raise ConfigError(f"{name}: {error}") from None
 
 
-def _host(host: Any) -> str | None:
+def _host(name: str, host: Any) -> str | None:
     if host is None:
         return None
     try:
         return ascii_host(text().parse(host).strip("[]"))
     except ValueError as error:
-        raise ConfigError(f"host: {error}") from None
+        raise ConfigError(f"{name}: {error}") from None
 
 
 def _stream_socket(sock: Any) -> socket.socket | None:

@@ -9,7 +9,7 @@ import socket
 import ssl as tls
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from flowserve.client.arguments import (
     HeadersLike,
@@ -33,6 +33,11 @@ from flowserve.logs import loggers
 from flowserve.version import __version__
 from flowserve.websocket.constants import CloseCode
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from flowserve.library.keywords import ConnectKeywords
+
 
 class connect:  # noqa: N801  (used like a function)
     """Connect to the WebSocket server at `uri`, ws:// or wss://, and do the opening handshake.
@@ -48,19 +53,25 @@ class connect:  # noqa: N801  (used like a function)
     `compression` is "deflate" to offer permessage-deflate (RFC 7692), the default, or None.
 
     The connection: for wss://, `ssl` is the TLS context, by default one that trusts the system's certificate
-    authorities, or those in the file `ca_file` (PEM); `server_hostname` is the name that the certificate must have, by
-    default the URI's host. `host` and `port` are where to connect instead of the URI's host and port, `uds` is the path
-    of a UNIX domain socket to connect to; `sock` is a socket that is connected already, which is closed together with
-    the WebSocket, or when opening fails. `local_addr` is the local (host, port) to bind to.
+    authorities, or those in the file `ca_file` (PEM), and that is shared by all connections that ask for the same;
+    `server_hostname` is the name that the certificate must have, by default the URI's host. `host` and `port` are where
+    to connect instead of the URI's host and port, `uds` is the path of a UNIX domain socket to connect to; `sock` is a
+    socket that is connected already, which is closed together with the WebSocket, or when opening fails. `local_addr`
+    is the local (host, port) to bind to.
 
-    `proxy` is the http:// or https:// URL of a proxy, True (the default) for the one that the environment or system
-    names (https_proxy, http_proxy, no_proxy), None for a direct connection; `proxy_ssl` is the TLS context for an
-    https:// proxy. At most `max_redirects` redirects (301, 302, 303, 307, 308) are followed.
+    `proxy` is the URL of a proxy, http://, https://, or with the package python-socks socks5h://, socks5://, socks4a://
+    or socks4://, with user and password if it wants them; True (the default) for the one that the environment or system
+    names (wss_proxy or ws_proxy, socks_proxy, https_proxy, http_proxy, all_proxy, unless no_proxy covers the server);
+    None for a direct connection. socks5h:// and socks4a:// leave it to the proxy to look up the server's name.
+    `proxy_ssl` is the TLS context for an https:// proxy. At most `max_redirects` redirects (301, 302, 303, 307, 308)
+    are followed.
 
-    `family`, `proto` and `flags` are passed to the event loop's create_connection(), and so are, with asyncio's own
-    loop, `happy_eyeballs_delay`, `interleave` and `all_errors`. `ssl_handshake_timeout` and `ssl_shutdown_timeout` are
-    passed to its start_tls(), `proxy_ssl_handshake_timeout` and `proxy_ssl_shutdown_timeout` likewise for the proxy;
-    `proxy_server_hostname` is the name that the proxy's certificate must have.
+    If a host has several addresses, they are tried as RFC 8305 says ("happy eyeballs"): the next one as soon as the one
+    before has failed, or has not answered for `happy_eyeballs_delay` seconds, by default 0.25; None or 0 waits until it
+    fails. `interleave` is how many addresses of the first family are tried before one of the other, by default 1.
+    `family`, `proto` and `flags` are passed to the event loop's getaddrinfo(). `ssl_handshake_timeout` and
+    `ssl_shutdown_timeout` are passed to its start_tls(), `proxy_ssl_handshake_timeout` and `proxy_ssl_shutdown_timeout`
+    likewise for the proxy; `proxy_server_hostname` is the name that the proxy's certificate must have.
 
     `open_timeout` limits the seconds from the start until the WebSocket is open, redirects included; None or 0 for no
     limit. For `async for`, `reconnect_delays()` returns an iterable of the delays between attempts, in seconds; it is
@@ -104,12 +115,13 @@ class connect:  # noqa: N801  (used like a function)
         local_addr: tuple[str, int] | None = None,
         write_limit: int | tuple[int, int | None] | None = None,
         logger: logging.Logger | logging.LoggerAdapter[Any] | None = None,
-        **options: Any,
+        **options: Unpack[ConnectKeywords],
     ) -> None:
         self._uri = parse_uri(uri)
         route = RouteArguments(ssl, ca_file, server_hostname, host, port, uds, sock, local_addr, proxy, proxy_ssl)
-        self._route = route.make_route(self._uri, options)
-        self._config = read_options(options)
+        others: dict[str, Any] = {**options}
+        self._route = route.make_route(self._uri, others)
+        self._config = read_options(others)
         self._websocket_arguments = WebSocketsArguments(logger, write_limit)
         self._logger = logger or loggers.logger
         self._request = make_handshake_request(subprotocols, additional_headers, origin, user_agent_header)

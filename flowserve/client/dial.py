@@ -9,7 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
+from flowserve.client.happy_eyeballs import open_socket
+from flowserve.client.hosts import certificate_name, in_brackets
 from flowserve.client.proxies import Proxy, find_proxy, tunnel
+from flowserve.client.socks_proxy import open_tunnel
+from flowserve.client.tls import client_context
 from flowserve.client.uri import URI
 from flowserve.config import Config
 from flowserve.errors import ConfigError
@@ -23,20 +27,15 @@ class TLSOptions:
 
     ssl: tls.SSLContext | None = None
     ca_file: str | None = None
-    _cache: list[tls.SSLContext] = field(default_factory=list, compare=False, repr=False)
 
     def context(self) -> tls.SSLContext:
-        """Return the TLS context, which is made once. Raises ConfigError if `ca_file` cannot be read."""
+        """Return the TLS context. Raises ConfigError if `ca_file` cannot be read."""
         if self.ssl is not None:
             return self.ssl
-        if not self._cache:
-            try:
-                context = tls.create_default_context(cafile=self.ca_file)
-            except (OSError, tls.SSLError) as error:
-                raise ConfigError(f"ca_file: {self.ca_file}: {error}") from None
-            context.set_alpn_protocols(["http/1.1"])
-            self._cache.append(context)
-        return self._cache[0]
+        try:
+            return client_context(self.ca_file)
+        except (OSError, tls.SSLError) as error:
+            raise ConfigError(f"ca_file: {self.ca_file}: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ class Route:
     proxy_server_hostname: str | None = None
     """The name that the proxy's certificate must have; None for the proxy's host."""
     connect_arguments: Mapping[str, Any] = field(default_factory=dict)
-    """Further arguments for the event loop's create_connection()."""
+    """How to look up addresses and try them; see `open_socket()`."""
     tls_arguments: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments for the event loop's start_tls() with the server."""
     proxy_tls_arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -97,10 +96,12 @@ async def dial(uri: URI, route: Route, config: Config, user_agent: str | None, d
     proxy = route.proxy_for(uri)
     if proxy is None:
         transport = await _connect(route, host, port, deadline)
-    else:
+    elif proxy.version is None:
         transport = await _connect(route, proxy.host, proxy.port, deadline)
+    else:
+        transport = await _connect_by_socks(route, proxy, host, port, deadline)
     try:
-        if proxy is not None:
+        if proxy is not None and proxy.version is None:
             if proxy.secure:
                 name = route.proxy_server_hostname or proxy.host
                 transport = await _encrypt(
@@ -109,7 +110,7 @@ async def dial(uri: URI, route: Route, config: Config, user_agent: str | None, d
             deadline.doing = f"waiting for {proxy} to connect to {uri.host_and_port}"
             await tunnel(transport, proxy, host, port, user_agent, config)
         if uri.secure:
-            name = route.server_hostname or uri.host.partition("%")[0]
+            name = route.server_hostname or uri.host
             transport = await _encrypt(transport, route.tls_options, name, route.tls_arguments, deadline)
     except BaseException:
         transport.abort()
@@ -120,31 +121,46 @@ async def dial(uri: URI, route: Route, config: Config, user_agent: str | None, d
 async def _connect(route: Route, host: str, port: int, deadline: Deadline) -> asyncio.Transport:
     """Return a transport without TLS: to (`host`, `port`), or over the route's `sock` or `uds`."""
     loop = asyncio.get_running_loop()
+    if route.uds is not None:
+        deadline.doing = f"connecting to {route.uds}"
+        transport, _ = await loop.create_unix_connection(Paused, route.uds)
+        return transport
     if route.sock is not None:
         deadline.doing = "taking over the socket"
         route.sock.setblocking(False)
-        transport, _ = await loop.create_connection(Paused, sock=route.sock)
-    elif route.uds is not None:
-        deadline.doing = f"connecting to {route.uds}"
-        transport, _ = await loop.create_unix_connection(Paused, route.uds)
+        sock = route.sock
     else:
         deadline.doing = f"connecting to {host}, port {port}"
-        try:
-            opening = loop.create_connection(Paused, host, port, local_addr=route.local_addr, **route.connect_arguments)
-        except TypeError:  # uvloop takes fewer arguments than asyncio
-            raise ConfigError(f"{', '.join(route.connect_arguments)}: the event loop has no such argument") from None
-        transport, _ = await opening
+        sock = await open_socket(host, port, route.local_addr, route.connect_arguments)
+    transport, _ = await loop.create_connection(Paused, sock=sock)
+    return transport
+
+
+async def _connect_by_socks(route: Route, proxy: Proxy, host: str, port: int, deadline: Deadline) -> asyncio.Transport:
+    """Return a transport to (`host`, `port`) through a SOCKS proxy."""
+
+    async def connect_to_proxy() -> socket.socket:
+        deadline.doing = f"connecting to {proxy.host}, port {proxy.port}"
+        sock = await open_socket(proxy.host, proxy.port, route.local_addr, route.connect_arguments)
+        deadline.doing = f"waiting for {proxy} to connect to {in_brackets(host)}:{port}"
+        return sock
+
+    sock = await open_tunnel(proxy, host, port, connect_to_proxy)
+    transport, _ = await asyncio.get_running_loop().create_connection(Paused, sock=sock)
     return transport
 
 
 async def _encrypt(
     transport: asyncio.Transport, options: TLSOptions, name: str, arguments: Mapping[str, Any], deadline: Deadline
 ) -> asyncio.Transport:
-    """Do a TLS handshake over `transport` with a peer whose certificate must be for `name`; return the encrypted
-    transport, with reading paused."""
+    """Do a TLS handshake over `transport` with a peer whose certificate must be for the host `name`; return the
+    encrypted transport, with reading paused."""
+    name = certificate_name(name)
     deadline.doing = f"shaking hands for TLS with {name}"
     loop = asyncio.get_running_loop()
     try:
+        if transport.is_closing():  # uvloop reads on after pause_reading() in connection_made(), and would log an error
+            raise ConnectionResetError
         secured = await loop.start_tls(transport, Paused(), options.context(), server_hostname=name, **arguments)
     except TypeError as error:
         if "not supported by start_tls" not in str(error):

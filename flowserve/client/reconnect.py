@@ -24,14 +24,15 @@ def process_exception(error: Exception) -> Exception | None:
     """Decide whether `connect()` retries after `error`, which it raised: return None to retry, or the error to raise.
 
     It retries after OSError (network, name resolution, and TLS, as certificates get renewed), after a timeout, if the
-    server closes the connection without a response, and if a server or proxy responds with 429, 500, 502, 503 or 504.
+    server closes the connection without a response, if a server or proxy responds with 429, 500, 502, 503 or 504, and
+    if a SOCKS proxy can't reach the server.
     """
     if isinstance(error, (OSError, asyncio.TimeoutError)):
         return None
     if isinstance(error, HandshakeError) and error.status in _TRANSIENT:
         return None
-    unanswered = isinstance(error, HandshakeError) and isinstance(error.__cause__, EOFError)
-    return None if unanswered else error
+    may_pass = isinstance(error, HandshakeError) and isinstance(error.__cause__, (EOFError, ConnectionError))
+    return None if may_pass else error
 
 
 def backoff(

@@ -8,13 +8,13 @@ import re
 from typing import NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
+from flowserve.client.hosts import ascii_host, in_brackets
 from flowserve.errors import InvalidURI
 from flowserve.library.data import plain_str
 from flowserve.logs.redaction import redact_target, redact_uri
 
 _PORTS = {"ws": 80, "wss": 443}
 _UNESCAPED = "!$%&'()*+,/:;=?@[]~"  # not escaped in a path or query: delimiters, and % of what is escaped already
-_HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=-]+")
 _BLANK_OR_CONTROL = re.compile(r"[\x00-\x20\x7f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -60,7 +60,7 @@ class URI(NamedTuple):
 
 def parse_uri(uri: str) -> URI:
     """Parse a ws:// or wss:// URI. Its host may be an international name and its path may hold any characters; both are
-    encoded in ASCII (RFC 3987). Raises InvalidURI.
+    encoded in ASCII (UTS #46, RFC 3987). Raises InvalidURI.
     """
     if not isinstance(uri, str):
         raise InvalidURI(f"text is wanted for a URI, not {type(uri).__name__}")
@@ -70,7 +70,7 @@ def parse_uri(uri: str) -> URI:
         raise InvalidURI(f"{shown} should begin with ws:// or wss://")
     try:
         parts = split(uri)
-        host = ascii_host(parts.hostname or "")
+        host = host_of(parts)
     except ValueError as error:
         raise InvalidURI(f"{shown} is no URI: {error}") from None
     if parts.fragment or uri.endswith("#"):
@@ -78,7 +78,9 @@ def parse_uri(uri: str) -> URI:
     target = quote(parts.path or "/", _UNESCAPED)
     if parts.query:
         target += "?" + quote(parts.query, _UNESCAPED)
-    return URI(parts.scheme == "wss", host, parts.port or _PORTS[parts.scheme], target, basic_authorization(parts))
+    who = credentials(parts)
+    authorization = None if who is None else basic_authorization(*who)
+    return URI(parts.scheme == "wss", host, parts.port or _PORTS[parts.scheme], target, authorization)
 
 
 def split(uri: str) -> SplitResult:
@@ -102,6 +104,15 @@ def split(uri: str) -> SplitResult:
     return parts
 
 
+def host_of(parts: SplitResult) -> str:
+    """Return the host of a split URI in ASCII and lower case (see `ascii_host()`). Raises ValueError for a wrong one.
+
+    `parts.hostname` won't do: Python's lower case of a Greek name is not that of UTS #46.
+    """
+    place = parts.netloc.rpartition("@")[2]
+    return ascii_host(place[1:].partition("]")[0] if place.startswith("[") else place.partition(":")[0])
+
+
 def _port_of(parts: SplitResult) -> int | None:
     try:
         return parts.port
@@ -109,28 +120,11 @@ def _port_of(parts: SplitResult) -> int | None:
         raise ValueError("its port is no number from 1 to 65535") from None
 
 
-def in_brackets(host: str) -> str:
-    """Return `host` as a URI has it: an IPv6 address in brackets, without its zone (RFC 6874 section 3)."""
-    return f"[{host.partition('%')[0]}]" if ":" in host else host
+def credentials(parts: SplitResult) -> tuple[str, str] | None:
+    """Return the user and password in a split URI, decoded, None if it has none."""
+    return None if parts.username is None else (unquote(parts.username), unquote(parts.password or ""))
 
 
-def ascii_host(host: str) -> str:
-    """Return `host` in ASCII and lower case. Raises ValueError if it is not a host name or address."""
-    if ":" in host:  # an IPv6 address, which split() has checked
-        return host.replace("%25", "%")
-    try:
-        encoded = host.encode("idna").decode("ascii").lower()
-    except UnicodeError:
-        encoded = ""
-    if host and not _HOST.fullmatch(encoded):
-        raise ValueError(f"{host!r} can't be the name of a host")
-    return encoded
-
-
-def basic_authorization(parts: SplitResult) -> bytes | None:
-    """Return the value of an Authorization field for HTTP Basic authentication (RFC 7617) with the user and password of
-    a URI, None if it has none."""
-    if parts.username is None:
-        return None
-    user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    return b"Basic " + base64.b64encode(user.encode())
+def basic_authorization(user: str, password: str) -> bytes:
+    """Return the value of an Authorization field for HTTP Basic authentication (RFC 7617)."""
+    return b"Basic " + base64.b64encode(f"{user}:{password}".encode())

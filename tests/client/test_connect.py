@@ -397,6 +397,36 @@ async def test_tls(certificates, tmp_path):
             assert await within(ws.recv()) == "hello"
 
 
+@pytest.mark.both_loops
+async def test_a_trailing_dot(certificates):
+    """The Host field has it, SNI and certificates don't (RFC 6066 section 3), as in browsers and curl."""
+    asked_for = []
+    context = certificates.server("example.com")
+    context.sni_callback = lambda _socket, name, _context: asked_for.append(name)
+    async with nothing_left(), Scripted(talk, ssl=context) as server:
+        for options in ({}, {"server_hostname": "Example.com."}):
+            uri = f"wss://example.com.:{server.port}/"
+            async with connect(uri, ssl=certificates.client(), host="127.0.0.1", **options) as ws:
+                assert await within(ws.recv()) == "hello"
+        assert asked_for == ["example.com"] * 2
+        assert server.peers[0].value("host") == f"example.com.:{server.port}"
+
+
+async def test_an_international_name(certificates):
+    """One that IDNA 2003 gives another spelling, in each place where names can stand."""
+    asked_for = []
+    context = certificates.server("xn--fa-hia.example")
+    context.sni_callback = lambda _socket, name, _context: asked_for.append(name)
+    async with nothing_left(), Scripted(talk, ssl=context) as server:
+        for uri, options in (("faß.example", {}), ("h", {"server_hostname": "FAß.example"})):
+            async with connect(
+                f"wss://{uri}:{server.port}/", ssl=certificates.client(), host="127.0.0.1", **options
+            ) as ws:
+                assert await within(ws.recv()) == "hello"
+        assert asked_for == ["xn--fa-hia.example"] * 2
+        assert server.peers[0].value("host") == f"xn--fa-hia.example:{server.port}"
+
+
 async def test_tls_that_is_not_trusted(certificates, tmp_path):
     async with nothing_left(), Scripted(silent_tls, ssl=certificates.server("example.com")) as server:
         with pytest.raises(ssl.SSLCertVerificationError, match=r"self-signed|unable to get"):
@@ -535,9 +565,12 @@ async def test_host_and_port_in_the_place_of_the_uris():
         ({"uds": "x", "proxy": "http://p"}, "proxy: can't be gone through with uds"),
         ({"port": 0}, "port: 0 is not a whole number from 1 to 65535"),
         ({"host": "a b"}, "host: 'a b' can't be the name of a host"),
+        ({"proxy_server_hostname": "a..b"}, "proxy_server_hostname: 'a..b' can't be the name of a host"),
         ({"sock": 3}, "sock: 3 is no stream socket"),
         ({"local_addr": "127.0.0.1"}, "local_addr: .host, port. is wanted"),
         ({"open_timeout": -1}, "open_timeout: -1 is too short"),
+        ({"happy_eyeballs_delay": "soon"}, "happy_eyeballs_delay: 'soon' is not a duration"),
+        ({"interleave": -1}, "interleave: -1 is not"),
         ({"open_timeout": "soon"}, "open_timeout: 'soon' is not a duration"),
         ({"max_redirects": -1}, "max_redirects: -1"),
         ({"proxy": 1}, "proxy: 1 is neither"),

@@ -153,6 +153,12 @@ ENVIRONMENTS = [
     ({"https_proxy": "http://a:1", "no_proxy": "example.com:444,other"}, True, "a"),
     ({"https_proxy": "http://a:1", "no_proxy": "*"}, True, None),
     ({"https_proxy": ""}, True, None),
+    ({"all_proxy": "http://d:1"}, True, "d"),
+    ({"ALL_PROXY": "socks5://d"}, False, "d"),
+    ({"all_proxy": "http://d:1", "http_proxy": "http://a:1"}, True, "d"),
+    ({"all_proxy": "http://d:1", "http_proxy": "http://a:1"}, False, "a"),
+    ({"all_proxy": "http://d:1", "no_proxy": "other, *.example.com"}, True, None),
+    ({"socks_proxy": "s:1", "https_proxy": "http://b:1"}, True, "s"),
 ]
 
 
@@ -165,19 +171,50 @@ def test_what_the_environment_says(monkeypatch, variables, secure, host):
 
 
 def test_the_urls_of_proxies():
-    assert parse_proxy("http://h") == Proxy(False, "h", 80)
-    assert parse_proxy("HTTPS://H/") == Proxy(True, "h", 443)
-    assert parse_proxy("h:3128") == Proxy(False, "h", 3128)
-    assert parse_proxy("http://u@[::1]:8") == Proxy(False, "::1", 8, b"Basic dTo=")
+    assert parse_proxy("http://h") == Proxy("http", "h", 80)
+    assert parse_proxy("HTTPS://H/") == Proxy("https", "h", 443)
+    assert parse_proxy("h:3128") == Proxy("http", "h", 3128)
+    assert parse_proxy("http://u@[::1]:8") == Proxy("http", "::1", 8, "u", "")
+    assert parse_proxy("http://u@[::1]:8").authorization == b"Basic dTo="
+    assert parse_proxy("http://h").authorization is None
+    assert parse_proxy("http://faß.example") == Proxy("http", "xn--fa-hia.example", 80)
     assert str(parse_proxy("https://u:p@[::1]:8")) == "the proxy https://[::1]:8"
+
+
+@pytest.mark.parametrize(
+    ("url", "kind", "proxy"),
+    [
+        ("socks5://h", "http", Proxy("socks5", "h", 1080)),
+        ("SOCKS5H://u:p%40@h:9", "http", Proxy("socks5h", "h", 9, "u", "p@")),
+        ("socks4://u@h", "http", Proxy("socks4", "h", 1080, "u", "")),
+        ("socks4a://h", "all", Proxy("socks4a", "h", 1080)),
+        ("socks://h:1/", "all", Proxy("socks5h", "h", 1)),  # as GNOME sets all_proxy
+        ("http://h:1", "socks", Proxy("socks5h", "h", 1)),  # as Python reads the settings of macOS
+        ("h:1", "socks", Proxy("socks5h", "h", 1)),
+        ("socks4://h:1", "socks", Proxy("socks4", "h", 1)),
+    ],
+)
+def test_the_urls_of_socks_proxies(url, kind, proxy):
+    assert parse_proxy(url, kind) == proxy
+
+
+def test_socks_without_the_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "python_socks", None)  # as if it could not be found
+    with pytest.raises(InvalidProxy, match=r"'socks5://h': SOCKS needs python-socks; pip install 'python-socks\[a"):
+        connect("ws://example.com", proxy="socks5://u:secret@h")
 
 
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("socks5://h", "SOCKS is not supported"),
-        ("socks5h://u:secret@h:1080", "SOCKS is not supported"),
-        ("ftp://u:secret@h", "should begin with http:// or https://"),
+        ("socks5h://:secret@h:1080", "wants both, a user and a password"),
+        ("socks5h://u@h:1080", "wants both, a user and a password"),
+        ("socks5://u:secr\u00e9t@h", "at most 255 characters of ASCII"),
+        ("socks4://a%00secret@h", "at most 255 characters of ASCII"),
+        (f"socks5://u:{'secret' * 43}@h", "at most 255 characters of ASCII"),
+        ("socks6://h", "should begin with http://, https://, socks5h:// or socks5://"),
+        ("socks5://", "names no host"),
+        ("ftp://u:secret@h", "should begin with http://, https://"),
         ("http://u:secret@", "names no host"),
         ("u:secret@h:0", "no port 0"),
         ("http://u:secret/x@h", "its port is no number"),
@@ -192,9 +229,3 @@ def test_urls_that_are_no_proxys(url, words):
     with pytest.raises(InvalidProxy, match=words) as caught:
         connect("ws://h", proxy=url)
     assert "secret" not in str(caught.value)
-
-
-async def test_socks_in_the_environment(monkeypatch):
-    monkeypatch.setenv("socks_proxy", "http://h:1")
-    with pytest.raises(InvalidProxy, match="SOCKS is not supported"):
-        await connect("ws://example.com")

@@ -25,6 +25,8 @@ from flowserve.errors import InvalidURI
         ("wss://[2001:DB8::1]", URI(True, "2001:db8::1", 443, "/"), b"[2001:db8::1]"),
         ("ws://[fe80::1%25eth0]/", URI(False, "fe80::1%eth0", 80, "/"), b"[fe80::1]"),
         ("ws://bücher.example/", URI(False, "xn--bcher-kva.example", 80, "/"), b"xn--bcher-kva.example"),
+        ("ws://ΒΌΛΟΣ.gr:1/", URI(False, "xn--nxasmq6b.gr", 1, "/"), b"xn--nxasmq6b.gr:1"),
+        ("ws://u:p@faß.de/", URI(False, "xn--fa-hia.de", 80, "/", b"Basic dTpw"), b"xn--fa-hia.de"),
         ("ws://a_b.example./", URI(False, "a_b.example.", 80, "/"), b"a_b.example."),
         ("ws://user:p%40ss@h", URI(False, "h", 80, "/", b"Basic dXNlcjpwQHNz"), b"h"),
         ("ws://user@h", URI(False, "h", 80, "/", b"Basic dXNlcjo="), b"h"),
@@ -67,6 +69,8 @@ def test_the_parts(text, uri, authority):
         ("ws://" + "a" * 64 + ".example/", "can't be the name of a host"),
         ("ws://a<b/", "can't be the name of a host"),
         ("ws://ex%61mple/", "can't be the name of a host"),
+        ("ws://./", "can't be the name of a host"),
+        ("ws://a\u200db.example/", r"can't be the name of a host: U\+200D must not stand at position 2"),
     ],
 )
 def test_what_is_none(text, words):
