@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterable, Sequence
 from contextvars import Context as Variables
 from contextvars import copy_context
 from email.utils import formatdate
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from flowserve.config import Config
 from flowserve.errors import LATE_ANSWER, LATE_REQUEST, ConfigError, HandshakeError, RequestError
@@ -40,6 +40,11 @@ from flowserve.session.opening import deflate_settings
 from flowserve.session.session import Session
 from flowserve.transport.stream import TransportStream, extra_info
 from flowserve.websocket.constants import Role
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from flowserve.library.keywords import LibraryKeywords
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Field = tuple[str, str] | tuple[bytes, bytes]
@@ -84,7 +89,7 @@ class accept:  # noqa: N801  (used like a function)
         open_timeout: float | None = 10.0,
         write_limit: int | tuple[int, int | None] | None = None,
         logger: logging.Logger | logging.LoggerAdapter[Any] | None = None,
-        **options: Any,
+        **options: Unpack[LibraryKeywords],
     ) -> None:
         if not isinstance(stream, (socket.socket, tuple)):
             expected = "a socket, or a pair (StreamReader, StreamWriter)"

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import socket
 import ssl as tls
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from flowserve.config import Config
 from flowserve.config.addresses import Bind
-from flowserve.config.config import HTTP, LIMITS, METRICS, OPTIONS, PROTECTION, PROXIES, TLS
+from flowserve.config.config import HTTP, LIMITS, METRICS, OPTIONS, PROTECTION, PROXIES
+from flowserve.config.tls import TLS
 from flowserve.errors import ConfigError
 from flowserve.library.context import read_options
 from flowserve.server.listen import open_sockets
@@ -67,12 +68,12 @@ def make_config(
     ssl: tls.SSLContext | None,
     server_header: str | bool | None,
     open_timeout: float | None,
-    options: dict[str, Any],
+    options: Mapping[str, Any],
 ) -> Config:
     """Return the configuration of a server for the ASGI application `app`, from the arguments of `serve()`; `options`
     are those that are not parameters of it. Raises TypeError for an unknown one, ConfigError for a wrong value."""
     options = {name: value for name, value in options.items() if name != "reuse_address"}  # which is always on
-    of_server = {name: value for name, value in options.items() if _is_server_option(name)}
+    of_server = {name: value for name, value in options.items() if is_server_option(name)}
     of_websockets = {name: value for name, value in options.items() if name not in of_server}
     config = read_options(of_websockets)
     changes = {**_DEFAULTS, **{name: OPTIONS[name].convert(value, name) for name, value in of_server.items()}}
@@ -83,7 +84,8 @@ def make_config(
     return replace(config, app=app, bind=listen.addresses(), **_FIXED, **changes)
 
 
-def _is_server_option(name: str) -> bool:
+def is_server_option(name: str) -> bool:
+    """Whether `serve()` takes the server's option of this name."""
     option = OPTIONS.get(name)
     return (
         option is not None

@@ -8,7 +8,7 @@ import os
 import socket
 import ssl as tls
 from collections.abc import Generator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flowserve.config import Config
 from flowserve.config.config import OPTIONS
@@ -20,6 +20,11 @@ from flowserve.library.properties import session_of
 from flowserve.library.websocket import LATE_MESSAGES_LIMIT, WebSocket
 from flowserve.library.websockets_arguments import WebSocketsArguments
 from flowserve.server.server import Server
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from flowserve.library.keywords import ServeKeywords
 
 _MAX_REASON = 123
 """Bytes of a reason that a close frame holds (RFC 6455 section 5.5)."""
@@ -45,7 +50,7 @@ def serve(
     start_serving: bool = True,
     write_limit: int | tuple[int, int | None] | None = None,
     logger: logging.Logger | logging.LoggerAdapter[Any] | None = None,
-    **options: Any,
+    **options: Unpack[ServeKeywords],
 ) -> WebSocketServer:
     """Serve WebSockets: `async with serve(handler, "localhost", 8765) as server`, or `server = await serve(...)`.
 

@@ -31,6 +31,7 @@ _REPLACEMENTS = {
     "read_limit": "how much waits for the program says max_queue",
     "timeout": "see open_timeout and close_timeout",
     "loop": "the running event loop is used",
+    "all_errors": "the error's message has the errors of all addresses",
 }
 """Arguments that the websockets library takes or took, and what to use here instead."""
 _EXCLUDED_OPTIONS = ("per_message_deflate", "max_connections")
@@ -95,13 +96,20 @@ def _make_config(options: tuple[tuple[str, Hashable], ...]) -> Config:
                 raise ConfigError(f"compression: {value!r} is neither 'deflate' nor None")
             values["ws_per_message_deflate"] = value is not None
             continue
-        option = OPTIONS.get(f"ws_{name}")
-        if option is None or option.group not in (WEBSOCKET, COMPRESSION) or name in _EXCLUDED_OPTIONS:
+        option = library_option(name)
+        if option is None:
             if name == "extensions" and value is None:
                 continue
             raise TypeError(unexpected_argument(name))
         values[option.name] = _convert(option, name, _from_websockets(name, value))
     return Config("flowserve.library:none", **values)
+
+
+def library_option(name: str) -> Option | None:
+    """Return the server's option that has the name `name` here, None if there is none."""
+    option = OPTIONS.get(f"ws_{name}")
+    known = option is not None and option.group in (WEBSOCKET, COMPRESSION) and name not in _EXCLUDED_OPTIONS
+    return option if known else None
 
 
 def _convert(option: Option, name: str, value: Any) -> Any:

@@ -43,7 +43,7 @@ async def test_what_it_says_of_itself_cannot_be_set(role, name):
 
 
 async def test_attributes_do_not_keep_it_alive():
-    async with open_ends("client") as (ws, _):
+    async with open_ends("client", close_timeout=0.1) as (ws, _):
         ws.itself = ws
         known = weakref.ref(ws)
         await ws.close()

@@ -623,6 +623,7 @@ async def test_what_the_peer_sends_until_its_answer_is_received(role):
         assert (await peer.close_frame())[0] == 1000
         sent = bare(role, (TEXT, b"1"), (BINARY, b"2"), (TEXT, b"3"), (CLOSE, close_payload(1000)), (TEXT, b"4"))
         await peer.raw(sent)
+        peer.half_close()
         await within(closing)
         assert [message async for message in ws] == ["1", b"2", "3"]
         with pytest.raises(AlreadyClosed):
@@ -637,6 +638,7 @@ async def test_a_message_that_was_coming_when_it_was_closed(role):
         closing = task(ws.close())
         assert (await peer.close_frame())[0] == 1000
         await peer.raw(frame(0, b"going", mask=mask) + bare(role, (CLOSE, close_payload(1000))))
+        peer.half_close()
         await within(closing)
         assert await ws.receive() == "ongoing"
 
@@ -659,6 +661,7 @@ async def test_who_receives_while_another_closes(role, how):
             await peer.raw(bare(role, (TEXT, text)))
             await turns()
         await peer.raw(bare(role, (CLOSE, close_payload(1000))))
+        peer.half_close()
         await within(closing)
         assert await within(receiver) == ["1", "2"]
 
@@ -672,6 +675,7 @@ async def test_what_waits_in_the_socket_when_it_is_closed():
         closing = task(ws.close())
         assert (await peer.close_frame())[0] == 1000
         await peer.raw(bare("client", (CLOSE, close_payload(1000))))
+        peer.half_close()
         await within(closing)
         assert [message async for message in ws] == [str(i) for i in range(100)]
 
@@ -682,6 +686,7 @@ async def test_what_comes_while_it_closes_is_bounded(role):
         closing = task(ws.close())
         assert (await peer.close_frame())[0] == 1000
         await peer.raw(bare(role, *[(BINARY, bytes(60_000))] * 20, (CLOSE, close_payload(1000))))
+        peer.half_close()
         await within(closing)
         assert len([message async for message in ws]) == 5
 
@@ -691,5 +696,6 @@ async def test_empty_messages_while_it_closes_are_bounded():
         closing = task(ws.close())
         assert (await peer.close_frame())[0] == 1000
         await peer.raw(bare("client", *[(TEXT, b"")] * 5000, (CLOSE, close_payload(1000))))
+        peer.half_close()
         await within(closing)
         assert len([message async for message in ws]) == 2048

@@ -115,6 +115,7 @@ def test_what_makes_no_sense(option, value, what):
         ("read_limit", "max_queue"),
         ("timeout", "open_timeout"),
         ("loop", "the running event loop"),
+        ("all_errors", "the errors of all addresses"),
     ],
 )
 def test_what_there_is_not_is_said_with_what_there_is(name, hint):
@@ -143,17 +144,6 @@ async def test_further_arguments_for_the_event_loop():
             await ws.send("x")
             assert await within(ws.receive()) == "x"
             assert ws.remote_address[0] == "127.0.0.1"
-
-
-@both_loops
-async def test_what_the_event_loop_does_not_know():
-    async with serve(echo, "127.0.0.1", 0) as server:
-        try:
-            async with connect(f"ws://127.0.0.1:{port_of(server)}", happy_eyeballs_delay=0.1):
-                pass
-        except ConfigError as error:
-            assert str(error) == "happy_eyeballs_delay: the event loop has no such argument"  # noqa: PT017
-            assert "uvloop" in type(asyncio.get_running_loop()).__module__
 
 
 async def test_a_tls_handshake_that_takes_too_long():
@@ -348,6 +338,7 @@ async def test_subclasses_everywhere(role):
         closing = asyncio.ensure_future(ws.close(Code.BYE, Word("bye")))
         assert await peer.close_frame() == (4001, "bye")
         await peer.raw(frame(CLOSE, close_payload(4001, "bye"), mask=None if role == "client" else b"abcd"))
+        peer.half_close()
         await within(closing)
         assert (ws.close_code, ws.close_reason) == (4001, "bye")
 
