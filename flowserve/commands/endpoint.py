@@ -17,7 +17,9 @@ import click
 
 from flowserve.client.connect import connect
 from flowserve.client.proxies import find_proxy
+from flowserve.client.tls import client_context, make_context
 from flowserve.client.uri import URI, parse_uri
+from flowserve.commands.completions import files, values_of
 from flowserve.config.config import OPTIONS
 from flowserve.config.kinds import Kind, duration, header_list, optional, size
 from flowserve.errors import ConfigError, FlowserveError, HandshakeError, InvalidURI, ProxyError
@@ -133,7 +135,13 @@ def option(flags: Sequence[str], kind: Kind, default: Any, help: str) -> click.O
     shown = kind.show(default)
     text = f"{help} [default: {shown}]" if shown else help
     return click.Option(
-        list(flags), type=click.UNPROCESSED, default=default, callback=parse_with(kind), metavar=kind.metavar, help=text
+        list(flags),
+        type=click.UNPROCESSED,
+        default=default,
+        callback=parse_with(kind),
+        metavar=kind.metavar,
+        help=text,
+        shell_complete=values_of(kind),
     )
 
 
@@ -164,10 +172,15 @@ def endpoint_options(*, compression: bool, ping_interval: float | None, timeout_
         ),
         click.Option(["--subprotocol"], multiple=True, metavar="NAME", help="Offer this one; may be repeated."),
         click.Option(["--origin"], metavar="ORIGIN", help="Origin header, as browsers send it."),
-        click.Option(["--ca-file"], metavar="FILE", help="Authorities to trust, in PEM, instead of the system's."),
+        click.Option(
+            ["--ca-file"],
+            metavar="FILE",
+            help="Authorities to trust, in PEM, instead of the system's.",
+            shell_complete=files,
+        ),
         click.Option(["--insecure"], is_flag=True, help="Don't check the server's certificate."),
-        click.Option(["--proxy"], metavar="URL", help="HTTP proxy, or none; by default what the environment says."),
-        click.Option(["--uds"], metavar="PATH", help="Connect to this UNIX domain socket."),
+        click.Option(["--proxy"], metavar="URL", help="HTTP or SOCKS proxy, or none; by default the environment's."),
+        click.Option(["--uds"], metavar="PATH", help="Connect to this UNIX domain socket.", shell_complete=files),
         click.Option(
             ["--compression/--no-compression"],
             default=compression,
@@ -179,6 +192,18 @@ def endpoint_options(*, compression: bool, ping_interval: float | None, timeout_
         option(["--ping-interval"], optional(duration(), "off"), ping_interval, "Time between keepalive pings."),
         option(["--timeout"], duration(), 10.0, timeout_help),
     ]
+
+
+class EndpointCommand(click.Command):
+    """A command with `endpoint_options()`, which --help lists in a section of their own behind those of the command."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        names = {each.name for each in endpoint_options(compression=False, ping_interval=None, timeout_help="")}
+        for title, of_connection in (("Options", False), ("Connection", True)):
+            options = [each for each in self.get_params(ctx) if isinstance(each, click.Option)]
+            chosen = [each for each in options if (each.name in names) == of_connection]
+            with formatter.section(title):
+                formatter.write_dl([record for each in chosen if (record := each.get_help_record(ctx))])
 
 
 def make_endpoint(url: str, given: Mapping[str, Any]) -> Endpoint:
@@ -206,13 +231,12 @@ def make_endpoint(url: str, given: Mapping[str, Any]) -> Endpoint:
 
 
 def _tls(ca_file: str | None, insecure: bool) -> ssl.SSLContext:
-    """Make the TLS context for all connections: loading the authorities takes longer than a handshake."""
+    """Return the TLS context for all connections. Raises ConfigError if `ca_file` cannot be read."""
     try:
-        context = ssl.create_default_context(cafile=ca_file)
+        context = make_context(ca_file) if insecure else client_context(ca_file)
     except (OSError, ssl.SSLError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ConfigError(f"--ca-file: can't read certificates from {ca_file}: {why}") from None
-    context.set_alpn_protocols(["http/1.1"])
     if insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

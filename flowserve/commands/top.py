@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import click
 
 from flowserve import metrics
-from flowserve.errors import FlowserveError
+from flowserve.errors import FlowserveError, install_hint
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -302,9 +302,17 @@ def _summary(change: Change) -> Table:
     dropped, rate = now.total(metrics.DROPPED), change.rate(metrics.DROPPED)
     table.add_row("slow clients", f"{held['out']}, {show_count(dropped)} messages dropped ({show_count(rate)}/s)")
     table.add_row("slow application", f"{held['in']}, {show_count(now.total(metrics.QUEUED))} messages queued")
+    if metrics.TOPICS_SUBSCRIBERS in now.values:
+        table.add_row("topics", _topics(change))
     for name, family, label in _LABELLED_COUNTERS:
         table.add_row(name, Text(_format_labels(change, family, label)))
     return table
+
+
+def _topics(change: Change) -> str:
+    published, delivered = (show_count(change.rate(f)) for f in (metrics.TOPICS_PUBLISHED, metrics.TOPICS_DELIVERED))
+    subscribers = show_count(change.now.total(metrics.TOPICS_SUBSCRIBERS))
+    return f"{published}/s published, {delivered}/s delivered to {subscribers} subscribers"
 
 
 def _format_labels(change: Change, name: str, label: str) -> str:
@@ -340,8 +348,8 @@ def _top(address: MetricsAddress, interval: float, once: bool) -> None:
     try:
         import prometheus_client  # noqa: F401
         from rich.console import Console
-    except ImportError as error:
-        raise FlowserveError(f"{error.name} is missing; pip install 'flowserve[top]'") from None
+    except ImportError:
+        raise FlowserveError(install_hint("rich", "prometheus-client")) from None
     console = Console()
     try:
         if console.is_terminal and not once:

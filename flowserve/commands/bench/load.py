@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from time import perf_counter_ns, process_time
 
@@ -55,12 +55,16 @@ class Result:
     """How often connections could not be opened, by reason."""
     opened: int = 0
     """How many connections were opened."""
+    sent: int = 0
+    """How many messages were sent."""
     missing: int = 0
     """How many echoes were not received."""
+    timed_out: bool = False
+    """Whether it was given up to wait for the missing ones (`Plan.timeout`)."""
     unsent: int = 0
     """Messages that the rate required but the limit of messages in flight did not allow."""
     seconds: float = 0.0
-    """Seconds from the first message to the last echo."""
+    """Seconds from the first message to the last one received, or until no more were waited for."""
     cpu: float = 0.0
     """Seconds of CPU time that this process used in this time."""
 
@@ -71,6 +75,27 @@ class Result:
         return (
             not (self.failures or totals.ends or totals.wrong or totals.unasked or self.missing) and totals.echoed > 0
         )
+
+
+async def open_all(count: int, open_one: Callable[[], Awaitable[None]], failures: Counter[str]) -> None:
+    """Open so many connections. Raises FlowserveError if the first one fails; `failures` counts those of others."""
+    await open_one()
+    left = iter(range(count - 1))
+
+    async def work() -> None:
+        for _ in left:
+            try:
+                await open_one()
+            except FlowserveError as error:
+                failures[str(error)] += 1
+
+    tasks = [asyncio.ensure_future(work()) for _ in range(min(_CONCURRENT_HANDSHAKES, count - 1))]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Load:
@@ -90,23 +115,7 @@ class Load:
 
     async def open(self) -> None:
         """Open the connections. Raises FlowserveError if the first one fails; failures of others are counted."""
-        await self._open_one()
-        left = iter(range(self._plan.connections - 1))
-
-        async def work() -> None:
-            for _ in left:
-                try:
-                    await self._open_one()
-                except FlowserveError as error:
-                    self.result.failures[str(error)] += 1
-
-        tasks = [asyncio.ensure_future(work()) for _ in range(min(_CONCURRENT_HANDSHAKES, self._plan.connections - 1))]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await open_all(self._plan.connections, self._open_one, self.result.failures)
 
     async def _open_one(self) -> None:
         begin = perf_counter_ns()
@@ -137,9 +146,12 @@ class Load:
                 result.unsent = sum(connection.due - connection.sent for connection in connections)
         for connection in connections:
             connection.due = connection.sent
-        await self._wait_until(lambda: False)
+        if not result.timed_out:
+            await self._wait_until(lambda: False)
+        result.sent = self.sent
         result.missing = sum(connection.missing for connection in connections)
-        result.seconds = max(result.totals.last - self._started_at, 1) / 1e9
+        end = perf_counter_ns() if result.timed_out else result.totals.last or perf_counter_ns()
+        result.seconds = max(end - self._started_at, 1) / 1e9
         result.cpu = process_time() - cpu
 
     def stop(self) -> None:
@@ -150,6 +162,28 @@ class Load:
     def elapsed(self) -> float:
         """Seconds since the first message; 0.0 before it."""
         return (perf_counter_ns() - self._started_at) / 1e9 if self._started_at else 0.0
+
+    @property
+    def sent(self) -> int:
+        """How many messages have been sent until now."""
+        return sum(connection.sent for connection in self._connections)
+
+    @property
+    def received(self) -> int:
+        """How many messages have come until now."""
+        return self.result.totals.received
+
+    @property
+    def progress(self) -> float:
+        """The part of the plan that is done, from 0 to 1."""
+        plan, answered = self._plan, self.result.totals.answered
+        return answered / plan.messages if plan.messages else self.elapsed / (plan.duration or 1)
+
+    @property
+    def problems(self) -> dict[str, int]:
+        """What has gone wrong until now."""
+        totals = self.result.totals
+        return {"wrong": totals.wrong, "closed": sum(totals.ends.values())}
 
     def _send_at_once(self) -> None:
         each, more = divmod(self._plan.messages or _NO_LIMIT, len(self._connections))
@@ -172,18 +206,19 @@ class Load:
             await asyncio.sleep(_SEND_INTERVAL)
 
     async def _wait_until(self, done: Callable[[], bool]) -> None:
-        """Wait until `done()` is true, all connections are idle, or no echo was received for the plan's timeout."""
+        """Wait until `done()` is true, all connections are idle, or nothing was answered for the plan's
+        timeout."""
         clock = asyncio.get_running_loop().time
-        last_echoed, since = -1, clock()
+        answered, since = -1, clock()
         while not done():
             pacing = self._pacer is not None and not self._pacer.done()
             if not pacing and all(connection.idle for connection in self._connections):
                 return
-            if self.result.totals.echoed != last_echoed or not any(
-                connection.missing for connection in self._connections
-            ):
-                last_echoed, since = self.result.totals.echoed, clock()
+            waiting = any(connection.waiting for connection in self._connections)
+            if self.result.totals.answered != answered or not waiting:
+                answered, since = self.result.totals.answered, clock()
             elif clock() - since > self._plan.timeout:
+                self.result.timed_out = True
                 return
             await asyncio.sleep(_POLL_INTERVAL)
 

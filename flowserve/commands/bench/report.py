@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from flowserve.commands.bench.histogram import PRECISION, Histogram
@@ -28,7 +29,7 @@ def figures(times: Histogram) -> dict[str, float | None]:
 
 def as_json(endpoint: Endpoint, plan: Plan, result: Result) -> dict[str, Any]:
     """Return the report as a JSON object: times in seconds, sizes in bytes."""
-    totals, rate = result.totals, result.totals.echoed / result.seconds
+    totals, seconds = result.totals, result.seconds
     return {
         "flowserve": __version__,
         "url": str(endpoint.uri),
@@ -44,14 +45,20 @@ def as_json(endpoint: Endpoint, plan: Plan, result: Result) -> dict[str, Any]:
             "closed": dict(totals.ends),
         },
         "messages": {
+            "sent": result.sent,
+            "received": totals.received,
             "echoed": totals.echoed,
             "wrong": totals.wrong,
             "unasked": totals.unasked,
             "missing": result.missing,
             "unsent": result.unsent,
         },
-        "messages_per_second": rate,
-        "bytes_per_second": rate * plan.size,
+        "messages_per_second": totals.echoed / seconds,
+        "bytes_per_second": totals.echoed * plan.size / seconds,
+        "sent_per_second": result.sent / seconds,
+        "sent_bytes_per_second": result.sent * plan.size / seconds,
+        "received_per_second": totals.received / seconds,
+        "received_bytes_per_second": totals.received_bytes / seconds,
         "handshake": figures(result.handshakes),
         "latency": figures(totals.latencies),
         "precision": PRECISION,
@@ -61,26 +68,33 @@ def as_json(endpoint: Endpoint, plan: Plan, result: Result) -> dict[str, Any]:
 
 def as_text(endpoint: Endpoint, plan: Plan, result: Result) -> str:
     """Return the report as text: a table, the histogram of latencies, and notes."""
-    totals, rate = result.totals, result.totals.echoed / result.seconds
+    totals = result.totals
     kind = "binary" if plan.binary else "text"
     failed, closed = sum(result.failures.values()), sum(totals.ends.values())
     lines = [
         f"{endpoint.uri}: {kind} messages of {plan.size:,} bytes, {plan.in_flight:,} in flight on each connection",
         "",
         f"connections  {result.opened:,} opened, {failed:,} failed, {closed:,} closed by the server",
-        f"messages     {totals.echoed:,} echoed in {result.seconds:.2f} s, {totals.wrong:,} wrong, "
-        f"{result.missing:,} missing, {totals.unasked:,} unasked",
-        f"rate         {rate:,.0f} messages/s, {rate * plan.size / 1e6:,.2f} MB/s each way",
+        f"sent         {traffic(result.sent, result.sent * plan.size, result.seconds)}, in {result.seconds:.2f} s",
+        f"received     {traffic(totals.received, totals.received_bytes, result.seconds)}",
+        f"echoes       {totals.echoed:,} right, {totals.wrong:,} wrong, {result.missing:,} missing;"
+        f" {totals.unasked:,} other messages",
         "",
-        *_time_table({"handshake": result.handshakes, "latency": totals.latencies}),
+        *time_table({"handshake": result.handshakes, "latency": totals.latencies}),
     ]
-    if totals.echoed:
-        lines += ["", *_chart(totals.latencies)]
+    if totals.answered:
+        lines += ["", *chart(totals.latencies)]
     notes = _notes(plan, result)
     return "\n".join([*lines, *([""] if notes else []), *notes])
 
 
-def _time_table(histograms: dict[str, Histogram]) -> list[str]:
+def traffic(messages: int, size: int, seconds: float) -> str:
+    """Format messages, and their bytes, in some seconds."""
+    return f"{messages:,} messages, {messages / seconds:,.0f}/s, {size / seconds / 1e6:,.2f} MB/s"
+
+
+def time_table(histograms: dict[str, Histogram]) -> list[str]:
+    """Return the lines of a table of times, a row for each histogram."""
     rows = [
         (name, {key: _format_time(value) for key, value in figures(each).items()}) for name, each in histograms.items()
     ]
@@ -99,8 +113,8 @@ def _format_time(seconds: float | None) -> str:
     return f"{seconds:.2f}s"
 
 
-def _chart(times: Histogram) -> list[str]:
-    """Return the lines of a bar chart of a histogram, one for each of its `rows()`."""
+def chart(times: Histogram) -> list[str]:
+    """Return the lines of a bar chart of latencies, one for each of the histogram's `rows()`."""
     rows = times.rows()
     highest, total = max(count for *_, count in rows), sum(count for *_, count in rows)
     lines = ["latency up to         messages"]
@@ -122,20 +136,49 @@ def _bound(seconds: float) -> str:
 
 def _notes(plan: Plan, result: Result) -> list[str]:
     totals = result.totals
-    notes = [f"{count:,} not opened: {why}" for why, count in result.failures.most_common(5)]
-    notes += [f"{count:,} closed: {how}" for how, count in totals.ends.most_common(5)]
+    notes = notes_of_connections(result.failures, totals.ends)
     if totals.example is not None:
         sent, got = totals.example
-        notes.append(f"the first wrong echo: {_excerpt(got)} came, {_excerpt(sent)} was sent")
-    if result.missing:
-        notes.append(f"{result.missing:,} echoes never came (--timeout {duration().show(plan.timeout)})")
+        first = f"{excerpt(got)} came, {excerpt(sent)} was sent"
+        if totals.echoed:
+            notes.append(f"the first wrong echo: {first}")
+        else:
+            notes.append(f"no answer was an echo, and the latencies are those of other answers; the first: {first}")
+    if totals.unasked:
+        notes.append(
+            f"{many(totals.unasked, 'message')} answered nothing: the server passes on what one sends to all, or sends"
+            " of its own accord"
+        )
+    if result.missing and result.timed_out:
+        why = "" if totals.received else ": the server does not answer"
+        limit = duration().show(plan.timeout)
+        notes.append(f"{many(result.missing, 'echo', 'echoes')} did not come within --timeout {limit}{why}")
+    elif result.missing:
+        notes.append(f"{many(result.missing, 'echo', 'echoes')} did not come before the connection was closed")
     if result.unsent:
         notes.append(f"{result.unsent:,} messages were not sent in time: the server is slower than --rate")
-    if result.cpu > _BUSY * result.seconds:
-        notes.append(f"this program used {100 * result.cpu / result.seconds:.0f} % of a CPU: the server may do more")
-    return notes
+    return notes + (used_cpu(result.cpu, result.seconds) if totals.answered else [])
 
 
-def _excerpt(message: str | bytes) -> str:
-    excerpt = repr(message[:_MAX_SHOWN])  # repr() escapes control characters
-    return excerpt + (f"... ({len(message):,})" if len(message) > _MAX_SHOWN else "")
+def notes_of_connections(failures: Counter[str], ends: Counter[str]) -> list[str]:
+    """Return why connections were not opened, and how they were closed."""
+    notes = [f"{count:,} not opened: {why}" for why, count in failures.most_common(5)]
+    return notes + [f"{count:,} closed: {how}" for how, count in ends.most_common(5)]
+
+
+def used_cpu(cpu: float, seconds: float) -> list[str]:
+    """Return a note if this program may have limited the results. `cpu` is the CPU time that it used."""
+    if cpu <= _BUSY * seconds:
+        return []
+    return [f"this program used {100 * cpu / seconds:.0f} % of a CPU: the server may do more"]
+
+
+def many(count: int, one: str, more: str = "") -> str:
+    """Return a count with what is counted, in the singular or the plural."""
+    return f"{count:,} {one if count == 1 else more or one + 's'}"
+
+
+def excerpt(message: str | bytes) -> str:
+    """Return the beginning of a message, for a terminal."""
+    shown = repr(message[:_MAX_SHOWN])  # repr() escapes control characters
+    return shown + (f"... ({len(message):,})" if len(message) > _MAX_SHOWN else "")

@@ -9,17 +9,17 @@ import click
 
 from flowserve.commands.connect.conversation import Frontend, run_frontend
 from flowserve.commands.connect.lines import LineFrontend
-from flowserve.commands.endpoint import Endpoint, endpoint_options, make_endpoint, option, url_argument
+from flowserve.commands.endpoint import Endpoint, EndpointCommand, endpoint_options, make_endpoint, option, url_argument
 from flowserve.config.config import OPTIONS
 from flowserve.config.kinds import duration, optional
-from flowserve.errors import FlowserveError
+from flowserve.errors import FlowserveError, install_hint
 from flowserve.runtime.event_loop import run_in_loop
 
 _HELP = """Talk to the WebSocket server at URL.
 
 In a terminal, what is typed is sent line by line, and what comes is shown above the prompt: < before text, <* before
-binary messages. Ctrl-D or /close ends it; /help names the other commands. A second slash sends a line that begins with
-one: //help. What was typed is kept for the next time, in ~/.local/state/flowserve.
+binary messages. Ctrl-D or /close ends it; /help names the other commands, Tab completes them. A second slash sends a
+line that begins with one: //help. What was typed is kept for the next time, in ~/.local/state/flowserve.
 
 With piped input or output each line is a message, without any commands, and each message received is a line of the
 output. After the end of the input it waits for answers until none has come for --wait, and closes.
@@ -54,13 +54,12 @@ def _interactive() -> bool:
 def _make_prompt(endpoint: Endpoint) -> Frontend:
     try:
         from flowserve.commands.connect.prompt import PromptFrontend
-    except ImportError as error:
-        name = (error.name or "").partition(".")[0]
-        raise FlowserveError(f"{name} is missing; pip install 'flowserve[connect]', or pipe the input") from None
+    except ImportError:
+        raise FlowserveError(f"{install_hint('prompt-toolkit')}, or pipe the input") from None
     return PromptFrontend(str(endpoint.uri))
 
 
-talk = click.Command(
+talk = EndpointCommand(
     "connect",
     callback=_talk,
     help=_HELP,

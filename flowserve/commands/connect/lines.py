@@ -72,7 +72,7 @@ class LineFrontend:
     async def _send(self, ws: WebSocket) -> None:
         number = 0
         try:
-            async for line in _read_lines():
+            async for line in read_lines():
                 number += 1
                 await ws.send(self._to_message(line, number))
         except ConnectionClosed:
@@ -114,7 +114,7 @@ class LineFrontend:
         return message + b"\n"
 
 
-async def _read_lines() -> AsyncIterator[bytes]:
+async def read_lines() -> AsyncIterator[bytes]:
     """Yield the lines of the input without their line feeds."""
     parts: list[bytes] = []
     while chunk := await _in_thread(partial(os.read, _IN, _CHUNK)):

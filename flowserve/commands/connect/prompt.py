@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
+from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.renderer import print_formatted_text
+from prompt_toolkit.shortcuts import CompleteStyle
 from prompt_toolkit.styles import Style
 
 from flowserve.commands.connect.conversation import CloseRequest
@@ -30,16 +34,36 @@ _MAX_SHOWN_BYTES = 48
 _BATCH = 65536
 """Characters to show at a time, before the prompt is drawn again."""
 
-_COMMAND_HELP = """/ping               ping the server, and show how long the pong takes
-/binary 00ff 2a     send a binary message, written in hexadecimal
-/binary @FILE       send what is in a file as a binary message
-/close [CODE] [..]  close with a code (1000) and a reason
-/help               show this
-//...               send a line that begins with one slash
-Ctrl-D closes with 1000, Ctrl-C likewise."""
+_COMMANDS = (
+    ("/ping", "", "ping the server, and show how long the pong takes"),
+    ("/binary", "00ff 2a", "send a binary message, written in hexadecimal"),
+    ("/binary", "@FILE", "send what is in a file as a binary message"),
+    ("/close", "[CODE] [..]", "close with a code (1000) and a reason"),
+    ("/help", "", "show this"),
+)
+"""Name, arguments and explanation of each."""
+_NOTES = """//...               send a line that begins with one slash
+Tab completes commands and files. Ctrl-D closes with 1000, Ctrl-C likewise."""
+_FILE_OF_BINARY = "/binary @"
 
 Piece = tuple[str, str]
 """A style and a text, as prompt_toolkit takes them."""
+
+
+class CommandCompleter(Completer):
+    """Completes commands, and the names of files behind `/binary @`."""
+
+    def __init__(self) -> None:
+        self._files = PathCompleter(expanduser=True)
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
+        typed = document.text_before_cursor
+        if typed.startswith(_FILE_OF_BINARY):
+            path = Document(typed.removeprefix(_FILE_OF_BINARY))
+            yield from self._files.get_completions(path, complete_event)
+        elif typed.startswith("/"):
+            names = {name: name + " " * bool(arguments) for name, arguments, _ in _COMMANDS}
+            yield from (Completion(text, -len(typed)) for name, text in names.items() if name.startswith(typed))
 
 
 class PromptFrontend:
@@ -48,7 +72,14 @@ class PromptFrontend:
     def __init__(self, name: str) -> None:
         """`name` is the server's URI, for the greeting."""
         self._name = name
-        self._session: PromptSession[str] = PromptSession(history=_history(), style=_STYLE, color_depth=_color_depth())
+        self._session: PromptSession[str] = PromptSession(
+            history=_history(),
+            style=_STYLE,
+            color_depth=_color_depth(),
+            completer=CommandCompleter(),
+            complete_while_typing=False,
+            complete_style=CompleteStyle.READLINE_LIKE,  # a menu would take lines below the prompt
+        )
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def talk(self, ws: WebSocket) -> CloseRequest | ConnectionClosed:
@@ -99,7 +130,7 @@ class PromptFrontend:
             elif command == "/close":
                 return _read_close(rest)
             elif command == "/help":
-                await self._show([("class:note", _COMMAND_HELP)])
+                await self._show([("class:note", _command_help())])
             else:
                 raise ValueError(f"there is no {command}; /help names the commands, // sends a slash")
         except (ValueError, OSError) as error:
@@ -149,6 +180,11 @@ def _format_message(message: str | bytes) -> list[Piece]:
     more = " ..." if len(message) > _MAX_SHOWN_BYTES else ""
     text = message[:_MAX_SHOWN_BYTES].hex(" ") + more
     return [("class:mark", "<* "), ("class:in", text), ("class:note", f" ({len(message):,} bytes)")]
+
+
+def _command_help() -> str:
+    lines = [f"{f'{name} {arguments}':<19} {text}" for name, arguments, text in _COMMANDS]
+    return "\n".join([*lines, _NOTES])
 
 
 def _subprotocol_note(ws: WebSocket) -> str:

@@ -138,6 +138,18 @@ async def test_other_ends(serve):
     assert away_run == (0, "", "")
 
 
+@pytest.mark.parametrize(("code", "status"), [(1000, 0), (1001, 0), (1011, 1), (4000, 1)])
+async def test_the_status_tells_how_the_server_closed(stage, serve, code, status):
+    server = await serve(stage)
+    running = asyncio.ensure_future(connect(server.ws_url, "--wait", "forever"))
+    act = await stage.next()
+    await act.accept()
+    await act.close(code)
+    act.leave()
+    told = f"flowserve: error: the server closed the WebSocket: {code}\n" if status else ""
+    assert await within(running) == (status, "", told)
+
+
 # Before
 
 
@@ -225,6 +237,25 @@ async def test_a_conversation(serve, terminal, tmp_path):
     assert await again.end() == 130
 
 
+async def test_tab_completes_commands_and_files(serve, terminal, tmp_path):
+    server = await serve(echo)
+    (tmp_path / "message.bin").write_bytes(b"\1\2\3")
+    shown = terminal(server.ws_url)
+    await shown.shows(">")
+    shown.type("/pi\t\r")
+    await shown.shows("pong after ")
+    shown.type(f"/bin\t@{tmp_path}/mess\t\r")
+    await shown.shows("<* 01 02 03 (3 bytes)")
+    shown.type("/\t\t")
+    await shown.shows("/help")
+    await shown.shows(">")  # the prompt again: until then it takes nothing
+    shown.type("\x15a\tb/p\t\r")  # text is no command
+    await shown.shows("< ab/p")
+    shown.type("/clo\t4000\r")
+    await shown.shows("closed: 4000")
+    assert await shown.end() == 0
+
+
 async def test_what_comes_is_shown_above_the_prompt_until_the_end(stage, serve, terminal):
     server = await serve(stage)
     shown = terminal(server.ws_url, NO_COLOR="1")
@@ -287,7 +318,5 @@ async def test_a_second_interrupt_ends_it_at_once(terminal):
 async def test_without_prompt_toolkit(terminal):
     code = "import sys; sys.modules['prompt_toolkit'] = None; from flowserve.cli import main; main(sys.argv[1:])"
     shown = terminal("ws://127.0.0.1:1/", program=("-c", code))
-    await shown.shows(
-        "flowserve: error: prompt_toolkit is missing; pip install 'flowserve[connect]', or pipe the input"
-    )
+    await shown.shows("flowserve: error: prompt-toolkit is missing; pip install prompt-toolkit, or pipe the input")
     assert await shown.end() == 1
