@@ -9,7 +9,6 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.abc import MetaPathFinder
 from importlib.machinery import SOURCE_SUFFIXES, FileFinder, ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +16,7 @@ from types import ModuleType
 _PACKAGE = Path(__file__).parent
 
 
-class _SourceFinder(MetaPathFinder):
+class _SourceFinder:
     """Finds flowserve's modules as Python files, though compiled ones may lie beside them."""
 
     def find_spec(
@@ -28,9 +27,14 @@ class _SourceFinder(MetaPathFinder):
         return FileFinder(path[0], (SourceFileLoader, SOURCE_SUFFIXES)).find_spec(fullname)
 
 
+def pure_is_chosen() -> bool:
+    """Return whether FLOWSERVE_PURE=1 asks for the Python files."""
+    return os.environ.get("FLOWSERVE_PURE", "") not in ("", "0")
+
+
 def choose() -> None:
     """Obey FLOWSERVE_PURE=1."""
-    if os.environ.get("FLOWSERVE_PURE", "") not in ("", "0"):
+    if pure_is_chosen():
         sys.meta_path.insert(0, _SourceFinder())
 
 

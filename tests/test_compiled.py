@@ -69,6 +69,13 @@ def test_what_is_compiled_is_what_has_a_pxd() -> None:
         assert each["optional"] is True
 
 
+def test_levels_are_of_modules_that_are_there() -> None:
+    levels = re.findall(r'^ {4,}"(flowserve\.[a-z0-9_.]+)"', (ROOT / "flowserve" / "_build.py").read_text(), re.M)
+    assert "flowserve.websocket.payload" in levels
+    assert len(set(levels)) == len(levels)
+    assert set(levels) <= set(HOT)
+
+
 @pytest.mark.parametrize("module", HOT)
 def test_declarations_are_of_functions_that_are_there(module: str) -> None:
     """A name that has lost its function or its local silently costs what its type was to save."""

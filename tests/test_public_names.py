@@ -3,11 +3,15 @@ one for users to use. What flowserve needs for itself has an underscore, or stan
 
 from __future__ import annotations
 
+import ast
 import inspect
 import socket
+import subprocess
+import sys
 import uuid
 from collections.abc import MutableMapping
 from enum import IntEnum
+from pathlib import Path
 
 import pytest
 from support.ends import open_ends
@@ -27,7 +31,15 @@ NAMES: dict[str, set[str]] = {
     "ClientDisconnected": set(),
     "Close": {"code", "reason"},
     "CloseCode": set(flowserve.CloseCode.__members__),
-    "Config": {*OPTIONS, "app", "ssl", "ssl_context_factory"},
+    "Config": {
+        *OPTIONS,
+        "app",
+        "callback_notify",
+        "configure_logging",
+        "ssl",
+        "ssl_context_factory",
+        "timeout_notify",
+    },
     "ConfigError": set(),
     "ConnectionClosed": CLOSED,
     "ConnectionClosedError": CLOSED,
@@ -51,8 +63,9 @@ NAMES: dict[str, set[str]] = {
     "Request": {"headers", "path"},
     "RequestError": {"detail", "headers", "status"},
     "Response": {"body", "headers", "reason_phrase", "status_code"},
-    "Server": {"announces", "config", "cut", "handle_exit", "load", "reload_certificates", "serve", "serves_metrics"}
-    | {"should_exit", "shutdown", "signalled", "snapshot", "sockets", "started", "startup", "stop_accepting", "worn"},
+    "Server": {"announces", "become_lame_duck", "config", "cut", "handle_exit", "load", "reload_certificates", "serve"}
+    | {"serves_metrics", "should_exit", "shutdown", "signalled", "snapshot", "sockets", "started", "startup"}
+    | {"stop_accepting", "worn", "capture_signals", "force_exit", "install_signal_handlers", "run", "servers"},
     "StartupFailed": set(),
     "State": set(flowserve.State.__members__),
     "WebSocket": {
@@ -145,3 +158,23 @@ async def test_names_of_instances() -> None:
         for instance in (ws, *ws.split()):
             assert names(instance) == NAMES[type(instance).__name__]
         assert names(ws.receive_fragments()) == {"aclose"}
+
+
+def test_type_checkers_see_the_names_that_are_there() -> None:
+    """flowserve/__init__.py has them twice, as it imports each at its first use."""
+    tree = ast.parse(Path(flowserve.__file__).read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {alias.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert seen == flowserve._MODULES
+
+
+def test_what_is_not_used_is_not_imported() -> None:
+    script = (
+        "import sys, flowserve\n"
+        "flowserve.Server\n"
+        "assert 'flowserve.server.server' in sys.modules\n"
+        "assert not {'flowserve.client.connect', 'flowserve.sync', 'flowserve.commands'} & set(sys.modules)\n"
+        "assert flowserve.sync.connect\n"
+        "assert not hasattr(flowserve, 'nothing_like_that')\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -17,6 +17,7 @@ from importlib import metadata
 import click
 import pytest
 from click.testing import CliRunner
+from support.forks import COMMAND
 
 from flowserve.cli import main
 from flowserve.compiled import deflate_name
@@ -71,12 +72,22 @@ def apps(tmp_path):
     return tmp_path
 
 
-def flowserve(folder, *args, **environment):
-    """Run the command to its end in `folder`."""
+@pytest.fixture
+def flowserve(forks):
+    """flowserve(folder, *args, **environment): run the command to its end in `folder`."""
+
+    def run(folder, *args, **environment):
+        return forks.run(COMMAND, *args, cwd=folder, env=ENVIRONMENT | environment)
+
+    return run
+
+
+def started(folder, *args, **environment):
+    """The same, from the start of the interpreter on."""
     return subprocess.run(
         [sys.executable, "-m", "flowserve", *args],
         cwd=folder,
-        env=ENVIRONMENT | {"PYTHONDONTWRITEBYTECODE": "1"} | environment,
+        env=ENVIRONMENT | environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -93,44 +104,14 @@ def assert_one_line(run, status, says):
     assert run.returncode == status
 
 
-# --help and --version
-
-
-def test_help_groups_the_options_and_shows_defaults(tmp_path):
-    run = flowserve(tmp_path, "--help")
-    assert (run.returncode, run.stderr) == (0, "")
-    assert run.stdout.startswith("Usage: flowserve [OPTIONS] APP\n")
-    headings = re.findall(r"^(\S.*):$", run.stdout, re.MULTILINE)
-    assert headings == [*dict.fromkeys(option.group for option in OPTIONS.values()), "Other", "Other commands"]
-    sections = dict(zip(headings, re.split(r"^\S.*:$", run.stdout, flags=re.MULTILINE)[1:], strict=True))
-    for option in OPTIONS.values():
-        word = f"--[no-]{option.word}" if option.kind.switch else option.flag
-        entry = re.search(rf"^  {re.escape(word)} .*\n(?:   .*\n)*", sections[option.group], re.MULTILINE)
-        assert entry, option.flag
-        explanation = " ".join(entry[0].split())
-        assert option.help in explanation
-        shown = option.kind.show(option.default)
-        assert (f"[default: {shown}]" in explanation) == bool(shown)
-    for default in ("16MiB", "64KiB", "20s", "127.0.0.1", "8000", "off", "auto"):
-        assert f"[default: {default}]" in run.stdout
-    for flag in ("--config FILE", "--print-config", "--version", "--help"):
-        assert flag in sections["Other"]
-    assert "  flowserve top " in sections["Other commands"]
-    assert max(map(len, run.stdout.splitlines())) <= 80
-
-
-@pytest.mark.parametrize(("columns", "widest"), [(60, 78), (80, 80), (120, 112)])
-def test_help_keeps_to_the_terminals_width(tmp_path, columns, widest):
-    run = flowserve(tmp_path, "--help", COLUMNS=str(columns))
-    assert run.returncode == 0
-    assert columns - 15 < max(map(len, run.stdout.splitlines())) <= widest
+# --version
 
 
 def test_version(tmp_path):
     from flowserve import __version__
     from flowserve.compiled import is_compiled
 
-    run = flowserve(tmp_path, "--version")
+    run = started(tmp_path, "--version")
     assert (run.returncode, run.stderr) == (0, "")
     try:
         loop = f"uvloop {metadata.version('uvloop')}"
@@ -144,7 +125,7 @@ def test_version(tmp_path):
 
 
 def test_version_of_the_python_files(tmp_path):
-    run = flowserve(tmp_path, "--version", FLOWSERVE_PURE="1")
+    run = started(tmp_path, "--version", FLOWSERVE_PURE="1")
     assert run.returncode == 0, run.stderr
     assert " (pure Python), " in run.stdout
 
@@ -155,7 +136,7 @@ def test_version_without_uvloop(monkeypatch):
             raise metadata.PackageNotFoundError(package)
         return "1.0"
 
-    monkeypatch.setattr("flowserve.cli.metadata.version", version)
+    monkeypatch.setattr("flowserve.cli.own_options.metadata.version", version)
     assert (
         CliRunner().invoke(main, ["--version"]).output.endswith(", no uvloop, httptools 1.0, " + deflate_name() + "\n")
     )
@@ -167,7 +148,12 @@ def test_version_without_uvloop(monkeypatch):
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        ([], "no application is named; write module:attribute"),
+        ([], "no application found: none of main.py, app.py, api.py, asgi.py and no package is in "),
+        (["apps"], "'apps': there is no such file, folder or module in "),
+        (["apps.py"], "'apps.py': there is no such file or folder in "),
+        (["dev", "a:b", "--no-such-option"], "(see flowserve dev --help)"),
+        (["--help", "bananas"], "--help bananas: no option has to do with it; write --help all, or listening, "),
+        (["--install-completion", "tcsh"], "--install-completion: 'tcsh' is unknown"),
         (["a:b", "--no-such-option"], "o such option"),
         (["a:b", "c:d"], "unexpected extra argument"),
         (["a:b", "--port"], "--port"),
@@ -181,8 +167,18 @@ def test_version_without_uvloop(monkeypatch):
         (["a:b", "--ssl-keyfile", "k.pem"], "give --ssl-certfile"),
     ],
 )
-def test_wrong_usage(tmp_path, args, says):
+def test_wrong_usage(flowserve, tmp_path, args, says):
     assert_one_line(flowserve(tmp_path, *args), 2, says)
+
+
+def test_wrong_usage_from_the_start(tmp_path):
+    assert_one_line(started(tmp_path, "a:b", "--no-such-option"), 2, "o such option")
+
+
+def test_options_that_have_no_effect_are_not_suggested():
+    said = CliRunner().invoke(main, ["a:b", "--htp"]).stderr
+    assert "'--host'" in said
+    assert "'--http" not in said
 
 
 @pytest.mark.parametrize(
@@ -194,7 +190,7 @@ def test_wrong_usage(tmp_path, args, says):
         ("FLOWSERVE_HEADER", "nothing", "FLOWSERVE_HEADER: 'nothing' is not a header"),
     ],
 )
-def test_wrong_environment(tmp_path, name, value, says):
+def test_wrong_environment(flowserve, tmp_path, name, value, says):
     assert_one_line(flowserve(tmp_path, "a:b", **{name: value}), 2, says)
 
 
@@ -206,8 +202,7 @@ def test_wrong_environment(tmp_path, name, value, says):
     [
         (["no_such_module_here:app"], "module 'no_such_module_here' not found in "),
         (["apps:ap"], "'apps:ap': module apps has no attribute 'ap'; did you mean app"),
-        (["apps"], "write module:attribute, e.g. apps:app"),
-        (["apps.py"], "write module:attribute, e.g. apps:app"),
+        (["folder/apps:app"], "write module:attribute, e.g. folder.apps:app"),
         (["apps:number"], "apps:number is an int, not an ASGI application"),
         (["apps:create"], "apps:create needs no arguments; if it makes the application, add --factory"),
         (["apps:wsgi"], "use --interface wsgi"),
@@ -215,11 +210,11 @@ def test_wrong_environment(tmp_path, name, value, says):
         (["apps:app", "--app-dir", "nowhere"], "--app-dir: 'nowhere' is not a folder"),
     ],
 )
-def test_wrong_applications(apps, args, says):
+def test_wrong_applications(flowserve, apps, args, says):
     assert_one_line(flowserve(apps, *args, "--port", "0"), 1, says)
 
 
-def test_app_from_the_environment(apps):
+def test_app_from_the_environment(flowserve, apps):
     assert_one_line(flowserve(apps, FLOWSERVE_APP="apps:ap"), 1, "module apps has no attribute 'ap'")
 
 
@@ -231,7 +226,7 @@ def test_app_from_the_environment(apps):
         ("def app(:\n", ["broken.py", "def app(:"], "SyntaxError"),
     ],
 )
-def test_what_the_application_raises_on_import_is_shown(tmp_path, source, lines, last):
+def test_what_the_application_raises_on_import_is_shown(flowserve, tmp_path, source, lines, last):
     (tmp_path / "broken.py").write_text(source)
     run = flowserve(tmp_path, "broken:app", "--port", "0")
     assert run.returncode == 1
@@ -246,7 +241,7 @@ def test_what_the_application_raises_on_import_is_shown(tmp_path, source, lines,
     assert "cli.py" not in run.stderr
 
 
-def test_what_a_factory_raises_is_shown(tmp_path):
+def test_what_a_factory_raises_is_shown(flowserve, tmp_path):
     (tmp_path / "broken.py").write_text("def create():\n    return 1 / 0\n")
     run = flowserve(tmp_path, "broken:create", "--factory", "--port", "0")
     assert run.returncode == 1
@@ -255,20 +250,20 @@ def test_what_a_factory_raises_is_shown(tmp_path):
     assert run.stderr.splitlines()[-1].endswith("its code raised ZeroDivisionError")
 
 
-def test_an_application_that_ends_the_process_on_import(tmp_path):
+def test_an_application_that_ends_the_process_on_import(flowserve, tmp_path):
     (tmp_path / "broken.py").write_text("raise SystemExit(7)\n")
     run = flowserve(tmp_path, "broken:app", "--port", "0")
     assert (run.returncode, run.stderr) == (7, "")
 
 
-def test_an_interrupt_on_import_prints_no_traceback(tmp_path):
+def test_an_interrupt_on_import_prints_no_traceback(flowserve, tmp_path):
     (tmp_path / "slow.py").write_text("raise KeyboardInterrupt\n")
     run = flowserve(tmp_path, "slow:app", "--port", "0")
     assert run.returncode == 130
     assert "Traceback" not in run.stderr
 
 
-def test_port_in_use(apps):
+def test_port_in_use(flowserve, apps):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         run = flowserve(apps, "apps:app", "--port", str(port), "--log-level", "error")
@@ -276,17 +271,17 @@ def test_port_in_use(apps):
     assert "in use" in run.stderr
 
 
-def test_missing_certificate(apps):
+def test_missing_certificate(flowserve, apps):
     run = flowserve(apps, "apps:app", "--port", "0", "--ssl-certfile", "nowhere.pem", "--log-level", "error")
     assert_one_line(run, 1, "nowhere.pem")
 
 
-def test_failed_lifespan_startup(apps):
+def test_failed_lifespan_startup(flowserve, apps):
     run = flowserve(apps, "apps:refuses", "--port", "0", "--log-level", "critical")
     assert_one_line(run, 3, "the database is away")
 
 
-def test_failed_lifespan_startup_with_a_traceback_for_a_reason(tmp_path):
+def test_failed_lifespan_startup_with_a_traceback_for_a_reason(flowserve, tmp_path):
     (tmp_path / "apps.py").write_text(STARLETTE)
     run = flowserve(tmp_path, "apps:app", "--port", "0", "--log-level", "critical")
     assert run.returncode == 3
@@ -348,6 +343,7 @@ def parsed(monkeypatch, tmp_path):
 
 
 GIVEN = {
+    "reload_delay": ("1s", 1.0),
     "host": ("::1", "::1"),
     "port": ("0", 0),
     "fd": ("3", 3),
@@ -364,6 +360,8 @@ GIVEN = {
     "limit_concurrency": ("100", 100),
     "timeout_keep_alive": ("500ms", 0.5),
     "timeout_disconnect": ("10s", 10.0),
+    "limit_request_body": ("10MiB", 10 << 20),
+    "shutdown_delay": ("15s", 15.0),
     "timeout_body": ("off", None),
     "timeout_response": ("1m", 60.0),
     "timeout_graceful_shutdown": ("1m", 60.0),
@@ -419,9 +417,19 @@ GIVEN = {
     "ws_allowed_origins": ("https://a.com", ("https://a.com",)),
     "metrics": ("127.0.0.1:9100", Bind(host="127.0.0.1", port=9100)),
     "health_path": ("/health", "/health"),
+    "topics_url": ("redis://:secret@host", "redis://:secret@host"),
+    "topics_history": ("7", 7),
+    "topics_history_size": ("64KiB", 65536),
+    "topics_history_age": ("2m", 120.0),
+    "topics_max_topics": ("9", 9),
+    "topics_max_memory": ("2GiB", 2 << 30),
+    "topics_max_name": ("20", 20),
+    "topics_max_size": ("1kB", 1000),
+    "topics_max_per_connection": ("8", 8),
+    "topics_max_pending": ("2MiB", 2 << 20),
 }
-EXCLUDED = {"uds", "bind", "workers", "log_config"}
-"""Each of these excludes another one."""
+EXCLUDED = {"uds", "bind", "workers", "log_config", "env_file"}
+"""Each of these excludes another one, or needs a file."""
 SWITCHES = {name: not option.default for name, option in OPTIONS.items() if option.kind.switch}
 EXPECTED = Config("a:b", **{name: value for name, (_, value) in GIVEN.items()}, **SWITCHES)
 
@@ -487,6 +495,7 @@ WRONG = {
     "pid_file": "",
     "access_log_format": "%(h)s",
     "log_config": "no_such_file.json",
+    "env_file": "no_such_file",
     "metrics": "nowhere",
     "health_path": "health",
     "headers": "nothing",
@@ -515,7 +524,7 @@ def test_every_option_refuses_a_wrong_value_in_one_line(parsed, name):
         assert result.exit_code == 2
         assert result.output.startswith("flowserve: error: ")
         assert result.output.count("\n") == 1
-        assert (option.flag if name == "log_config" else named) in result.output
+        assert (option.flag if name in ("log_config", "env_file") else named) in result.output
 
 
 # Options that exclude each other: the source of higher rank decides
@@ -548,14 +557,15 @@ def test_reload_on_the_command_line_whatever_a_file_says(parsed):
     assert parsed("a:b", "--workers", "2", env={"FLOWSERVE_RELOAD": "on"})[0] == Config("a:b", workers=2, **in_file)
     both = Config("a:b", reload=True, **in_file)
     assert parsed("a:b", "--workers", "1", env={"FLOWSERVE_RELOAD": "on"})[0] == both
-    _, result = parsed("a:b", "--workers", "2", "--reload")
-    assert "exclude each other" in result.output
+    config, result = parsed("a:b", "--workers", "2", "--reload")
+    assert config == both
+    assert result.output.startswith("flowserve: warning: workers has no effect with reload")
 
 
 # Other commands
 
 
-def test_another_command_takes_the_place_of_an_application(tmp_path):
+def test_another_command_takes_the_place_of_an_application(flowserve, tmp_path):
     run = flowserve(tmp_path, "top", "--help")
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout.startswith("Usage: flowserve top ")
@@ -602,6 +612,52 @@ def test_exit_status(parsed, error, status):
     _, result = parsed("a:b", error=error)
     assert result.exit_code == status
     assert result.output == (f"flowserve: error: {error}\n" if str(error) else "")
+
+
+# The application that is meant
+
+
+def test_an_application_is_found_and_named(parsed, tmp_path, caplog):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "main.py").write_text("def create_app():\n    return None\n")
+    (tmp_path / "other.py").write_text("async def app(scope, receive, send): ...\n")
+    config, result = parsed("src/main.py")
+    assert (config.app, config.app_dir, config.factory) == ("main:create_app", "src", True), result.output
+    config, result = parsed()
+    assert (config.app, config.app_dir, config.factory) == ("main:create_app", "src", True)
+    assert "Serving main:create_app() from src/main.py\n" in result.output
+    config, result = parsed(env={"FLOWSERVE_APP": "other.py"})
+    assert (config.app, config.app_dir, config.factory) == ("other:app", "", False)
+    (tmp_path / "flowserve.toml").write_text('app = "other"\n')
+    assert parsed()[0].app == "other:app"
+    assert parsed("a:b")[0].app == "a:b"
+    assert "Serving" not in parsed("a:b")[1].output
+
+
+def test_print_config_tells_what_was_found(parsed, tmp_path):
+    (tmp_path / "pkg").mkdir()
+    (tmp_path / "pkg" / "main.py").write_text("async def app(scope, receive, send): ...\n")
+    _, result = parsed("pkg", "--print-config")
+    found = {line.partition(" ")[0]: line for line in result.stdout.splitlines()}
+    assert re.fullmatch(r'app = "main:app" +# command line: pkg', found["app"])
+    assert re.fullmatch(r'app-dir = "pkg" +# command line: pkg', found["app-dir"])
+    _, result = parsed("--print-config")
+    assert result.exit_code == 0
+    assert re.search(r"^# app = +# not set$", result.stdout, re.MULTILINE)
+
+
+def test_dev(parsed, tmp_path):
+    (tmp_path / "flowserve.toml").write_text('bind = ["0.0.0.0:80"]\nworkers = 4\ntimeout-drain = "1m"\nport = 81\n')
+    config, result = parsed("dev", "a:b", env={"FLOWSERVE_LOG_LEVEL": "error"})
+    assert config is not None, result.output
+    assert (config.reload, config.workers, config.log_level) == (True, 1, "debug")
+    assert (config.bind, config.host, config.port) == ((), "127.0.0.1", 81)
+    assert (config.timeout_drain, config.timeout_graceful_shutdown) == (0.0, 5.0)
+    config, _ = parsed("dev", "a:b", "--no-reload", "--bind", "unix:s", "--log-level", "info")
+    assert (config.reload, config.log_level, config.bind) == (False, "info", (Bind(path="s"),))
+    (tmp_path / "dev.py").write_text("async def app(scope, receive, send): ...\n")
+    assert parsed("dev.py")[0].app == "dev:app"
+    assert "# flowserve dev\n" in parsed("dev", "--print-config")[1].stdout
 
 
 def test_our_own_mistakes_are_shown_whole(parsed):
