@@ -1,29 +1,11 @@
-"""The chat's page in a real browser: two users talk, the server restarts, and they talk on.
-
-Skipped without Chromium; with FLOWSERVE_CI set that is a failure. FLOWSERVE_SCREENSHOTS names a folder for pictures.
-"""
+"""The chat's page in a real browser: two users talk, the server restarts, and they talk on."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
-from pathlib import Path
 
 import pytest
 from support.devtools import Browser, Page
-
-
-@pytest.fixture
-async def browser(tmp_path):
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        if os.environ.get("FLOWSERVE_CI"):
-            pytest.fail("chromium is not installed here")
-        pytest.skip("chromium is not installed")
-    browser = await Browser.launch(path, tmp_path / "profile")
-    yield browser
-    await browser.aclose()
 
 
 async def enter(browser: Browser, url: str, name: str) -> Page:
@@ -36,20 +18,6 @@ async def enter(browser: Browser, url: str, name: str) -> Page:
 
 def shows(selector: str, text: str) -> str:
     return f"[...document.querySelectorAll({selector!r})].some((each) => each.textContent.includes({text!r}))"
-
-
-@pytest.fixture
-def picture():
-    """`await picture(page, name)`: the page as a file, where FLOWSERVE_SCREENSHOTS names a folder for it."""
-
-    async def take(page: Page, name: str, **options) -> None:
-        if "FLOWSERVE_SCREENSHOTS" in os.environ:
-            taken[name] = await page.screenshot(**options)
-
-    taken: dict[str, bytes] = {}
-    yield take
-    for name, data in taken.items():
-        Path(os.environ["FLOWSERVE_SCREENSHOTS"], f"{name}.png").write_bytes(data)
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ async def test_echo_is_told_of_the_shutdown(example):
         assert (await closed(ws))[0] == 1012
         out = await stopping
     assert re.search(r'"WebSocket /" accepted\n', out)
-    assert re.search(r'"WebSocket /" closed 1012 after \S+, in 1 messages 5B, out 1 messages 5B\n', out)
+    assert re.search(r'"WebSocket /" closed 1012 after \S+, in 1 message 5B, out 1 message 5B\n', out)
 
 
 # Chat

@@ -6,13 +6,15 @@ import asyncio
 import builtins
 import inspect
 import json
-import os
 import re
+import runpy
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -23,42 +25,12 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection
 
 import flowserve
-from flowserve import WebSocket, WebSocketServer, connect, serve
+from flowserve import ConnectionClosedError, WebSocket, WebSocketServer, connect, serve
 from flowserve.library.properties import session_of
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "library"
 Start = Callable[..., Awaitable[asyncio.subprocess.Process]]
-
-
-@pytest.fixture
-async def start() -> AsyncIterator[Start]:
-    """`process = await start("client.py", "ws://…")`; whatever still runs at the end is killed."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("FLOWSERVE_") or k == "FLOWSERVE_PURE"}
-    started: list[asyncio.subprocess.Process] = []
-
-    async def run(name: str, *arguments: str) -> asyncio.subprocess.Process:
-        pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-W",
-            "error",
-            name,
-            *arguments,
-            cwd=FOLDER,
-            env=environment,
-            stdin=pipe,
-            stdout=pipe,
-            stderr=pipe,
-        )
-        started.append(process)
-        return process
-
-    yield run
-    for process in started:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
 
 
 async def line(process: asyncio.subprocess.Process) -> str:
@@ -161,6 +133,56 @@ async def test_feed_client_over_a_loss(start: Start, certificates: dict[str, str
             seen.append(await line(client))
 
 
+async def frame(ws: WebSocket) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(await within(ws.receive()))
+    return found
+
+
+def visitors(frame: dict[str, Any]) -> dict[int, list[float] | None]:
+    """Their lures, by number."""
+    return {visitor["number"]: visitor["lure"] for visitor in frame["visitors"]}
+
+
+async def test_flock(start: Start) -> None:
+    server = await start("flock_server.py", "0")
+    found = re.fullmatch(r"Open (http://127\.0\.0\.1:\d+) in two windows; Ctrl-C stops it", await line(server))
+    assert found
+    uri = f"ws{found[1].removeprefix('http')}/flock"
+    async with flowserve.connect(uri) as one, flowserve.connect(uri) as two:
+        assert (await frame(one), await frame(two)) == ({"you": 1}, {"you": 2})
+        assert {await line(server), await line(server)} == {f"{number} came, from 127.0.0.1" for number in (1, 2)}
+        await one.send('{"lure": [0.25, 0.75]}')
+        await one.send('{"clap": [1, 0]}')
+        seen = [await frame(two)]
+        while visitors(seen[-1]) != {1: [0.25, 0.75], 2: None} or not any(each["claps"] for each in seen):
+            seen.append(await frame(two))
+        assert [each["claps"] for each in seen if each["claps"]] == [[[1, 0]]]
+        birds = [tuple(each["birds"]) for each in seen]
+        assert len(set(birds)) == len(birds)  # they fly
+        assert all(len(each) == 180 for each in birds)
+        await one.send('{"lure": null}')
+        while visitors(await frame(two))[1] is not None:
+            pass
+        await one.close(4001, "bye")
+        assert await line(server) == "1 left: 4001 bye"
+        while 1 in visitors(await frame(two)):
+            pass
+        client = await start("flock_client.py", uri)
+        assert re.fullmatch(r"visitor 3, 2 here, \d+ frames a second, a ping took \d+\.\d ms", await line(client))
+
+
+async def test_the_flock_says_what_it_understands(start: Start) -> None:
+    url = (await line(await start("flock_server.py", "0"))).split()[1]
+    for given in ("no JSON", "[]", '{"lure": 5}', '{"lure": [2, 0]}', '{"clap": [NaN, 0]}', b"\xff"):
+        async with flowserve.connect(f"ws{url.removeprefix('http')}/flock") as ws:
+            await ws.send(given)
+            with suppress(ConnectionClosedError):
+                while True:
+                    await frame(ws)
+            end = (ws.close_code, ws.close_reason)
+        assert end == (1008, 'Send {"lure": [0.5, 0.5]} or {"clap": [0.5, 0.5]}'), given
+
+
 async def test_autobahn_client_and_server(start: Start) -> None:
     """The client against a stand-in with three cases that Autobahn has, too; the server against a client."""
     reported = asyncio.Event()
@@ -202,68 +224,102 @@ SERVERS = {
     "echo_server.py": [],
     "simple_server.py": [],
     "feed_server.py": [],
+    "flock_server.py": [],
     "autobahn_server.py": [],
     "echo_server_tls.py": ["cert", "key"],
     "simple_server_tls.py": ["cert", "key"],
 }
-CLIENTS = {"client.py": [], "client_tls.py": ["ca"], "fragmented_client.py": [], "autobahn_client.py": []}
+CLIENTS = {
+    "client.py": [],
+    "sync_client.py": [],
+    "client_tls.py": ["ca"],
+    "fragmented_client.py": [],
+    "autobahn_client.py": [],
+}
 PROGRAMS = sorted(path.name for path in FOLDER.glob("*.py"))
 
 
-async def failure(process: asyncio.subprocess.Process, status: int = 1) -> str:
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """`status, out, err = run("client.py", "ws://…")`: a program that ends at once, in this process: the many of them
+    would take their time to start. Those that go on are started as programs."""
+
+    def run(name: str, *arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(FOLDER / name), run_name="__main__")
+        out, err = capsys.readouterr()
+        if isinstance(end.value.code, str):  # which the interpreter prints
+            return 1, out, f"{err}{end.value.code}\n"
+        return end.value.code or 0, out, err
+
+    return run
+
+
+def last_line(status: int, ended: tuple[int, str, str]) -> str:
     """The one line that a program ends with, behind how it is used where that was wrong."""
-    out, err = await within(process.communicate(), 30)
-    assert (process.returncode, out) == (status, b"")
-    *usage, last = err.decode().splitlines()
-    assert all(each.startswith(("usage: ", " ")) for each in usage), err.decode()
+    assert ended[:2] == (status, "")
+    *usage, last = ended[2].splitlines()
+    assert all(each.startswith(("usage: ", " ")) for each in usage), ended[2]
     return last
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-async def test_wrong_arguments(start: Start, name: str) -> None:
-    said = await failure(await start(name, *["1"] * 3, "--color"), 2)
+def test_wrong_arguments(run: Run, name: str) -> None:
+    said = last_line(2, run(name, *["1"] * 3, "--color"))
     assert re.search("error: unrecognized arguments: .*--color", said)
-    out, _ = await within((await start(name, "--help")).communicate())
-    assert name in out.decode()
+    status, out, err = run(name, "--help")
+    assert (status, err) == (0, "")
+    assert name in out
 
 
 @pytest.mark.parametrize("name", [name for name, files in {**SERVERS, **CLIENTS}.items() if files])
-async def test_missing_arguments(start: Start, name: str) -> None:
-    assert "the following arguments are required: " in await failure(await start(name), 2)
+def test_missing_arguments(run: Run, name: str) -> None:
+    assert "the following arguments are required: " in last_line(2, run(name))
 
 
 @pytest.mark.parametrize("name", SERVERS)
-async def test_a_port_that_is_in_use(start: Start, certificates: dict[str, str], name: str) -> None:
+def test_a_port_that_is_in_use(run: Run, certificates: dict[str, str], name: str) -> None:
     files = [certificates[each] for each in SERVERS[name]]
     with socket.create_server(("127.0.0.1", 0)) as other:
-        said = await failure(await start(name, *files, str(other.getsockname()[1])))
+        said = last_line(1, run(name, *files, str(other.getsockname()[1])))
     assert said.startswith(f"{name}: can't listen on 127.0.0.1 port ")
-    assert "invalid int value: 'http'" in await failure(await start(name, *files, "http"), 2)
+    assert "invalid int value: 'http'" in last_line(2, run(name, *files, "http"))
 
 
 @pytest.mark.parametrize("name", ["echo_server_tls.py", "simple_server_tls.py"])
-async def test_certificates_that_are_not_there(start: Start, name: str) -> None:
-    assert (await failure(await start(name, "no.pem", "none.pem"))).startswith("no.pem, none.pem: [Errno 2]")
+def test_certificates_that_are_not_there(run: Run, name: str) -> None:
+    assert last_line(1, run(name, "no.pem", "none.pem")).startswith("no.pem, none.pem: [Errno 2]")
 
 
-@pytest.mark.parametrize("name", [*CLIENTS, "feed_client.py"])
-async def test_a_wrong_uri(start: Start, certificates: dict[str, str], name: str) -> None:
+@pytest.mark.parametrize("name", [*CLIENTS, "feed_client.py", "flock_client.py"])
+def test_a_wrong_uri(run: Run, certificates: dict[str, str], name: str) -> None:
     files = [certificates[each] for each in CLIENTS.get(name, [])]
-    said = await failure(await start(name, "127.0.0.1:9002", *files))
+    said = last_line(1, run(name, "127.0.0.1:9002", *files))
     assert said == f"{name}: '127.0.0.1:9002' should begin with ws:// or wss://" or "/getCaseCount" in said
 
 
 @pytest.mark.parametrize("name", CLIENTS)
-async def test_no_server(start: Start, certificates: dict[str, str], name: str) -> None:
+def test_no_server(run: Run, certificates: dict[str, str], name: str) -> None:
     files = [certificates[each] for each in CLIENTS[name]]
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         scheme = "wss" if files else "ws"
         uri = f"{scheme}://127.0.0.1:{bound.getsockname()[1]}"
-        assert (await failure(await start(name, uri, *files))).startswith(f"{name}: [Errno ")
+        assert last_line(1, run(name, uri, *files)).startswith(f"{name}: [Errno ")
 
 
-@pytest.mark.parametrize("name", ["client.py", "fragmented_client.py"])
+async def failure(process: asyncio.subprocess.Process) -> str:
+    """The one line that a program ends with, which has failed."""
+    out, err = await within(process.communicate(), 30)
+    assert process.returncode is not None
+    return last_line(1, (process.returncode, out.decode(), err.decode()))
+
+
+@pytest.mark.parametrize("name", ["client.py", "sync_client.py", "fragmented_client.py"])
 async def test_a_server_that_leaves(start: Start, name: str) -> None:
     async def leave(ws: WebSocket) -> None:
         await ws.receive()
@@ -307,11 +363,15 @@ async def echo(ws: WebSocket) -> None:
         await ws.send(message)
 
 
-@pytest.mark.parametrize("given", ["hello\n", "hello", "1\n2\n3\n" * 100, ""])
-async def test_a_line_that_is_piped_in_comes_back(start: Start, given: str) -> None:
+@pytest.mark.parametrize("name", ["client.py", "sync_client.py"])
+async def test_a_line_that_is_piped_in_comes_back(start: Start, name: str) -> None:
     """`echo hello | python client.py URI`, of which the end comes with the line."""
-    uri = await line(await start("echo_server.py", "0"))
-    assert (await output(await start("client.py", uri), given)).splitlines() == given.splitlines()
+    given = ("hello\n", "hello", "1\n2\n3\n" * 100, "")
+    async with serve(echo, "127.0.0.1", 0) as server:
+        uri = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        clients = [await start(name, uri) for _ in given]
+        said = await asyncio.gather(*map(output, clients, given))
+    assert [each.splitlines() for each in said] == [each.splitlines() for each in given]
 
 
 async def test_whoever_reads_the_output_may_leave(start: Start) -> None:
@@ -341,7 +401,7 @@ async def test_ctrl_c_ends_a_server(certificates: dict[str, str], name: str) -> 
         terminal.close()
 
 
-@pytest.mark.parametrize("name", ["client.py", "feed_client.py", "autobahn_client.py"])
+@pytest.mark.parametrize("name", ["client.py", "feed_client.py", "flock_client.py", "autobahn_client.py"])
 async def test_ctrl_c_ends_a_client(name: str) -> None:
     """In a terminal, where a thread waits for what is typed; and while the server says nothing."""
     visited = asyncio.Event()
@@ -381,9 +441,8 @@ def test_examples_talk_to_what_is_started_beside_them() -> None:
 
 
 @pytest.mark.parametrize("name", ["echo", "chat", "ticker"])
-async def test_an_application_says_how_it_is_started(start: Start, name: str) -> None:
-    said = await failure(await start(f"../{name}.py"))
-    assert said == f"Start it with: flowserve examples.{name}:app"
+def test_an_application_says_how_it_is_started(run: Run, name: str) -> None:
+    assert last_line(1, run(f"../{name}.py")) == f"Start it with: flowserve examples.{name}:app"
 
 
 def test_every_example_is_in_the_list() -> None:
