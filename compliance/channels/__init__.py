@@ -1,0 +1,1 @@
+"""Counts what layers of Django Channels lose, beside each other."""

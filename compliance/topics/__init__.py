@@ -1,0 +1,1 @@
+"""Counts every message of topics while processes, connections and backplanes fail."""
