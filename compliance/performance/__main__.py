@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from compliance._servers import CHECKOUT, Progress, ServerFailed, flowserve_version, free_port, serving
+from compliance._servers import CHECKOUT, HOST, Progress, ServerFailed, flowserve_version, free_port, serving
 from compliance.performance import client
 from compliance.performance.cases import CASES, Case
-from compliance.performance.chart import chart
+from compliance.performance.chart import draw
 from compliance.performance.environment import Environment, installed, prepare
 from compliance.performance.promises import verdicts
 from compliance.performance.report import Results, conclude, summarise, table
@@ -40,7 +43,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--hold", type=float, default=25.0, help="seconds that idle connections stay (default: 25)")
     parser.add_argument("--quick", action="store_true", help="one round of one second: a first impression")
     parser.add_argument("--python", help="measure what is installed for this interpreter, and install nothing")
-    parser.add_argument("--output", type=Path, help="where results.json and chart.svg go (default: the user's cache)")
+    parser.add_argument("--output", type=Path, help="where results.json and the charts go (default: the user's cache)")
+    parser.add_argument("--draw", type=Path, metavar="DIR", help="measure nothing: draw DIR's results.json anew")
     parser.add_argument("--check", action="store_true", help="exit with 1 when flowserve breaks one of its promises")
     options = parser.parse_args()
     options.cases = options.cases.upper().split(",")
@@ -58,19 +62,28 @@ def parse() -> argparse.Namespace:
     return options
 
 
+@contextlib.contextmanager
+def redis() -> Iterator[str]:
+    """An empty Redis, which stores nothing on disk, on the core of the load; its URL."""
+    port = free_port()
+    command = ["redis-server", "--port", str(port), "--bind", HOST, "--save", "", "--appendonly", "no"]
+    with serving(command, port=port, core=core(LOAD_CORE)):
+        yield f"redis://{HOST}:{port}"
+
+
+def core(wanted: int) -> int | None:
+    return wanted if (os.cpu_count() or 1) > 1 else None
+
+
 def measure(peer: Peer, case: Case, environment: Environment, options: argparse.Namespace) -> dict[str, Any]:
     """One round of one case on one server: its figures, or {"error": ...}."""
     tls = (environment.certfile, environment.keyfile) if case.tls else ("", "")
-    place = Place(environment.python, environment.bun, free_port(), *tls)
-    cores = os.cpu_count() or 1
     try:
-        with serving(
-            peer.command(place, case),
-            port=place.port,
-            env=peer.environment(case),
-            cwd=APPS,
-            core=SERVER_CORE if cores > 1 else None,
-        ) as server:
+        with contextlib.ExitStack() as stack:
+            url = stack.enter_context(redis()) if peer.redis or case.redis else ""
+            place = Place(environment.python, environment.bun, free_port(), *tls, url)
+            command, env = peer.command(place, case), peer.environment(place, case)
+            server = stack.enter_context(serving(command, port=place.port, env=env, cwd=APPS, core=core(SERVER_CORE)))
             job = {
                 "case": case.name,
                 "port": place.port,
@@ -79,13 +92,14 @@ def measure(peer: Peer, case: Case, environment: Environment, options: argparse.
                 "duration": options.duration,
                 "hold": options.hold,
                 "ca": environment.ca,
+                "redis": url,
             }
             done = subprocess.run(
                 [environment.python, "-m", "compliance.performance.load", json.dumps(job)],
                 cwd=CHECKOUT,
                 capture_output=True,
                 text=True,
-                preexec_fn=(lambda: os.sched_setaffinity(0, {LOAD_CORE})) if cores > 1 else None,
+                preexec_fn=None if core(0) is None else lambda: os.sched_setaffinity(0, {LOAD_CORE}),
             )
             if done.returncode:
                 return {"error": (done.stderr.strip().splitlines() or ["the load generator failed"])[-1]}
@@ -100,12 +114,15 @@ def measure(peer: Peer, case: Case, environment: Environment, options: argparse.
 def measure_all(environment: Environment, names: list[str], options: argparse.Namespace, progress: Progress) -> Results:
     """All rounds. Servers take turns within a case, so that a change in the machine's mood meets all of them."""
     results: Results = {}
+    with_redis = shutil.which("redis-server") is not None
+    if not with_redis:
+        environment.notes.append("what needs Redis is left out: redis-server is not installed")
     plan = [
         (turn, CASES[case], PEERS[name])
         for turn in range(1, options.rounds + 1)
         for case in options.cases
         for name in names
-        if case in PEERS[name].cases
+        if case in PEERS[name].cases and (with_redis or not (CASES[case].redis or PEERS[name].redis))
     ]
     began = time.monotonic()
     for done, (turn, case, peer) in enumerate(plan):
@@ -131,6 +148,12 @@ def machine() -> dict[str, Any]:
 
 def main() -> int:
     options = parse()
+    if options.draw is not None:
+        try:
+            draw(json.loads((options.draw / "results.json").read_text("utf-8"))["rounds"], options.draw)
+        except OSError as error:
+            sys.exit(f"--draw: {error}")
+        return 0
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # servers and load inherit it
     progress = Progress()
@@ -150,7 +173,7 @@ def main() -> int:
     promises = verdicts(results)
     about = {"machine": machine(), "versions": versions, "summary": summarise(results)}
     output = conclude(results, promises, environment.notes, options.output, "results.json", about)
-    (output / "chart.svg").write_text(chart(results))
+    draw(results, output)
     return 1 if options.check and not all(kept for _, kept in promises) else 0
 
 

@@ -180,7 +180,7 @@ def table(results: Results) -> str:
     lines: list[str] = []
     for name, clients in summarise(results).items():
         lines.append(f"\n{name}: {CASES[name].title}")
-        lines.append(f"  {'client':<19}{'CPU us':>10}{'/websockets':>13}{'/floor':>8}{'per second':>12}{'busy':>6}")
+        lines.append(f"  {'client':<19}{'CPU µs':>10}{'/websockets':>13}{'/floor':>8}{'per second':>12}{'busy':>6}")
         for client, row in clients.items():
             if row["value"] is None:
                 lines.append(f"  {client:<19}{'failed':>10}  {brief(row['error'])}")

@@ -6,16 +6,17 @@ Frames are built and masked once, and every byte that comes back is compared wit
 from __future__ import annotations
 
 import asyncio
+import itertools
 import ssl
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from compliance._servers import HOST, cpu_seconds, memory_kib
 from compliance.performance.cases import Case
-from compliance.performance.messages import RSV1, TAIL, frame, text
+from compliance.performance.messages import RSV1, TAIL, answers, frame, requests, text
 
 UPGRADE = (
     b"GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -24,9 +25,9 @@ UPGRADE = (
 OFFER = b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n"  # as browsers do
 ALONE = OFFER[:-4] + b"; server_no_context_takeover\r\n\r\n"
 ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # to that key, RFC 6455 section 1.3
-REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 MAX_READ = 1024 * 1024  # more than an event loop hands over at once
 STALLED = 15.0  # seconds
+PING, COMPRESSED = 0x89, 0x80 | RSV1 | 1  # how a ping begins, and a compressed text
 
 
 class Run:
@@ -40,6 +41,7 @@ class Run:
         self.warmup: float = job["warmup"]
         self.duration: float = job["duration"]
         self.hold: float = job["hold"]
+        self.redis: str = job["redis"]
         self.ssl = ssl.create_default_context(cafile=job["ca"]) if case.tls else None
         self.upgrade = UPGRADE[:-2] + (OFFER if case.takeover else ALONE) if case.compressed else UPGRADE
         self.failure: asyncio.Future[None] = loop.create_future()
@@ -156,6 +158,22 @@ class Client(asyncio.Protocol):
     def received(self, data: bytes) -> None:
         pass
 
+    def frames(self, data: bytes) -> Iterator[tuple[int, bytes, int]]:
+        """The first byte, the payload and the size of each frame that is complete now. Pings are answered, and left
+        out. No frame is longer than 65,535 bytes."""
+        self.buffer += data
+        while len(self.buffer) >= 2:
+            long = self.buffer[1] == 126
+            start = 4 if long else 2
+            end = start + (int.from_bytes(self.buffer[2:4], "big") if long else self.buffer[1])
+            if len(self.buffer) < max(start, end):
+                return
+            first, payload, self.buffer = self.buffer[0], self.buffer[start:end], self.buffer[end:]
+            if first == PING:
+                self.transport.write(frame(10, payload, True))
+            else:
+                yield first, payload, end
+
 
 class Echo(Client):
     """Keeps messages in flight: what came back is replaced at once, all of it in one write."""
@@ -238,14 +256,8 @@ class Idle(Client):
     __slots__ = ()
 
     def received(self, data: bytes) -> None:
-        self.buffer += data
-        while len(self.buffer) >= 2 and len(self.buffer) >= 2 + self.buffer[1]:
-            opcode, end = self.buffer[0] & 15, 2 + self.buffer[1]
-            payload, self.buffer = self.buffer[2:end], self.buffer[end:]
-            if opcode == 9:
-                self.transport.write(frame(10, payload, True))
-            else:
-                self.run.fail(f"an idle connection got opcode {opcode}: {payload!r}")
+        for first, payload, _ in self.frames(data):
+            self.run.fail(f"an idle connection got opcode {first & 15}: {payload!r}")
 
 
 class Deflated(Client):
@@ -273,20 +285,11 @@ class Deflated(Client):
         self.transport.write(self.messages[self.at][1])
 
     def received(self, data: bytes) -> None:
-        self.buffer += data
-        while len(self.buffer) >= 4:
-            long = self.buffer[1] == 126  # none is longer than 65,535 bytes
-            start = 4 if long else 2
-            end = start + (int.from_bytes(self.buffer[2:4], "big") if long else self.buffer[1])
-            if len(self.buffer) < end:
-                return
-            first, payload, self.buffer = self.buffer[0], self.buffer[start:end], self.buffer[end:]
-            self.frame(first, payload, end)
+        for each in self.frames(data):
+            self.frame(*each)
 
     def frame(self, first: int, payload: bytes, size: int) -> None:
-        if first == 0x80 | 9:
-            self.transport.write(frame(10, payload, True))
-        elif first != 0x80 | RSV1 | 1:
+        if first != COMPRESSED:
             self.run.fail(f"not a compressed text: {first:#x}, {payload[:80]!r}")
         elif self.inflater.decompress(payload + TAIL) != self.messages[self.at][0]:
             self.run.fail(f"not the echo of message {self.at}")
@@ -303,25 +306,27 @@ class Deflated(Client):
 class Request(asyncio.Protocol):
     """HTTP requests over one connection, one after the other."""
 
-    __slots__ = ("buffer", "run", "started", "transport")
+    __slots__ = ("buffer", "end", "requests", "run", "started", "transport")
     transport: asyncio.Transport
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self.buffer = b""
         self.started = 0.0
+        self.requests = itertools.cycle(requests(run.case.request, run.case.size))
+        self.end = b"\r\n\r\n" + answers(run.case.app, run.case.size)
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
 
     def start(self) -> None:
         self.started = time.perf_counter()
-        self.transport.write(REQUEST)
+        self.transport.write(next(self.requests))
 
     def data_received(self, data: bytes) -> None:
         if self.buffer:
             data, self.buffer = self.buffer + data, b""
-        if data.startswith(b"HTTP/1.1 200 ") and data.endswith(b"\r\n\r\nhello"):
+        if data.startswith(b"HTTP/1.1 200 ") and data.endswith(self.end):
             self.run.took(self.started)
             self.start()
         elif len(data) < 1000:
@@ -331,41 +336,3 @@ class Request(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.run.fail(f"connection lost after {self.run.count} responses: {error}")
-
-
-class Member(Client):
-    """One of the many that a message goes to; the last one that got it has the next one sent."""
-
-    __slots__ = ("room",)
-    SAID = frame(1, text(64), False)
-
-    def __init__(self, run: Run, room: Room) -> None:
-        super().__init__(run, b"/member")
-        self.room = room
-
-    def received(self, data: bytes) -> None:
-        self.buffer += data
-        if self.buffer == self.SAID:
-            self.buffer = b""
-            self.run.took(self.room.started)
-            self.room.missing -= 1
-            if not self.room.missing:
-                self.room.speak()
-        elif not self.SAID.startswith(self.buffer):
-            self.run.fail(f"not the message that was sent: {data[:80]!r}")
-
-
-class Room:
-    """The state of a round: when it was asked for, and how many members have not got its message."""
-
-    def __init__(self, speaker: Client | None = None) -> None:
-        self.speaker = speaker
-        self.started = 0.0
-        self.missing = 0
-        self.members = 0
-
-    def speak(self) -> None:
-        assert self.speaker is not None
-        self.started = time.perf_counter()
-        self.missing = self.members
-        self.speaker.transport.write(Visit.HELLO)

@@ -17,13 +17,10 @@ BUN = "bun@1.4.5"
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "flowserve")
 PROBE = """
 import importlib.metadata, importlib.util, json, sys
-names = {}
+names, packages = {}, importlib.metadata.packages_distributions()
 for name in sys.argv[1:]:
     if importlib.util.find_spec(name):
-        try:
-            names[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            names[name] = "?"
+        names[name] = importlib.metadata.version(packages[name][0]) if name in packages else "?"
 print(json.dumps(names))
 """
 

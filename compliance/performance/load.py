@@ -1,7 +1,7 @@
 """The load generator: one process, pinned by whoever starts it, that talks to one server and prints figures as JSON.
 
 `python -m compliance.performance.load JOB`, JOB as JSON: {"case": "A", "port": 8000, "pid": 123, "warmup": 0.5,
-"duration": 2.0, "ca": "/path/to/ca.pem" for TLS, "hold": seconds that idle connections stay open}.
+"duration": 2.0, "ca": "/path/to/ca.pem" for TLS, "hold": seconds that idle connections stay open, "redis": its URL}.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ from compliance.performance.clients import (
     Deflated,
     Echo,
     Idle,
-    Member,
     Request,
-    Room,
     Run,
     Visit,
 )
 from compliance.performance.messages import RSV1, deflated, frame, text, updates
+from compliance.performance.rooms import Asker, Member, Room, Subscriber
 
 
 async def open_many(run: Run, number: int, factory: Callable[[], Client], at_once: int = 50) -> list[Any]:
@@ -138,14 +137,86 @@ async def http(run: Run) -> dict[str, float]:
 
 
 async def room(run: Run) -> dict[str, float]:
-    state = Room()
-    state.members = len(await open_many(run, run.case.connections, lambda: Member(run, state)))
-    [state.speaker] = await open_many(run, 1, lambda: Client(run, b"/speaker"))
+    state = Room(run)
+    state.members = len(await open_many(run, run.case.connections, lambda: Member(state)))
+    [speaker] = await open_many(run, 1, lambda: Client(run, b"/speaker"))
+    state.say = speaker.transport.write
     state.speak()
-    return await run.measure()
+    figures = await run.measure()
+    return {**figures, "bytes_out": run.bytes_in / run.count} if run.case.compressed else figures
 
 
-KINDS = {"echo": echo, "deflate": deflate, "visit": visit, "idle": idle, "http": http, "room": room}
+async def subscriptions(run: Run) -> dict[str, float]:
+    """Bytes a subscription: the server's memory with them, less that with the same connections without."""
+    await come_and_go(run, lambda: Asker(run, b"/subscriber"))
+    clients = await open_many(run, run.case.connections, lambda: Asker(run, b"/subscriber"))
+
+    async def ask(what: bytes) -> int:
+        for first in range(0, len(clients), 50):
+            await run.wait(asyncio.gather(*(client.ask(what) for client in clients[first : first + 50])))
+        return memory_kib(run.pid)
+
+    before = await ask(b"0")
+    cpu, started = cpu_seconds(run.pid), time.perf_counter()
+    after = await ask(b"%d" % run.case.topics)
+    number, seconds = run.case.connections * run.case.topics, time.perf_counter() - started
+    return {
+        "value": (after - before) * 1024 / number,
+        "messages": number,
+        "per_second": number / seconds,
+        "busy": (cpu_seconds(run.pid) - cpu) / seconds,
+        "memory_kib": after,
+    }
+
+
+async def publish(run: Run) -> dict[str, float]:
+    """Has the server publish many messages at a time."""
+    [client] = await open_many(run, 1, lambda: Asker(run, b"/publisher"))
+
+    async def publisher() -> None:
+        while not run.ending:
+            started = time.perf_counter()
+            await client.ask(b"%d" % run.case.in_flight)
+            run.took(started, run.case.in_flight)
+
+    task = asyncio.ensure_future(publisher())
+    try:
+        return await run.measure()
+    finally:
+        task.cancel()
+
+
+async def intake(run: Run) -> dict[str, float]:
+    """Publishes many messages at a time, which reach the server's one subscriber through Redis."""
+    from flowserve import topics  # whose cost is this process's
+
+    async with topics.connect(run.redis) as connection:
+
+        def say(_: bytes) -> None:
+            tasks[:] = [
+                asyncio.ensure_future(connection.publish(f"topic {number % run.case.topics}", state.said.decode()))
+                for number in range(run.case.in_flight)
+            ]
+
+        tasks: list[asyncio.Future[Any]] = []
+        state = Room(run)
+        state.say = say
+        state.members = len(await open_many(run, 1, lambda: Subscriber(state)))
+        state.speak()
+        return await run.measure()
+
+
+KINDS = {
+    "echo": echo,
+    "deflate": deflate,
+    "visit": visit,
+    "idle": idle,
+    "http": http,
+    "room": room,
+    "subscriptions": subscriptions,
+    "publish": publish,
+    "intake": intake,
+}
 
 
 async def main(job: dict[str, Any]) -> dict[str, float]:

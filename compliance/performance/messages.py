@@ -55,3 +55,30 @@ def deflated(data: bytes) -> bytes:
     """A compressed message that any server can read: alone, and within the smallest window that it may ask for."""
     compressor = zlib.compressobj(6, zlib.DEFLATED, -9)
     return (compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH))[: -len(TAIL)]
+
+
+_BROWSER = (
+    "Host: 127.0.0.1:8000\r\nConnection: keep-alive\r\n"
+    'sec-ch-ua: "Chromium";v="142", "Not_A Brand";v="99"\r\nsec-ch-ua-mobile: ?0\r\nsec-ch-ua-platform: "Linux"\r\n'
+    "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/142.0.0.0 Safari/537.36\r\n"
+    "Accept: application/json, text/plain, */*\r\nSec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: cors\r\n"
+    "Referer: http://127.0.0.1:8000/board\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n"
+    "Accept-Language: en-GB,en;q=0.9\r\n"
+    "Cookie: session=4f1c9a3e5b7d8c2a; theme=dark; csrftoken=Zr8kQ1xW0aVbN3mT\r\n\r\n"
+)
+
+
+def requests(kind: str, size: int) -> list[bytes]:
+    """HTTP requests, one after the other: always the same one, those of a browser, which differ, or with a body."""
+    if kind == "bare":
+        return [b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"]
+    if kind == "browser":
+        return [f"GET /api?item={number} HTTP/1.1\r\n{_BROWSER}".encode() for number in range(64)]
+    head = f"POST /upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\nContent-Length: {size}\r\n\r\n"
+    return [head.encode() + text(size)]
+
+
+def answers(app: str, size: int) -> bytes:
+    """The body that answers each of them."""
+    return {"starlette": b'{"hello":"world"}', "upload": b"%d" % size}.get(app, b"hello")

@@ -21,8 +21,7 @@ class Promise:
 
     @property
     def text(self) -> str:
-        value = "KB a connection" if CASES[self.case].kind == "idle" else "CPU a message"
-        figure = value if self.figure == "value" else self.figure
+        figure = CASES[self.case].figure if self.figure == "value" else self.figure
         of = f"{self.to}'s in {self.to_case}" if self.to_case else f"{self.to}'s" if self.to else ""
         return f"{self.case}: {self.server}'s {figure}, at most {self.most:.2f}{' of ' if of else ''}{of}"
 
@@ -45,6 +44,11 @@ PROMISES = (
     Promise("L", 1.15, "flowserve", to_case="K"),
     *(Promise(case, 0.60, peer) for case in "MO" for peer in ("uvicorn", "websockets")),
     Promise("N", 8.0, ""),
+    *(Promise(case, most, to) for case in "PR" for to, most in (("floor", 1.12), ("bun", 1.20), ("manager", 0.40))),
+    *(Promise(case, 0.15) for case in "STUV"),
+    Promise("R", 1.15, "flowserve", to_case="Q"),
+    *(Promise(case, 200, "") for case in "WX"),
+    *(Promise(case, 20.0, "") for case in "YZ"),  # 20 µs: 50,000 a second
 )
 
 

@@ -83,8 +83,8 @@ def table(results: Results) -> str:
         case = CASES[name]
         lines.append(f"\n{name}: {case.title}")
         lines.append(
-            f"  {'server':<19}{'CPU ' + case.unit if case.unit == 'us' else case.unit:>10}{'/uvicorn':>10}{'/floor':>8}"
-            f"{'per second':>12}{'busy':>6}{'p50 us':>9}{'p99 us':>9}{'p99.9 us':>10}{'MiB':>7}"
+            f"  {'server':<19}{'CPU ' + case.unit if case.unit == 'µs' else case.unit:>10}{'/uvicorn':>10}{'/floor':>8}"
+            f"{'per second':>12}{'busy':>6}{'p50 µs':>9}{'p99 µs':>9}{'p99.9 µs':>10}{'MiB':>7}"
         )
         for server, row in servers.items():
             if row["value"] is None:

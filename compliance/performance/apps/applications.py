@@ -42,6 +42,22 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
         await lifespan(receive, send)
 
 
+async def upload(scope: Any, receive: Any, send: Any) -> None:
+    """Answers a request with the length of its body."""
+    if scope["type"] != "http":
+        await lifespan(receive, send)
+        return
+    size, more = 0, True
+    while more:
+        message = await receive()
+        size += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    body = b"%d" % size
+    headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
 async def room(scope: Any, receive: Any, send: Any) -> None:
     """What the speaker says goes to every member, in a loop."""
     if scope["type"] != "websocket":
@@ -62,7 +78,9 @@ async def room(scope: Any, receive: Any, send: Any) -> None:
 
 if os.environ.get("BENCHMARK_APP") == "starlette":
     from starlette.applications import Starlette
-    from starlette.routing import WebSocketRoute
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route, WebSocketRoute
     from starlette.websockets import WebSocket, WebSocketDisconnect
 
     async def endpoint(websocket: WebSocket) -> None:
@@ -73,4 +91,8 @@ if os.environ.get("BENCHMARK_APP") == "starlette":
         except WebSocketDisconnect:
             pass
 
-    starlette = Starlette(routes=[WebSocketRoute("/", endpoint)])
+    async def item(request: Request) -> JSONResponse:
+        assert request.query_params["item"]
+        return JSONResponse({"hello": "world"})
+
+    starlette = Starlette(routes=[WebSocketRoute("/", endpoint), Route("/api", item)])
