@@ -74,6 +74,8 @@ class Fuzzing:
         self.slices: list[Slice] = []
 
     def run(self, names: list[str]) -> None:
+        for name in names:  # here, as threads that import side by side find modules half done
+            targets.load(name)
         pool = ThreadPoolExecutor(max(1, self.options.jobs))
         try:
             for found in pool.map(self.slice, *zip(*plan(names, seconds_of(self.options)), strict=True)):

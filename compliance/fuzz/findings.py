@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from pathlib import Path
 from typing import Any, NamedTuple
 
 _SHOWN = 300
@@ -37,5 +38,5 @@ class Finding(NamedTuple):
         frames = traceback.extract_tb(error.__traceback__)
         own = [frame for frame in frames if "/flowserve/" in frame.filename] or frames
         name = type(error).__name__
-        where = f"{own[-1].filename.rpartition('/flowserve/')[2]}: {own[-1].name}" if own else "nowhere"
+        where = f"{Path(own[-1].filename).name}: {own[-1].name}" if own else "nowhere"
         return cls(f"{name} in {where}", "".join(traceback.format_exception(error)))

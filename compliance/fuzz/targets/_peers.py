@@ -28,6 +28,7 @@ from flowserve.websocket.deflate_backends import backend
 
 _STRICTER = {
     "length not in its shortest form": "RFC 6455 section 5.2; websockets does not look",
+    "control frame longer than 125": "its length is in 16 or 64 bits; websockets looks at the number there",
     "64-bit length with its first bit set": "RFC 6455 section 5.2; websockets calls it too big",
     "message of more than": "a limit of ours",
     "message over the limit": "a limit of ours, that wsproto does not have",

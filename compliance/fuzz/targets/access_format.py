@@ -23,7 +23,7 @@ def observe(data: bytes) -> Any:
     sent, text = data[1 : 1 + data[0]].decode("latin-1"), data[1 + data[0] :].decode("utf-8", "surrogateescape")
     _check_text(escape_for_log(sent))
     lines = (
-        HTTPLine(sent, "GET", sent, "1.1", 200, 0.25),
+        HTTPLine(sent, "GET", sent, "1.1", 200, 0.25, 5, [(b"referer", sent.encode("latin-1")), (b"user-agent", b"x")]),
         OpenLine("127.0.0.1:1", sent, sent),
         CloseLine(sent, "/", 1006, 1e9, 1, 2**62, 3, 4, 5),
     )

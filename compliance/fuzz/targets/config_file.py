@@ -14,7 +14,7 @@ from typing import Any
 from compliance.fuzz.findings import Broken, require
 from flowserve.config import Config
 from flowserve.config.config import OPTIONS
-from flowserve.config.file import APP, NAMES, ConfigFile, Given, as_file, find_file
+from flowserve.config.file import APP, NAMES, ConfigFile, Given, as_file, find_file, without_foreign
 from flowserve.errors import ConfigError
 
 MAX_LEN = 2000
@@ -44,7 +44,7 @@ def observe(data: bytes) -> Any:
 
 def _config(file: ConfigFile) -> tuple[Config, dict[str, Given]]:
     """As the command does it."""
-    given = file.given()
+    given, _ = without_foreign(file.given())
     values = {name: OPTIONS[name].convert(each.value, each.where) for name, each in given.items()}
     return Config(file.values.get(APP, ""), **values), given
 

@@ -35,7 +35,7 @@ def observe(data: bytes) -> Any:
     seen: list[str] = []
     try:
         with _recorded(seen):
-            _load(Config("", log_config=str(path)).log_config or "")
+            _load(str(Config("", log_config=str(path)).log_config))
     except ConfigError as error:
         require(str(error).startswith("--log-config: "), "an error does not name the option", str(error))
         require("\n" not in str(error), "an error is not one line", str(error))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from compliance.fuzz.findings import require
@@ -23,6 +24,7 @@ from flowserve.http.request_parser import RequestParser
 MAX_LEN = 4096
 MAX_HEAD, MAX_FIELDS = 1500, 16
 _TOO_LARGE = (414, 431)
+_AS_LARGE = (*_TOO_LARGE, 501, 505)  # what may be told of a head that is also too large
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _TARGET = re.compile(rb"[\x21-\x7e\x80-\xff]+")
@@ -32,18 +34,19 @@ _METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Z]+")
 def observe(data: bytes) -> Any:
     if not data:
         return None
-    return same_in_pieces(requests, data[1:], data[0], known)
+    large = len(data) > MAX_HEAD
+    return same_in_pieces(requests, data[1:], data[0], partial(known, _AS_LARGE if large else _TOO_LARGE))
 
 
-def known(seen: dict[str, Any]) -> dict[str, Any]:
+def known(as_malformed: Sequence[int], seen: dict[str, Any]) -> dict[str, Any]:
     """Without what is known to depend on how a stream was cut.
 
     - What an error says beside its status: it may be a hint at another protocol, as far as that has come.
-    - Of a head that is both malformed and too large, what is seen first.
+    - Of a head that is too large and malformed or not supported, what is seen first.
     """
     end = seen["end"]
     if isinstance(end, tuple):
-        end = 400 if end[0] in _TOO_LARGE else end[0]
+        end = 400 if end[0] in as_malformed else end[0]
     return {**seen, "end": end}
 
 

@@ -1,7 +1,7 @@
 """URIs of WebSockets, URLs of proxies, and places to which a server redirects; all as text.
 
 - Only InvalidURI, InvalidProxy and (for a redirect) HandshakeError are raised; no message shows a password.
-- A URI in ASCII that is shown and read again is the same, but for user and password.
+- A URI in ASCII that is shown and read again is the same, but for user and password, and secrets in its query.
 - What goes into a request can stand there: target and Host field have no blanks, control or other characters.
 - websockets, where it reads the same text, means the same place (see `compare`).
 """
@@ -17,6 +17,7 @@ from flowserve.client.redirects import redirect_location
 from flowserve.client.uri import URI, parse_uri
 from flowserve.errors import HandshakeError, InvalidProxy, InvalidURI
 from flowserve.http.client import encode_request
+from flowserve.logs.redaction import REDACTED
 
 MAX_LEN = 400
 _TARGET = re.compile(r"/[\x21-\x7e]*")
@@ -53,7 +54,8 @@ def _check(uri: URI) -> None:
     if uri.authorization is not None:
         encode_request("GET", uri.target, [(b"authorization", uri.authorization)])
     again = parse_uri(str(uri))
-    if "%" not in uri.host and again != uri._replace(authorization=None):  # a zone is for this machine alone
+    shown = "%" not in uri.host and REDACTED not in again.target  # a zone is for this machine alone
+    if shown and again != uri._replace(authorization=None):
         raise Broken("a URI that is shown and read again is another one", uri, again)
 
 
