@@ -19,10 +19,13 @@ import pytest
 
 pytest.register_assert_rewrite("support")
 
+from support.forks import Forks  # noqa: E402
 from support.helpers import LONGEST_TEST, Client, Running, Stage, within  # noqa: E402  (so that its assertions explain themselves)
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
+# Where this is set, as in many containers, each interpreter that a test starts would compile the whole package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Machines are busy, and interpreters sanitized.
 hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("untimed")
@@ -42,6 +45,7 @@ def stale_extensions(package: Path) -> list[Path]:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "app_fails: the application misbehaves on purpose; the server must log an error")
     config.addinivalue_line("markers", "both_loops: run on asyncio's own event loop and on uvloop")
+    config.addinivalue_line("markers", "builds: the package, which takes minutes where others keep the cores busy")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -73,16 +77,26 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     if not hasattr(signal, "setitimer"):
         return (yield)
 
+    longest = LONGEST_TEST * (5 if item.get_closest_marker("builds") else 1)
+
     def too_long(number: int, where: FrameType | None) -> None:
-        raise AssertionError(f"longer than {LONGEST_TEST} s")
+        raise AssertionError(f"longer than {longest} s")
 
     before = signal.signal(signal.SIGALRM, too_long)
-    signal.setitimer(signal.ITIMER_REAL, LONGEST_TEST, LONGEST_TEST / 12)  # again, for a test that has caught it
+    signal.setitimer(signal.ITIMER_REAL, longest, LONGEST_TEST / 12)  # again, for a test that has caught it
     try:
         return (yield)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """`ended = forks.run(code, *arguments, cwd=folder)`: a process of its own, with flowserve loaded already."""
+    forks = Forks()
+    yield forks
+    forks.close()
 
 
 class Logs(logging.Handler):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 import asyncio
 import configparser
-import importlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from typing import Any
@@ -17,15 +17,16 @@ import pytest
 import yaml
 from support.documents import ROOT, anchor, blocks, headings, linked, links, pages, prose, read, section
 from support.draining import launched
-from support.helpers import hello, within
+from support.helpers import within
 
 from flowserve import connect, serve
 from flowserve.asgi.websocket import _REFUSAL_REASONS
-from flowserve.cli import _SUBCOMMANDS as COMMANDS
 from flowserve.cli import main
+from flowserve.cli.subcommands import SUBCOMMANDS, load
 from flowserve.config import Config
 from flowserve.config.config import OPTIONS
 from flowserve.config.file import find_file
+from flowserve.config.from_uvicorn import FOREIGN as UVICORNS
 from flowserve.logs import AccessFormatter
 from flowserve.logs.access import FIELDS
 from flowserve.metrics import FAMILIES
@@ -133,52 +134,58 @@ def test_every_option_is_explained_with_its_default():
 
 def test_the_other_options_of_the_command_are_explained():
     shown = re.findall(r"`--([a-z-]+)", section("flowserve/config/README.md", "Options of the command alone"))
-    own = {param.opts[-1] for param in main.params if isinstance(param, click.Option) and param.name not in OPTIONS}
+    options = [param for param in main.params if isinstance(param, click.Option) and not param.hidden]
+    own = {param.opts[-1] for param in options if param.name not in OPTIONS}
     assert {f"--{word}" for word in shown} == {*own, "--help"}
 
 
-def command(name: str) -> click.Command:
-    module, attribute, _ = COMMANDS[name]
-    found: click.Command = getattr(importlib.import_module(module), attribute)
-    return found
-
-
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [name for name in SUBCOMMANDS if name != "dev"])  # that has the server's
 def test_the_options_of_a_subcommand_are_explained(name):
     page = "examples/grafana/README.md" if name == "top" else "flowserve/commands/README.md"
     shown = {}
     for cells in rows(section(page, f"flowserve {name}")):
         if found := re.search(r"`--(?:\[no-\])?([a-z0-9-]+)", cells[0]):
             shown[f"--{found[1]}"] = cells[1].strip("`")
-    ctx = click.Context(command(name), info_name=name)
-    options = [param for param in command(name).params if isinstance(param, click.Option)]
+    ctx = click.Context(load(name), info_name=name)
+    options = [param for param in load(name).params if isinstance(param, click.Option)]
     records = {next(word for word in param.opts if word[:2] == "--"): param.get_help_record(ctx) for param in options}
     defaults = {word: re.findall(r"\[default: ([^];]+)", record[1]) for word, record in records.items() if record}
     assert shown == {word: default[0] if default else "" for word, default in defaults.items()}
 
 
 FOREIGN = (
-    "both cacert cache cases cert check client clients config configuration deploy-hook env env-file full "
-    "graceful-timeout h11-max-incomplete-event-size help http ignore inplace list messages minimize minutes "
-    "now output print-config pure python python27 quick reuse-port rm rows seed servers steps stop-timeout "
-    "update url version ws wstest"
+    "both cacert cache cases cert check client clients config configuration deploy-hook draw env "
+    "experimental-websocket full "
+    "graceful-timeout help ignore inplace list messages minimize minutes "
+    "now output print-config pure python python27 quick reuse-port rm rows scenario seconds seed servers steps "
+    "stop-timeout subscribers update url version wstest"
 )
 """Options of other programs than the command itself, and of those in compliance."""
 
 
 @every_page
 def test_options_that_are_named_exist(page):
-    known = {option.word for option in OPTIONS.values()} | set(FOREIGN.split())
-    for name in COMMANDS:
-        known |= {word.removeprefix("--") for param in command(name).params for word in param.opts}
+    known = {option.word for option in (*OPTIONS.values(), *UVICORNS.values())} | set(FOREIGN.split())
+    for name in SUBCOMMANDS:
+        known |= {word.removeprefix("--") for param in load(name).params for word in param.opts}
     named = set(re.findall(r"(?<![\w-])--(?:no-)?(?!\[)([a-z0-9][a-z0-9-]*)", read(page)))
     assert named - known == set()
     variables = set(re.findall(r"FLOWSERVE_[A-Z0-9_]+", read(page)))
-    others = {"PURE", "NO_EXTENSIONS", "ZLIB", "CONFIG", "APP", "CI", "TEST_LOOP", "PYTHON27"}
+    others = ["PURE", "NO_EXTENSIONS", "ZLIB", "CONFIG", "APP", "COMPLETE"]
+    others += ["CI", "TEST_LOOP", "TEST_BACKPLANE", "PYTHON27"]
     assert variables <= {option.env for option in OPTIONS.values()} | {f"FLOWSERVE_{name}" for name in others}
 
 
-# Tables
+# Charts and tables
+
+
+def test_the_charts_are_drawn_from_the_results(tmp_path):
+    folder = ROOT / "compliance" / "performance"
+    shutil.copy(folder / "results.json", tmp_path)
+    command = [sys.executable, "-m", "compliance.performance", "--draw", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    for name in ("chart.svg", "charts.svg"):
+        assert (tmp_path / name).read_text("utf-8") == (folder / name).read_text("utf-8"), f"draw {name} anew"
 
 
 def test_every_metric_is_explained():
@@ -202,13 +209,6 @@ def test_every_reason_of_a_refusal_is_named():
 def test_every_field_of_an_access_line_is_explained():
     shown = re.findall(r"^\| `(\w+)` \| ([^|]*) \|", read("flowserve/logs/README.md"), re.MULTILINE)
     assert shown == [(name, text) for name, (_, text) in FIELDS.items()]
-
-
-def test_options_of_uvicorn_are_here():
-    text = section("examples/README.md", "Coming from uvicorn").partition("|")[0]
-    named = re.findall(r"--([a-z0-9-]+)", text)
-    assert len(named) > 40
-    assert set(named) <= {option.word for option in OPTIONS.values()}
 
 
 # Code
@@ -263,7 +263,7 @@ def test_the_readme_has_the_commands_that_ci_runs(end):
 
 async def talk(client: str, port: int) -> list[str]:
     """The lines that a client of a page prints, run beside a server at another port than the page's."""
-    program = re.sub(r"127\.0\.0\.1:8000", f"127.0.0.1:{port}", client)
+    program = re.sub(r"127\.0\.0\.1:(8000|8765)", f"127.0.0.1:{port}", client)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -307,7 +307,7 @@ async def test_the_client_of_the_library(tmp_path):
 async def test_the_server_of_the_library():
     (server,) = blocks(section("flowserve/library/README.md", "A server"), "python")
     scope: dict[str, Any] = {"__name__": "page"}
-    exec(server.partition("\n\nasyncio.run")[0], scope)
+    exec(server.partition("\n\nwith suppress")[0], scope)
     async with serve(scope["echo"], "127.0.0.1", 0) as running:
         host, port = running.sockets[0].getsockname()
         async with connect(f"ws://{host}:{port}", proxy=None) as ws:
@@ -317,7 +317,8 @@ async def test_the_server_of_the_library():
 
 async def test_the_server_in_a_program_of_your_own(capsys):
     (program,) = blocks(section("flowserve/server/README.md", "The server in a program of your own"), "python")
-    scope: dict[str, Any] = {"app": hello}
+    program = program.replace('"main:app"', '"support.helpers:hello"')
+    scope: dict[str, Any] = {}
     exec(program.partition("\n\nasyncio.run")[0], scope)
     await within(scope["main"]())
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+\n", capsys.readouterr().out)

@@ -15,10 +15,12 @@ from compliance._servers import CHECKOUT, ServerFailed, flowserve_version
 
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "flowserve", "tests", "examples", "compliance")
 MADE = (".so", ".c", ".pyc")
-FLAGS = (
-    *("-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"),
-    "-fno-sanitize=alignment",  # CPython's own headers cast pointers as they like
+CFLAGS = (
+    "-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined "
+    "-fno-sanitize=alignment"  # CPython's own headers cast pointers as they like
 )
+EVERYWHERE = ("pyproject.toml", "_build.py", "CFLAGS")
+"""What all modules depend on, as they may on any .pxd file."""
 UNCHECKED = re.compile(rb"\b(boundscheck|initializedcheck)=False")
 """At the head of the hottest modules: Cython heeds that more than what it is told from outside."""
 FOREIGN = ("curl",)
@@ -74,7 +76,9 @@ class Sanitized:
         """Bring the copy up to date, and remove what the checkout does not have any more."""
         wanted = {path.relative_to(CHECKOUT) for name in SOURCES for path in files(CHECKOUT / name)}
         changed = {path for path in wanted if update(self.root / path, sanitized(CHECKOUT / path))}
-        if any(path.suffix in (".pxd", ".toml") for path in changed):  # all modules may depend on it
+        if update(self.root / "CFLAGS", CFLAGS.encode()):
+            changed.add(Path("CFLAGS"))
+        if any(path.suffix == ".pxd" or path.name in EVERYWHERE for path in changed):
             for path in wanted:
                 if path.with_suffix(".pxd") in wanted:
                     (self.root / path).touch()
@@ -85,7 +89,7 @@ class Sanitized:
 
     def build(self) -> None:
         command = [sys.executable, "-c", SETUP, "-q", "build_ext", "--inplace"]
-        environment = {**os.environ, "LDFLAGS": " ".join(FLAGS), "CC": "gcc"}
+        environment = {**os.environ, "CFLAGS": CFLAGS, "LDFLAGS": CFLAGS, "CC": "gcc"}
         done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise ServerFailed(f"the modules can't be built with the sanitizers:\n{done.stderr[-3000:]}")
@@ -125,10 +129,8 @@ def script(path: Path, command: str) -> None:
 
 
 def sanitized(path: Path) -> bytes:
-    """A file of the checkout, as the copy has it: with the sanitizers' flags, and with Cython's checks."""
+    """A file of the checkout, as the copy has it: with Cython's checks."""
     content = path.read_bytes()
-    if path == CHECKOUT / "pyproject.toml":
-        return content.replace(b'"-O3"', ", ".join(f'"{flag}"' for flag in FLAGS).encode())
     return UNCHECKED.sub(rb"\1=True", content) if path.with_suffix(".pxd").exists() else content
 
 

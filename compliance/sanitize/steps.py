@@ -15,7 +15,7 @@ from pathlib import Path
 
 from compliance.sanitize.build import Sanitized
 
-PYTEST = ("-m", "pytest", "-v", "-p", "no:cacheprovider")
+PYTEST = ("-m", "pytest", "-v", "-p", "no:cacheprovider", "--numprocesses=2")
 """The log names each test as it ends, as a run that is broken off has no summary."""
 UNFIT = (
     "tests/server/test_deflate_live.py::test_a_bomb",

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import statistics
 import time
 from dataclasses import dataclass, field
@@ -205,4 +206,4 @@ def quantiles(name: str, seconds: list[float]) -> dict[str, float]:
 def errors_of(log: Path) -> list[str]:
     """What the server has written at WARNING or above, or in no line of the log's."""
     lines = log.read_text(errors="replace").splitlines()
-    return [line for line in lines if not line.startswith(("INFO:", "DEBUG:"))]
+    return [line for line in lines if not re.match(r"[-\d]+ [:.\d]+ (INFO|DEBUG):", line)]

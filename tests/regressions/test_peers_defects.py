@@ -235,7 +235,7 @@ async def test_websocket_line_goes_to_the_error_logger_and_there_is_no_close_lin
     act.leave()
     await until(lambda: len(logs.lines("flowserve.access")) == 2)
     assert "4001" in logs.lines("flowserve.access")[1]
-    assert "1 messages 5B" in logs.lines("flowserve.access")[1]
+    assert "1 message 5B" in logs.lines("flowserve.access")[1]
     assert not [line for line in logs.lines("flowserve") if "WebSocket" in line]
 
 

@@ -80,13 +80,16 @@ class Browser:
         result: dict[str, Any] = got["result"]
         return result
 
-    async def open(self, url: str) -> Page:
-        """A page in a window of another user: no cookies or storage in common."""
+    async def open(self, url: str, **features: str) -> Page:
+        """A page in a window of another user: no cookies or storage in common. `features` are of its media, such as
+        prefers_reduced_motion="reduce"."""
         context = (await self.call("Target.createBrowserContext"))["browserContextId"]
         target = (await self.call("Target.createTarget", url="about:blank", browserContextId=context))["targetId"]
         session = (await self.call("Target.attachToTarget", targetId=target, flatten=True))["sessionId"]
         for domain in ("Page", "Runtime", "Log"):
             await self.call(f"{domain}.enable", session)
+        given = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
+        await self.call("Emulation.setEmulatedMedia", session, features=given)
         navigated = await self.call("Page.navigate", session, url=url)
         assert "errorText" not in navigated, navigated["errorText"]
         page = Page(self, session)
@@ -150,12 +153,31 @@ class Page:
             body = await self.evaluate("document.body.innerText")
             raise AssertionError(f"not seen: {condition}; the page says {body!r}") from error
 
+    async def reload(self) -> None:
+        """Load it again, and wait until that has begun."""
+        await self.evaluate("window.outdated = true")
+        await self._browser.call("Page.reload", self._session)
+        await within(self._renewed())
+
+    async def _renewed(self) -> None:
+        outdated: Any = True
+        while outdated:
+            with suppress(AssertionError):  # there is none in between
+                outdated = await self.evaluate("window.outdated || document.readyState === 'loading'")
+
     async def type(self, text: str) -> None:
         """What the user types into the field that has the focus, and the Enter key."""
         await self._browser.call("Input.insertText", self._session, text=text)
         for kind in ("keyDown", "keyUp"):
             key = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
             await self._browser.call("Input.dispatchKeyEvent", self._session, type=kind, **key)
+
+    async def point(self, x: int, y: int, *, click: bool = False) -> None:
+        """Move the mouse, and press and release its left button there."""
+        kinds = ("mouseMoved", "mousePressed", "mouseReleased") if click else ("mouseMoved",)
+        for kind in kinds:
+            button = {} if kind == "mouseMoved" else {"button": "left", "clickCount": 1}
+            await self._browser.call("Input.dispatchMouseEvent", self._session, type=kind, x=x, y=y, **button)
 
     async def screenshot(self, width: int = 1000, height: int = 700, dark: bool = False) -> bytes:
         """What it looks like, as PNG."""

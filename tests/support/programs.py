@@ -94,3 +94,8 @@ def listening(address: str | tuple[str, int] = ("127.0.0.1", 0)) -> socket.socke
     sock.bind(address)
     sock.listen(128)
     return sock
+
+
+def messages(log: str) -> list[str]:
+    """The messages of log lines, without time and level."""
+    return [re.sub(r"\A[-\d]+ [:.\d]+ [A-Z]+: +", "", line) for line in log.splitlines()]

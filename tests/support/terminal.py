@@ -14,6 +14,7 @@ import sys
 import termios
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from support.helpers import within
 
@@ -45,18 +46,28 @@ def foreground() -> None:
 
 
 class Terminal:
-    """A command in a terminal of its own; `piped`: only stderr is the terminal."""
+    """A command in a terminal of its own; `piped`: only stderr is the terminal; `shell`: another command, in a
+    folder."""
 
-    def __init__(self, *args: str, piped: bool = False, program: tuple[str, ...] = ("-m", "flowserve"), **env: str):
+    def __init__(
+        self,
+        *args: str,
+        piped: bool = False,
+        program: tuple[str, ...] = ("-m", "flowserve"),
+        shell: str = "",
+        cwd: Path | None = None,
+        **env: str,
+    ):
         self.own, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 140, 0, 0))
         os.set_blocking(self.own, False)
         self.process = subprocess.Popen(
-            [sys.executable, *program, *args],
+            [shell, *args] if shell else [sys.executable, *program, *args],
             stdin=subprocess.PIPE if piped else theirs,
             stdout=subprocess.PIPE if piped else theirs,
             stderr=theirs,
             env=ENVIRONMENT | env,
+            cwd=cwd,
             start_new_session=True,
             preexec_fn=foreground,
         )
@@ -67,7 +78,7 @@ class Terminal:
     @property
     def text(self) -> str:
         """All that was written, without colours and the like."""
-        return re.sub(r"\r+\n", "\n", re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", self.raw))
+        return re.sub(r"\r+\n", "\n", re.sub(r"\x1b\[[\d;?]*[A-Za-z]|\x1b\([AB]", "", self.raw))
 
     async def shows(self, words: str) -> None:
         """Wait until the words have been written, behind those that were waited for before."""
