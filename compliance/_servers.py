@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -15,6 +16,8 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
+_PORTS = range(16384, 32768)
+"""Linux takes those of outgoing connections from 32768 on (net.ipv4.ip_local_port_range)."""
 
 
 class ServerFailed(Exception):
@@ -30,10 +33,12 @@ def cache_dir(name: str) -> Path:
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody listens on now."""
-    with socket.socket() as sock:
-        sock.bind((HOST, 0))
-        return int(sock.getsockname()[1])
+    """A port of the loopback address that nobody listens on now, and that stays free: outgoing connections
+    do not take it, and those who ask at the same time get others."""
+    while True:
+        with contextlib.suppress(OSError), socket.socket() as sock:
+            sock.bind((HOST, secrets.choice(_PORTS)))
+            return int(sock.getsockname()[1])
 
 
 class Server:

@@ -18,6 +18,7 @@ import hypothesis
 import pytest
 
 pytest.register_assert_rewrite("support")
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # compliance is not installed
 
 from support.forks import Forks  # noqa: E402
 from support.helpers import LONGEST_TEST, Client, Running, Stage, within  # noqa: E402  (so that its assertions explain themselves)

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT) not in sys.path:
-    sys.path.append(str(ROOT))  # compliance is not installed
-
-from compliance.fuzz import corpus, report, targets  # noqa: E402
-from compliance.fuzz.__main__ import plan  # noqa: E402
-from compliance.fuzz.environment import variables  # noqa: E402
-from compliance.fuzz.findings import Broken, require  # noqa: E402
-from compliance.fuzz.minimize import added  # noqa: E402
-from compliance.fuzz.pieces import cut, same_in_pieces  # noqa: E402
-from compliance.fuzz.slices import Slice  # noqa: E402
-from compliance.fuzz.speeds import Other, outcome  # noqa: E402
-from flowserve.compiled import is_compiled  # noqa: E402
+from compliance.fuzz import corpus, report, targets
+from compliance.fuzz.__main__ import plan
+from compliance.fuzz.environment import variables
+from compliance.fuzz.findings import Broken, require
+from compliance.fuzz.minimize import added
+from compliance.fuzz.pieces import cut, same_in_pieces
+from compliance.fuzz.slices import Slice
+from compliance.fuzz.speeds import Other, outcome
+from flowserve.compiled import is_compiled
 
 
 @pytest.fixture(scope="module")

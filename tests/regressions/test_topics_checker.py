@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT) not in sys.path:
-    sys.path.append(str(ROOT))  # compliance is not installed
-
-from compliance.topics.checker import Checker, View  # noqa: E402
+from compliance.topics.checker import Checker, View
 
 
 class Played:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT) not in sys.path:
-    sys.path.append(str(ROOT))  # compliance is not installed
-
-from compliance.topics.pages.run import Outcome, check  # noqa: E402
+from compliance.topics.pages.run import Outcome, check
 
 
 @pytest.mark.parametrize(

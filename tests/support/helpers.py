@@ -22,7 +22,7 @@ Message = dict[str, Any]
 
 LONGEST_TEST = int(os.environ.get("FLOWSERVE_LONGEST_TEST", "60"))
 """Seconds; several times what the slowest takes. More where all is slower, as in compliance/sanitize."""
-PATIENCE = LONGEST_TEST / 6
+PATIENCE = LONGEST_TEST / 3
 MASK = b"\x01\x02\x03\x04"
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 

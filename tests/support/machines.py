@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,12 +13,6 @@ from flowserve.topics.position import Position
 from flowserve.topics.queue import QueueSubscriber
 from flowserve.topics.settings import Settings
 from support.helpers import until, within
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class Machine:

@@ -14,8 +14,8 @@ from typing import Any
 import nats
 import pytest
 
+from compliance._servers import free_port
 from support.helpers import until, within
-from support.machines import free_port
 
 nats_needed = pytest.mark.skipif(
     shutil.which("nats-server") is None and os.environ.get("FLOWSERVE_CI") != "1",

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from compliance._servers import free_port
 from flowserve.topics.redis.slots import PARTITIONS, partition_of
 from support.helpers import within
-from support.machines import free_port
 from support.redis_server import RedisServer
 
 cluster_needed = pytest.mark.skipif(

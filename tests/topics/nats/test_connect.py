@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import trustme
 from support.helpers import until
-from support.machines import Machine, Machines, free_port
+from support.machines import Machine, Machines
 from support.nats_server import NATSServer, nats_needed
 from support.terminal import flowserve
 
+from compliance._servers import free_port
 from flowserve.errors import ConfigError
 from flowserve.topics.supervision import Refused
 

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 from support.helpers import until
-from support.machines import free_port
 from support.redis_cluster import RedisCluster, cluster_needed, topics_of_all_nodes
 from support.redis_server import RedisServer, redis_needed
 from support.traffic import TOPIC, flows, traffic
 
+from compliance._servers import free_port
 from flowserve.topics.redis.connect import CLUSTER_PERMISSIONS
 from flowserve.topics.supervision import Refused
 

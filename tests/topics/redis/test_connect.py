@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import trustme
 from support.helpers import until
-from support.machines import free_port
 from support.redis_server import RedisServer, redis_needed
 
+from compliance._servers import free_port
 from flowserve.errors import ConfigError
 from flowserve.topics.redis import connect
 from flowserve.topics.redis.connect import PERMISSIONS

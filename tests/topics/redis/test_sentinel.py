@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 from support.helpers import until, within
-from support.machines import free_port
 from support.redis_server import RedisServer, SentinelServer, redis_needed, sentinel_needed
 from support.traffic import flows, traffic
 
+from compliance._servers import free_port
 from flowserve.topics.redis import backplane
 from flowserve.topics.supervision import Refused
 
