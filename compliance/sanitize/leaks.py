@@ -119,8 +119,7 @@ class Scenarios:
         """Payloads that are put together where they stay, whole, in part and given up."""
         for text in (False, True):
             store = PayloadBuffer(LARGE, text, 100)
-            store.put(b"x" * 100, 0, 100)
-            store.unmask(100, b"abcd", 0)
+            store.put(b"x" * 100, 0, 100, b"abcd", 0)
             store.get_buffer()[:10] = b"y" * 10
             store.unmask(10, b"", 0)
             store.contents()

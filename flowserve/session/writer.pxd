@@ -4,7 +4,7 @@ from flowserve.transport.flush_queue cimport FlushQueue, Flushable
 from flowserve.websocket.connection cimport Connection
 
 cdef int _CLOSED
-cdef Py_ssize_t _BACKLOG_MARK, _JOIN_MARK
+cdef Py_ssize_t _BACKLOG_MARK
 
 cdef class SessionWriter(Flushable):
     cdef readonly Connection connection
@@ -16,7 +16,7 @@ cdef class SessionWriter(Flushable):
     cpdef begin(self, bytes head)
     @cython.locals(connection=Connection)
     cpdef flush(self)
-    @cython.locals(connection=Connection, pieces=list, size=Py_ssize_t)
+    @cython.locals(connection=Connection, pieces=list)
     cdef _write_output(self)
     @cython.locals(connection=Connection, pieces=list)
     cdef _write_backlog(self)

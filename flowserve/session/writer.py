@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 _CLOSED = int(State.CLOSED)
 
 _BACKLOG_MARK = 65536  # bytes per write while a backlog is written
-_JOIN_MARK = 65536  # bytes of output below which joining the pieces is cheaper than writing several
 
 
 class SessionWriter(Flushable):
@@ -52,13 +51,10 @@ class SessionWriter(Flushable):
         connection = self.connection
         stream = self.stream
         if connection.output_size and not stream.write_paused and not self._lost:
-            size = connection.output_size
-            self.written += size
+            self.written += connection.output_size
             pieces = connection.take_output()
             if len(pieces) == 1:
                 stream.write(pieces[0])
-            elif size < _JOIN_MARK:
-                stream.write(b"".join(pieces))
             else:
                 stream.writelines(pieces)
 

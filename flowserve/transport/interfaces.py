@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 
@@ -41,8 +41,8 @@ class Stream(Protocol):
     def write(self, data: bytes | memoryview, /) -> None:
         """Send `data`, soon and in order."""
 
-    def writelines(self, data: Sequence[bytes | memoryview], /) -> None:
-        """Send the pieces in order, without joining them."""
+    def writelines(self, data: list[bytes | memoryview], /) -> None:
+        """Send the pieces in order, like one `write()`."""
 
     def drain(self) -> Awaitable[None]:
         """Wait while the stream is over its high-water mark; otherwise yield to the event loop once."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections.abc import Sequence
 from contextvars import Context as Variables
 from socket import IPPROTO_TCP, SO_ERROR, SOL_SOCKET
 from struct import unpack
@@ -29,6 +28,10 @@ _COMPILED = not __file__.endswith(".py")
 _TCP_INFO = getattr(socket, "TCP_INFO", 0) if sys.platform == "linux" else 0
 _ACKED = slice(120, 128)
 """Where tcpi_bytes_acked is in struct tcp_info (linux/tcp.h)."""
+_JOIN_MARK = 65536
+"""Bytes below which one write of joined pieces is cheaper for a transport than the pieces."""
+_PIECE_MARK = 4096
+"""Bytes a piece, on average, from which on the kernel gets the pieces themselves at less cost than joined."""
 _NEVER_PAUSES = (3, 12) <= sys.version_info < (3, 12, 9) or (3, 13) <= sys.version_info < (3, 13, 2)
 """Whether asyncio's own writelines() ignores the high-water mark (CVE-2024-12254)."""
 
@@ -95,11 +98,22 @@ class TransportStream:
             self._buffering = self.transport.get_write_buffer_size() > 0
         return not self._buffering
 
-    def writelines(self, data: Sequence[bytes | memoryview]) -> None:
+    def writelines(self, data: list[bytes | memoryview]) -> None:
+        size = 0
+        for piece in data:
+            size += len(piece)
+        direct = size >= _PIECE_MARK * len(data) and self._sends_now()
+        if size < _JOIN_MARK and not direct:
+            self.write(b"".join(data))
+            return
         if self._drops_writes():
             return
-        for piece in data:
-            self._written += len(piece)
+        self._written += size
+        if direct:
+            sent = send_pieces_now(self._descriptor, data)  # type: ignore[name-defined]  # noqa: F821
+            if sent == size:
+                return
+            data = _behind(data, sent)
         self._buffering = True
         if _NEVER_PAUSES:
             for piece in data:
@@ -197,6 +211,15 @@ class TransportStream:
         self._ended = True
         self._reading = True  # there is nothing to resume any more
         self.resume_writing()
+
+
+def _behind(pieces: list[bytes | memoryview], size: int) -> list[bytes | memoryview]:
+    """Return what follows the first `size` bytes of the pieces."""
+    for index, piece in enumerate(pieces):
+        if size < len(piece):
+            return [memoryview(piece)[size:], *pieces[index + 1 :]]
+        size -= len(piece)
+    return []
 
 
 def extra_info(transport: asyncio.BaseTransport, name: str) -> Any:

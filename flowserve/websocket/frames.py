@@ -151,8 +151,9 @@ class FrameDecoder:
         """Put the piece into `buffer`, unmasked. A piece announced by `buffer_updated()` is only unmasked there."""
         size = self._pos - self._start
         if self._start >= 0:
-            buffer.put(self._data, self._start, self._pos)
-        buffer.unmask(size, self._mask, self._mask_at)
+            buffer.put(self._data, self._start, self._pos, self._mask, self._mask_at)
+        else:
+            buffer.unmask(size, self._mask, self._mask_at)
         if self._mask and not self.last:
             self._rotate_mask(size)
 

@@ -4,7 +4,7 @@ from flowserve.websocket.frames cimport encode_frame, encode_header
 from flowserve.websocket.payload cimport new_mask, text_bytes
 
 cdef int _CONTINUATION, _TEXT, _BINARY, _PING, _PONG, _CLIENT
-cdef Py_ssize_t _PONG_MARK, _COPY_MARK, _ASCII_MARK, _MAX_HEADER
+cdef Py_ssize_t _PONG_MARK, _COPY_MARK, _MAX_HEADER
 
 cdef class Output:
     cdef readonly object deflate

@@ -23,8 +23,7 @@ _PONG = int(Opcode.PONG)
 _CLIENT = int(Role.CLIENT)
 
 _PONG_MARK = 65536  # bytes of output from which on only the latest ping is answered (RFC 6455 section 5.5.3)
-_COPY_MARK = 32768  # bytes of payload from which on a frame is two pieces, header and payload, to avoid a copy
-_ASCII_MARK = 8192  # likewise of a text that is ASCII, which saves two
+_COPY_MARK = 8192  # bytes of payload from which on a frame is two pieces, header and payload, to avoid a copy
 _MAX_HEADER = 14  # bytes of a frame's header
 
 
@@ -62,7 +61,7 @@ class Output:
 
         `compress` says whether to compress it, if permessage-deflate was agreed on; None decides by its length.
         """
-        if len(text) < _ASCII_MARK or self.is_client or self.deflate is not None or not text.isascii():
+        if len(text) < _COPY_MARK or self.is_client or self.deflate is not None or not text.isascii():
             self._send(_TEXT, text.encode("utf-8"), compress)
         else:
             self._send_ascii(text)
@@ -134,7 +133,7 @@ class Output:
         while count < len(output):
             piece = output[count]
             # never split a large payload from its header
-            if count and size >= min_size and not (len(output[count - 1]) <= _MAX_HEADER and len(piece) >= _ASCII_MARK):
+            if count and size >= min_size and not (len(output[count - 1]) <= _MAX_HEADER and len(piece) >= _COPY_MARK):
                 break
             size += len(piece)
             count += 1

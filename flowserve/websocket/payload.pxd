@@ -73,11 +73,13 @@ cdef class PayloadBuffer:
     cdef object _memory
 
     cpdef get_buffer(self)
-    @cython.locals(size=Py_ssize_t, source="const unsigned char *")
-    cpdef put(self, bytes data, Py_ssize_t start, Py_ssize_t end)
-    @cython.locals(begin=Py_ssize_t, done=Py_ssize_t, i=Py_ssize_t, key="const unsigned char *",
-                   target="unsigned char *", pattern="unsigned char[64]", or_of_bytes="unsigned char[64]")
+    @cython.locals(size=Py_ssize_t)
+    cpdef put(self, bytes data, Py_ssize_t start, Py_ssize_t end, bytes mask, Py_ssize_t at)
     cpdef unmask(self, Py_ssize_t size, bytes mask, Py_ssize_t at)
+    @cython.locals(begin=Py_ssize_t, done=Py_ssize_t, i=Py_ssize_t, key="const unsigned char *",
+                   source="const unsigned char *", target="unsigned char *", pattern="unsigned char[64]",
+                   block="unsigned char[64]", or_of_bytes="unsigned char[64]")
+    cdef _unmask(self, bytes data, Py_ssize_t start, Py_ssize_t size, bytes mask, Py_ssize_t at)
     cpdef bytes contents(self, Py_ssize_t start=*)
     cpdef message(self)
     @cython.locals(capacity=Py_ssize_t)

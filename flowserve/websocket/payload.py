@@ -84,7 +84,7 @@ class PayloadBuffer:
     """Receives a large payload in pieces. When compiled, its memory is the object that becomes the message; in plain
     Python it is a bytearray.
 
-    For each piece: write it into `get_buffer()` or call `put()`, then call `unmask()`. If the payload is text, check
+    For each piece: write it into `get_buffer()` and call `unmask()`, or call `put()`. If the payload is text, check
     `ascii` after each piece: once it is false, only `contents()` can be used.
     """
 
@@ -114,27 +114,27 @@ class PayloadBuffer:
             return view
         return memoryview(self._memory)[self.filled :]
 
-    def put(self, data: bytes, start: int, end: int) -> None:
-        """Copy `data[start:end]` to the beginning of `get_buffer()`; `unmask()` must follow. Raises ValueError if that
-        is out of range or longer than the missing rest of the payload."""
-        if not (0 <= start <= end <= len(data) and end - start <= self.size - self.filled):
-            raise ValueError("more than there is, or than is missing")
+    def put(self, data: bytes, start: int, end: int, mask: bytes, at: int) -> None:
+        """Append `data[start:end]`, unmasked as by `unmask()`. Raises ValueError if that is out of range or longer than
+        the missing rest of the payload."""
         size = end - start
-        if not size:
-            return
+        if not (0 <= start <= end <= len(data) and size <= self.size - self.filled):
+            raise ValueError("more than there is, or than is missing")
         if self.filled + size > self._capacity:
             self._grow(self.filled + size)
-        if COMPILED:
-            source = data
-            copy(memory(self._memory) + self.filled, source + start, size)  # type: ignore[name-defined,operator]  # noqa: F821
-        else:
-            self._memory[self.filled : self.filled + size] = data[start:end]
+        self._unmask(data, start, size, mask, at)
 
     def unmask(self, size: int, mask: bytes, at: int) -> None:
         """Unmask the first `size` bytes of `get_buffer()` with the 4 bytes at `mask[at:]`, and count them as received.
         If `mask` is empty, they are not masked. Raises ValueError if `size` or `at` is out of range."""
-        if not 0 <= size <= self._capacity - self.filled or (mask and not 0 <= at <= len(mask) - 4):
-            raise ValueError("more than there is room for, or a mask that is not there")
+        if not 0 <= size <= self._capacity - self.filled:
+            raise ValueError("more than there is room for")
+        self._unmask(None, 0, size, mask, at)
+
+    def _unmask(self, data: bytes | None, start: int, size: int, mask: bytes, at: int) -> None:
+        """Unmask `size` bytes of `data`, or if that is None those of `get_buffer()`, into `get_buffer()`."""
+        if mask and not 0 <= at <= len(mask) - 4:
+            raise ValueError("a mask that is not there")
         if not size:
             return
         begin = self.filled
@@ -144,16 +144,21 @@ class PayloadBuffer:
                 mask, at = _NO_MASK, 0
             key = mask
             target = memory(self._memory) + begin  # type: ignore[name-defined]  # noqa: F821
+            source = target
+            if data is not None:
+                source = data
+                source += start  # type: ignore[operator]
             repeat(pattern, key + at)  # type: ignore[name-defined,operator]  # noqa: F821
             fill(or_of_bytes, 0, 64)  # type: ignore[name-defined]  # noqa: F821
             done = 0
             while size - done >= 64:
-                for i in range(64):  # as in apply_mask()
-                    target[done + i] ^= pattern[i]  # type: ignore[name-defined]  # noqa: F821
-                    or_of_bytes[i] |= target[done + i]  # type: ignore[name-defined]  # noqa: F821
+                for i in range(64):  # as in apply_mask(); not into the target, which may be the source
+                    block[i] = source[done + i] ^ pattern[i]  # type: ignore[name-defined]  # noqa: F821
+                    or_of_bytes[i] |= block[i]  # type: ignore[name-defined]  # noqa: F821
+                copy(target + done, block, 64)  # type: ignore[name-defined]  # noqa: F821
                 done += 64
             while done < size:
-                target[done] ^= pattern[done & 3]  # type: ignore[name-defined]  # noqa: F821
+                target[done] = source[done] ^ pattern[done & 3]  # type: ignore[name-defined]  # noqa: F821
                 or_of_bytes[0] |= target[done]  # type: ignore[name-defined]  # noqa: F821
                 done += 1
             for i in range(64):
@@ -162,9 +167,8 @@ class PayloadBuffer:
             if self.ascii:
                 self.ascii_size = self.filled
             return
-        piece = bytes(self._memory[begin : self.filled])
-        if mask:
-            self._memory[begin : self.filled] = piece = apply_mask(piece, 0, size, mask, at)
+        piece = bytes(self._memory[begin : self.filled]) if data is None else data[start : start + size]
+        self._memory[begin : self.filled] = piece = apply_mask(piece, 0, size, mask, at) if mask else piece
         self.ascii = self.ascii and piece.isascii()
         if self.ascii:
             self.ascii_size = self.filled

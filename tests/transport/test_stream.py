@@ -91,13 +91,15 @@ def test_end_writing_to_a_peer_that_has_reset_the_connection() -> None:
 def test_writing_and_closing_are_the_transports() -> None:
     transport = Transport()
     flow = flow_over(transport)
+    large = b"d" * 70_000
     flow.write(b"a")
     flow.writelines([b"b", b"c"])
+    flow.writelines([b"b", large])
     flow.close()
     flow.abort()
     # some releases of CPython have a writelines() that is better not called
-    lines = [("write", b"b"), ("write", b"c")] if flow_module._NEVER_PAUSES else [("writelines", [b"b", b"c"])]
-    assert transport.calls == [("write", b"a"), *lines, ("close",), ("abort",)]
+    lines = [("write", b"b"), ("write", large)] if flow_module._NEVER_PAUSES else [("writelines", [b"b", large])]
+    assert transport.calls == [("write", b"a"), ("write", b"bc"), *lines, ("close",), ("abort",)]
 
 
 def test_progress_is_some_but_not_all() -> None:
@@ -264,6 +266,18 @@ async def test_what_is_written_is_sent_before_the_call_returns(pair: tuple[Passi
         assert peer.recv(10) == data if data else True
     protocol.flow.writelines([b"three", b"four"])
     assert peer.recv(10) == b"threefour"
+
+
+@pytest.mark.both_loops
+async def test_more_pieces_than_the_kernel_takes_at_once(pair: tuple[Passing, socket.socket]) -> None:
+    protocol, peer = pair
+    pieces: list[bytes | memoryview] = [bytes([number]) * (4100 + number) for number in range(200)]
+    pieces[1] = memoryview(pieces[1])[::1]
+    protocol.flow.writelines(pieces)
+    received = bytearray()
+    while len(received) < sum(map(len, pieces)):
+        received += await within(asyncio.get_running_loop().sock_recv(peer, 1 << 20))
+    assert received == b"".join(pieces)
 
 
 @pytest.mark.both_loops
