@@ -136,10 +136,10 @@ async def test_without_a_limit_what_nobody_asks_for_has_a_bound():
 
 
 async def test_a_message_under_way_is_not_idle():
-    async with open_ends("client", idle_timeout=0.2, close_timeout=0.05) as (ws, peer):
+    async with open_ends("client", idle_timeout=0.8, close_timeout=0.05) as (ws, peer):
         pieces = ws.receive_fragments()
-        for number in range(10):  # half a second
-            await asyncio.sleep(0.05)
+        for number in range(6):  # together longer than the timeout
+            await asyncio.sleep(0.2)
             await peer.send_frame(CONTINUATION if number else TEXT, b"x", fin=False)
             assert await within(anext(pieces)) == "x"
         with pytest.raises(ConnectionClosedError) as caught:

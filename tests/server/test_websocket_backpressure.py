@@ -425,9 +425,9 @@ async def test_idle_timeout(pair):
 
 
 async def test_traffic_puts_off_the_idle_timeout(pair):
-    act, client = await pair(ws_idle_timeout=0.5)
+    act, client = await pair(ws_idle_timeout=0.8)
     for number in range(6):
-        await asyncio.sleep(0.15)  # together longer than the timeout: that time is what is tested
+        await asyncio.sleep(0.2)  # together longer than the timeout: that time is what is tested
         if number % 2:
             await client.send_text("in")
             assert (await act.receive())["text"] == "in"

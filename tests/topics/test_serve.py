@@ -433,7 +433,7 @@ async def test_the_library() -> None:
 
 async def test_who_reads_no_answers_is_not_served(start: Start) -> None:
     """Nothing grows: the server stops reading. All is answered when the client reads again."""
-    opened = await start(allow=ALL, options={"ws_slow_consumer": "wait"})
+    opened = await start(allow=ALL, options={"ws_slow_consumer": "wait", "ws_ping_interval": 0})
     client = (await opened(receive_buffer=4096)).client
     client.writer.transport.set_write_buffer_limits(0)
     answers = asyncio.Event()

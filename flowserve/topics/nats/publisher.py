@@ -92,6 +92,7 @@ class Publisher:
         self._size = 0  # bytes in all lanes
         self._given_up = False
         self._overflowing = False
+        self._silent = False  # JetStream does not answer, which was logged
         self._max_payload = 1 << 20
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
@@ -214,11 +215,18 @@ class Publisher:
         return tail
 
     def learn(self, topic: str, tail: Tail) -> None:
-        """Remember the end of a topic's log."""
+        """Remember the end of a topic's log, which JetStream has told."""
+        self._silent = False
         self._tails[topic] = tail
         self._tails.move_to_end(topic)
         if len(self._tails) > _KNOWN_TAILS:
             self._tails.popitem(last=False)
+
+    def note_silence(self, error: LinkLost) -> None:
+        """Log that JetStream does not answer, once for all messages that wait."""
+        if not self._silent:
+            self._silent = True
+            logger.warning("Topics: %s", error)
 
     def doubt(self, topic: str, seq: int) -> None:
         """Forget the end of a topic's log, unless it is that with the sequence number `seq`."""
@@ -267,7 +275,7 @@ class _Attempt:
                     break
             except LinkLost as error:
                 if not log.link.is_lost and loop.time() > deadline:
-                    logger.warning("Topics: %s", error)
+                    self._publisher.note_silence(error)
                     self._give_up()
                     break
             except Unavailable:

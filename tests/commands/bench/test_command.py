@@ -172,7 +172,7 @@ async def test_latency_counts_from_when_a_message_was_to_be_sent(serve):
 async def test_wrong_echoes(serve, act, seen):
     server = await serve(scripted(act))
     good = {"sent": 10, "received": 10, "echoed": 10, "wrong": 0, "unasked": 0, "missing": 0, "unsent": 0}
-    options = ("-c", "1", "--messages", "10", "--timeout", "100ms")
+    options = ("-c", "1", "--messages", "10", "--timeout", "1s")
     status, told = await measure(server.ws_url, *options)
     counted = told["messages"]
     if seen == {"received": 11}:  # where the second one comes behind the next message it is taken for the echo of that

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import time
 from collections.abc import Sequence
@@ -107,6 +108,18 @@ async def test_a_server_that_stands_still_is_noticed(nats: NATSServer, logs: Any
         await until(lambda: all(party.machine.connected for party in parties))
         await flows(parties)
     assert not any(party.gaps for party in parties)
+
+
+async def test_a_server_that_stands_still_is_told_once(nats: NATSServer, machine: Machines, logs: Any) -> None:
+    here = machine(nats.url + "?socket_timeout=1&health_check_interval=60")
+    assert await here.publish("first", "x")
+    nats.pause()
+    published = asyncio.gather(*(here.publish(f"t{number}", "x") for number in range(50)))
+    try:
+        assert not any(await published)
+    finally:
+        nats.resume()
+    assert len([line for line in logs.lines() if "JetStream has not answered for 1 s" in line]) == 1
 
 
 @pytest.mark.parametrize("history", [0, 10])

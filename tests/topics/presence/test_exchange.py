@@ -142,7 +142,7 @@ async def test_when_nothing_changes(processes: OpenProcesses) -> None:
     await one.join_many("t", [str(number) for number in range(1000)])
     await until_found(two, "t", lambda found: len(found) == 1000)
     await three.count("t")
-    await asyncio.sleep(0.3)
+    await until(lambda: all(each.told and each.told[-1].says_nothing for each in (one, two, three)))
     before = [len(each.told) for each in (one, two, three)]
     loop = asyncio.get_running_loop()
     begun = loop.time()
