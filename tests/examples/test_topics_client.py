@@ -16,6 +16,7 @@ from support.topic_rooms import Room
 from flowserve import topics
 
 each_engine = pytest.mark.parametrize("engine", ENGINES)
+in_node = pytest.mark.parametrize("engine", ["node"])  # the client's own logic: what starts at once will do
 each_browser = pytest.mark.parametrize("engine", BROWSERS)
 
 
@@ -76,7 +77,7 @@ async def test_each_message_once_and_in_order(bench: OpenBench) -> None:
         assert await reported(one.lab) == list(range(200))
 
 
-@each_engine
+@in_node
 async def test_a_gap_is_shown(bench: OpenBench) -> None:
     one = await bench(topics_history=3)
     async with one.run(COLLECT):
@@ -126,7 +127,7 @@ async def test_what_is_published_while_connections_are_lost(bench: OpenBench) ->
     assert [message.position for message in found] == positions
 
 
-@each_engine
+@in_node
 async def test_several_topics_and_what_is_refused(bench: OpenBench) -> None:
     one = await bench()
     script = """
@@ -146,7 +147,7 @@ async def test_several_topics_and_what_is_refused(bench: OpenBench) -> None:
         assert await reported(one.lab) == [*expected, *(["news", each] for each in data), ["weather", "rain"]]
 
 
-@each_engine
+@in_node
 async def test_what_is_too_big(bench: OpenBench) -> None:
     """For the topic; for a request, whose number is not read; and for the WebSocket, which is closed."""
     one = await bench(topics_max_size=1024, ws_max_size=65536)
@@ -162,7 +163,7 @@ async def test_what_is_too_big(bench: OpenBench) -> None:
         assert await reported(one.lab) == ["too_big"] * 3
 
 
-@each_engine
+@in_node
 async def test_binary_messages_and_ends(bench: OpenBench) -> None:
     one = await bench()
     script = """
@@ -181,7 +182,7 @@ async def test_binary_messages_and_ends(bench: OpenBench) -> None:
         await until(lambda: not one.room.hub._topics)
 
 
-@each_engine
+@in_node
 async def test_subscribing_again_at_once(bench: OpenBench) -> None:
     """What is on its way for the subscription before does not come twice."""
     one = await bench(topics_history=1000)
@@ -204,7 +205,7 @@ async def test_subscribing_again_at_once(bench: OpenBench) -> None:
         assert await reported(one.lab) == list(range(300))
 
 
-@each_engine
+@in_node
 async def test_grants_are_renewed(bench: OpenBench) -> None:
     one = await bench()
     one.lab.grants = True
