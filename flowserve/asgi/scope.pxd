@@ -12,4 +12,6 @@ cpdef dict build_scope(dict keys, str scheme, RequestHead request, peer, Context
 cpdef dict http_scope(RequestHead request, peer, Context context)
 @cython.locals(scope=dict, extensions=dict)
 cpdef dict websocket_scope(RequestHead request, list subprotocols, peer, Context context)
+@cython.locals(field=tuple, index=Py_ssize_t)
+cdef _share_fields(list headers)
 cdef tuple _shared_field(tuple field)

@@ -80,16 +80,20 @@ def websocket_scope(request: RequestHead, subprotocols: list[str], peer: Peer, c
     """
     scope = build_scope(_WEBSOCKET, "wss" if peer.secure else "ws", request, peer, context)
     scope["asgi"] = _ASGI.copy()
-    scope["headers"] = [
-        _shared_field(field) if field[0] in _SHARED_FIELDS and len(field[1]) <= _MAX_SHARED_SIZE else field
-        for field in request.headers
-    ]
+    _share_fields(scope["headers"])
     scope["subprotocols"] = subprotocols
     extensions = _EXTENSIONS_DEFLATE if context.config.ws_per_message_deflate else _EXTENSIONS
     scope["extensions"] = extensions.copy()
     if peer.tls is not None:
         scope["extensions"]["tls"] = peer.tls.copy()
     return scope
+
+
+def _share_fields(headers: list[tuple[bytes, bytes]]) -> None:
+    """Replace fields by those that other connections have, in place: a list that is not appended to takes less room."""
+    for index, field in enumerate(headers):
+        if field[0] in _SHARED_FIELDS and len(field[1]) <= _MAX_SHARED_SIZE:
+            headers[index] = _shared_field(field)
 
 
 def _shared_field(field: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
