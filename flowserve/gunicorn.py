@@ -33,7 +33,7 @@ from flowserve.runtime.startup_errors import explain
 from flowserve.server.process import owning_process
 from flowserve.server.server import Server
 from flowserve.server.shutdown import graceful_timeout
-from flowserve.topics.open import ALONE
+from flowserve.topics.hub.open import ALONE
 
 _SETTINGS = {
     "backlog": "backlog",

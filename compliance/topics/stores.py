@@ -13,7 +13,7 @@ from pathlib import Path
 
 from compliance._servers import HOST, ServerFailed, free_port
 from flowserve.errors import FlowserveError
-from flowserve.topics.open import open_hub
+from flowserve.topics.hub.open import open_hub
 from flowserve.topics.settings import Settings
 
 SERVICE = "topics"

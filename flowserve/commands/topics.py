@@ -18,9 +18,9 @@ from flowserve.config.kinds import duration, number
 from flowserve.errors import TopicsError
 from flowserve.runtime.event_loop import run_in_loop
 from flowserve.topics import connect
-from flowserve.topics.connect import Connection
-from flowserve.topics.inspection import Inspector, Look, TopicDetail, TopicState
-from flowserve.topics.open import open_inspector
+from flowserve.topics.api.connect import Connection
+from flowserve.topics.hub.open import open_inspector
+from flowserve.topics.remote.inspection import Inspector, Look, TopicDetail, TopicState
 
 _HELP = """List the topics at URL, which is what the servers have as --topics-url.
 

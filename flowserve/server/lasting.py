@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from flowserve.config import Config
 from flowserve.runtime.event_loop import event_loop
-from flowserve.topics.current import HubSource
+from flowserve.topics.hub.current import HubSource
 
 
 class LastingTopics:

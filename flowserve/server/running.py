@@ -24,9 +24,9 @@ from flowserve.server.quiesce import drop_new_connections
 from flowserve.server.recycling import Recycling
 from flowserve.server.tls import Certificates
 from flowserve.topics.counts import Counts
-from flowserve.topics.current import HubSource
-from flowserve.topics.current import source as topics_source
-from flowserve.topics.open import open_hub, reaches_machines
+from flowserve.topics.hub.current import HubSource
+from flowserve.topics.hub.current import source as topics_source
+from flowserve.topics.hub.open import open_hub, reaches_machines
 from flowserve.topics.settings import Settings
 from flowserve.transport.flush_queue import FlushQueue
 

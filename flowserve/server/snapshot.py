@@ -10,7 +10,7 @@ from flowserve.session.metered import MeteredSession
 if TYPE_CHECKING:
     from flowserve.asgi.context import Context
     from flowserve.metrics import Snapshot
-    from flowserve.topics.current import HubSource
+    from flowserve.topics.hub.current import HubSource
 
 
 def snapshot(context: Context, topics: HubSource) -> Snapshot:

@@ -22,8 +22,8 @@ from flowserve.server.quiesce import drop_new_connections
 from flowserve.server.shutdown import delay_of, log_delay, max_shutdown_time
 from flowserve.supervisor.counts import Counts
 from flowserve.supervisor.process import WorkerProcess
-from flowserve.topics.broker import Broker
-from flowserve.topics.open import BROKER
+from flowserve.topics.hub.open import BROKER
+from flowserve.topics.local.broker import Broker
 from flowserve.topics.settings import Settings
 
 _STABLE_AFTER = 10.0

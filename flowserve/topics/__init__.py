@@ -12,16 +12,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from flowserve.errors import MissedMessages, RequestRefused, TopicsError
-from flowserve.topics.api import Subscription, count, listen, presence, publish, subscribe
-from flowserve.topics.connect import Connection, connect
-from flowserve.topics.event_source import event_source
-from flowserve.topics.grants import grant
+from flowserve.topics.api.connect import Connection, connect
+from flowserve.topics.api.event_source import event_source
+from flowserve.topics.api.functions import Subscription, count, listen, presence, publish, subscribe
+from flowserve.topics.api.stream import OLDEST, START, Stream, stream
 from flowserve.topics.message import Kind, Message
 from flowserve.topics.position import Position
 from flowserve.topics.presence.entries import Presence, PresenceMember
-from flowserve.topics.protocol import SUBPROTOCOL
-from flowserve.topics.serve import serve
-from flowserve.topics.stream import OLDEST, START, Stream, stream
+from flowserve.topics.serving.grants import grant
+from flowserve.topics.serving.protocol import SUBPROTOCOL
+from flowserve.topics.serving.serve import serve
 
 if TYPE_CHECKING:
     from flowserve.topics.channels.layer import ChannelLayer as ChannelLayer

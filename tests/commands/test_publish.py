@@ -1,4 +1,4 @@
-"""`flowserve publish` where it goes wrong; where it goes right it is tested in topics/test_connect.py."""
+"""`flowserve publish` where it goes wrong; where it goes right it is tested in topics/api/test_connect.py."""
 
 from __future__ import annotations
 

@@ -24,10 +24,10 @@ from support.topic_rooms import OpenRoom
 
 from flowserve import topics
 from flowserve.commands.topics import Listing, Row, as_text
-from flowserve.topics.inspection import TopicState
+from flowserve.topics.hub.open import open_inspector
 from flowserve.topics.nats import inspection as nats_inspection
-from flowserve.topics.open import open_inspector
 from flowserve.topics.redis import inspection as redis_inspection
+from flowserve.topics.remote.inspection import TopicState
 from flowserve.topics.settings import Settings
 
 STRANGE = ["a}b%c", "[x]*?\\", "r\x1b[31m", "über:\u2028", "%7D", "%25"]

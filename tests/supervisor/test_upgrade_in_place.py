@@ -13,7 +13,7 @@ import pytest
 from support.helpers import CLOSE
 
 import flowserve
-from flowserve.topics.wire import VERSION
+from flowserve.topics.local.wire import VERSION
 from flowserve.version import __version__
 
 from .conftest import APP, Start
@@ -60,7 +60,7 @@ async def test_workers_that_speak_another_version_of_topics(start: Start, tmp_pa
     install(tmp_path)
     program = await start("--workers", "2", files={"application.py": PUBLISHES})
     old = await program.workers(2)
-    wire = tmp_path / "flowserve" / "topics" / "wire.py"
+    wire = tmp_path / "flowserve" / "topics" / "local" / "wire.py"
     text = wire.read_text("utf-8")
     wire.write_text(text.replace(f'VERSION = b"{VERSION.decode()}"', 'VERSION = b"next"'), "utf-8")
     assert wire.read_text("utf-8") != text

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from flowserve.topics.delivery.queue import QueueSubscriber
+from flowserve.topics.hub.open import open_hub
 from flowserve.topics.message import Gap, Kind, Message
-from flowserve.topics.open import open_hub
 from flowserve.topics.position import Position
-from flowserve.topics.queue import QueueSubscriber
 from flowserve.topics.settings import Settings
 from support.helpers import until, within
 

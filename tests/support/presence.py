@@ -10,19 +10,19 @@ from typing import Any
 import pytest
 
 from flowserve.topics.backplane import Backplane
-from flowserve.topics.broker import Broker
-from flowserve.topics.hub import Hub
+from flowserve.topics.delivery.queue import QueueSubscriber
+from flowserve.topics.hub.hub import Hub
+from flowserve.topics.local.broker import Broker
+from flowserve.topics.local.siblings import SiblingsBackplane
 from flowserve.topics.message import Kind, Message
+from flowserve.topics.names import CONTROL
 from flowserve.topics.position import Place
 from flowserve.topics.presence import tracker
 from flowserve.topics.presence.entries import Presence
 from flowserve.topics.presence.limits import Limits
 from flowserve.topics.presence.membership import Membership
-from flowserve.topics.presence.names import CONTROL
 from flowserve.topics.presence.protocol import Parcel, decode
-from flowserve.topics.queue import QueueSubscriber
 from flowserve.topics.settings import Retention, Settings
-from flowserve.topics.siblings import SiblingsBackplane
 from support.helpers import within
 
 QUICK = {"interval": 0.1, "prompt": 0.005, "heartbeat": 0.2, "expiry": 1.0, "answer": 2.0}

@@ -15,7 +15,7 @@ from typing import Any
 import hiredis
 import pytest
 
-from flowserve.topics.presence.names import CONTROL
+from flowserve.topics.names import CONTROL
 from support.helpers import until, within
 
 redis_needed = pytest.mark.skipif(

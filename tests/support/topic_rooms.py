@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple, TypeVar
 
 from flowserve import topics
-from flowserve.topics.hub import Hub
+from flowserve.topics.hub.hub import Hub
 from support.helpers import Act, Client, Running, Stage, until, within
 
 OpenRoom = Callable[..., Awaitable["Room"]]

@@ -20,9 +20,9 @@ from support.nats_server import NATSServer, nats_needed
 from support.redis_cluster import RedisCluster, cluster_needed
 from support.redis_server import RedisServer, redis_needed
 
-from flowserve.topics.broker import Broker
+from flowserve.topics.hub.open import BROKER
+from flowserve.topics.local.broker import Broker
 from flowserve.topics.message import Kind, Message
-from flowserve.topics.open import BROKER
 from flowserve.topics.position import BEGINNING
 from flowserve.topics.settings import Settings
 

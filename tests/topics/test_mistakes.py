@@ -18,7 +18,7 @@ from support.topic_rooms import OpenRoom, Room
 import flowserve
 from flowserve import ClientDisconnected, ConfigError, topics
 from flowserve.errors import TopicsError
-from flowserve.topics import current
+from flowserve.topics.hub import current
 from flowserve.topics.position import BEGINNING
 
 # Who publishes

@@ -20,8 +20,8 @@ from support.redis_server import RedisServer, redis_needed
 from support.topic_requests import Requester
 
 from flowserve import topics
-from flowserve.topics.current import current_source
-from flowserve.topics.grants import keys_of, read_grant
+from flowserve.topics.hub.current import current_source
+from flowserve.topics.serving.grants import keys_of, read_grant
 
 PAGE = "flowserve/topics/README.md"
 

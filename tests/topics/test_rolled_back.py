@@ -9,11 +9,11 @@ from support.helpers import until, within
 
 from flowserve.errors import TopicsError
 from flowserve.topics.backplane import Reading
-from flowserve.topics.hub import Hub
+from flowserve.topics.delivery.queue import QueueSubscriber
+from flowserve.topics.delivery.reads import SharedReads
+from flowserve.topics.hub.hub import Hub
 from flowserve.topics.message import Gap, Kind, Message
 from flowserve.topics.position import BEGINNING, Place
-from flowserve.topics.queue import QueueSubscriber
-from flowserve.topics.reads import SharedReads
 from flowserve.topics.settings import Settings
 
 

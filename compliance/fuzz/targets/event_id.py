@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from compliance.fuzz.findings import require
-from flowserve.topics.event_source import _resumed
+from flowserve.topics.api.event_source import _resumed
 from flowserve.topics.position import parse
 
 MAX_LEN = 4000

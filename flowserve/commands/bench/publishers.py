@@ -12,7 +12,7 @@ from flowserve.commands.endpoint import Endpoint, one_line
 from flowserve.errors import ConnectionClosed, FlowserveError, TopicsError
 from flowserve.library.websocket import WebSocket
 from flowserve.topics import SUBPROTOCOL, connect
-from flowserve.topics.connect import Connection
+from flowserve.topics.api.connect import Connection
 
 _MAX_SHOWN = 200
 """Characters of an answer."""

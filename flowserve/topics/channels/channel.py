@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, Protocol
 from weakref import ref
 
 from flowserve.topics.counts import TopicCounts
-from flowserve.topics.hub import Hub
+from flowserve.topics.delivery.queue import QueueSubscriber
+from flowserve.topics.hub.hub import Hub
 from flowserve.topics.message import Gap, Kind, Message
 from flowserve.topics.position import Place
-from flowserve.topics.queue import QueueSubscriber
 from flowserve.transport.waiters import wake
 
 

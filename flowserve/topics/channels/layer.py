@@ -15,13 +15,13 @@ from channels.layers import BaseChannelLayer
 
 from flowserve.errors import ConfigError
 from flowserve.logs.loggers import logger
+from flowserve.topics.api.connect import check_url
 from flowserve.topics.channels.background import background_loop, take
 from flowserve.topics.channels.channel import Limits
 from flowserve.topics.channels.router import Router, RouterSettings
-from flowserve.topics.connect import check_url
-from flowserve.topics.current import HubSource, server_source
+from flowserve.topics.hub.current import HubSource, server_source
+from flowserve.topics.hub.open import open_hub
 from flowserve.topics.message import Gap, Message
-from flowserve.topics.open import open_hub
 from flowserve.topics.settings import Settings
 
 T = TypeVar("T")

@@ -27,10 +27,10 @@ from flowserve.topics.channels.channel import Channel, Limits, Name
 from flowserve.topics.channels.losses import Losses
 from flowserve.topics.channels.work_queue import WorkQueue
 from flowserve.topics.counts import TopicCounts
-from flowserve.topics.hub import Hub
+from flowserve.topics.delivery.queue import QueueSubscriber
+from flowserve.topics.hub.hub import Hub
 from flowserve.topics.message import Kind, Message
 from flowserve.topics.position import Place
-from flowserve.topics.queue import QueueSubscriber
 
 _ANSWER_TIMEOUT = 5.0
 """Seconds that another process has for adding its channel to a group."""

@@ -17,13 +17,13 @@ from typing import Protocol
 from channels.exceptions import ChannelFull
 
 from flowserve.errors import TopicsError
+from flowserve.topics.api.stream import OLDEST
 from flowserve.topics.channels.channel import ChannelHost
 from flowserve.topics.counts import TopicCounts
+from flowserve.topics.delivery.queue import QueueSubscriber
 from flowserve.topics.message import OVERHEAD, Gap, Kind, Message
 from flowserve.topics.position import Place
-from flowserve.topics.queue import QueueSubscriber
 from flowserve.topics.settings import Retention
-from flowserve.topics.stream import OLDEST
 
 _MAX_SIZE = 16 << 20
 """Bytes that wait in a channel, each message with what it takes beside."""

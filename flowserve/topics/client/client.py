@@ -29,7 +29,7 @@ from flowserve.topics.client.subscription import Gap, Message, Subscription
 from flowserve.topics.message import Kind
 from flowserve.topics.payload import UNSET, json_of, payload_of
 from flowserve.topics.position import Position
-from flowserve.topics.protocol import SUBPROTOCOL
+from flowserve.topics.serving.protocol import SUBPROTOCOL
 from flowserve.websocket.constants import CloseCode
 
 Grant = Callable[[], "str | Awaitable[str]"]

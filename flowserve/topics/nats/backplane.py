@@ -40,8 +40,8 @@ from flowserve.topics.nats.publisher import Publisher
 from flowserve.topics.nats.subscriptions import Subscriptions
 from flowserve.topics.nats.url import NATSURL
 from flowserve.topics.position import Place
+from flowserve.topics.remote.reconnector import GRACE, Supervision
 from flowserve.topics.settings import Retention, Settings
-from flowserve.topics.supervision import GRACE, Supervision
 
 _READS = 32
 """Logs that are read at once: after an outage, thousands of topics may want to."""

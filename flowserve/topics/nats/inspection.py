@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from flowserve.topics.inspection import NO_DETAIL, Look, TopicDetail, TopicState
+from flowserve.topics.names import CONTROL
 from flowserve.topics.nats.batch import Batch, seq_of, topic_of
 from flowserve.topics.nats.connect import Connector
 from flowserve.topics.nats.link import Answered
 from flowserve.topics.nats.log import NO_STREAM, Log
 from flowserve.topics.nats.url import NATSURL
-from flowserve.topics.presence.names import CONTROL
+from flowserve.topics.remote.inspection import NO_DETAIL, Look, TopicDetail, TopicState
 from flowserve.topics.settings import Settings
 
 T = TypeVar("T")

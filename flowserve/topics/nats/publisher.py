@@ -29,8 +29,8 @@ from flowserve.topics.nats.batch import (
 from flowserve.topics.nats.link import Answered, LinkLost, Unavailable
 from flowserve.topics.nats.log import Conflict, Log, Stored, kept_age
 from flowserve.topics.position import Place
+from flowserve.topics.remote.reconnector import GRACE
 from flowserve.topics.settings import Retention
-from flowserve.topics.supervision import GRACE
 
 _MAX_BATCH = 256
 """Messages."""

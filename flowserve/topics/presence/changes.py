@@ -12,13 +12,13 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 
 from flowserve.topics.backplane import Reading
-from flowserve.topics.behind import Behind
 from flowserve.topics.counts import TopicCounts
-from flowserve.topics.members import Member
+from flowserve.topics.delivery.backlog import Behind
+from flowserve.topics.delivery.members import Member
+from flowserve.topics.delivery.topic import Topic, TopicHost
 from flowserve.topics.message import Gap, Kind, Message
 from flowserve.topics.position import Place, new_epoch
 from flowserve.topics.presence.entries import Entry
-from flowserve.topics.topic import Topic, TopicHost
 
 _SHORT = 16 << 10
 """Bytes of a message that costs little to make."""

@@ -21,9 +21,9 @@ from typing import Any, Protocol
 from flowserve.errors import TopicsError
 from flowserve.topics.backplane import Backplane
 from flowserve.topics.message import Kind, Message
+from flowserve.topics.names import CONTROL
 from flowserve.topics.position import Place
 from flowserve.topics.presence.limits import Limits
-from flowserve.topics.presence.names import CONTROL
 from flowserve.topics.presence.outgoing import Outgoing
 from flowserve.topics.presence.peers import Note, Peer, Replica
 from flowserve.topics.presence.protocol import ALL, Parcel, decode, encode

@@ -11,12 +11,12 @@ from typing import Protocol
 
 from flowserve.topics.backplane import Backplane
 from flowserve.topics.message import Message
+from flowserve.topics.names import ChangesName
 from flowserve.topics.position import Place
 from flowserve.topics.presence.changes import Changes
 from flowserve.topics.presence.entries import Entry, Presence, PresenceMember, merged
 from flowserve.topics.presence.exchange import Exchange, ExchangeHost
 from flowserve.topics.presence.limits import limits
-from flowserve.topics.presence.names import ChangesName
 from flowserve.topics.presence.roster import Roster
 from flowserve.topics.settings import Settings
 

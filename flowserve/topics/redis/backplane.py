@@ -45,8 +45,8 @@ from flowserve.topics.redis.reading import command_to_read, decode_reading
 from flowserve.topics.redis.subscriptions import Subscriptions
 from flowserve.topics.redis.url import RedisURL
 from flowserve.topics.redis.watch import watch
+from flowserve.topics.remote.reconnector import GRACE, Refused, Supervision, Unreachable
 from flowserve.topics.settings import Retention
-from flowserve.topics.supervision import GRACE, Refused, Supervision, Unreachable
 
 _READS = 32
 """Logs that are read at once: after an outage, thousands of topics may want to."""

@@ -31,8 +31,8 @@ from flowserve.topics.redis.publisher import Backlog
 from flowserve.topics.redis.reading import command_to_read, decode_reading
 from flowserve.topics.redis.slots import PARTITIONS, Address, owners, partition_of
 from flowserve.topics.redis.url import RedisURL
+from flowserve.topics.remote.reconnector import GRACE, Refused, Unreachable
 from flowserve.topics.settings import Retention
-from flowserve.topics.supervision import GRACE, Refused, Unreachable
 
 _READS = 32
 """Logs that are read at once."""

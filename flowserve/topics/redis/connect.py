@@ -29,8 +29,8 @@ from flowserve.topics.redis.scripts import (
     read_command,
 )
 from flowserve.topics.redis.url import RedisURL
+from flowserve.topics.remote.reconnector import Refused, Unreachable
 from flowserve.topics.settings import Retention
-from flowserve.topics.supervision import Refused, Unreachable
 
 T = TypeVar("T")
 

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import hiredis
 
 from flowserve.errors import TopicsError
-from flowserve.topics.inspection import Look, TopicDetail, TopicState
-from flowserve.topics.presence.names import CONTROL
+from flowserve.topics.names import CONTROL
 from flowserve.topics.redis.connect import Connector, is_of_server
 from flowserve.topics.redis.link import Link, pack
 from flowserve.topics.redis.scripts import PROBE, Keys, escape, keys_of, unescape
 from flowserve.topics.redis.url import RedisURL
+from flowserve.topics.remote.inspection import Look, TopicDetail, TopicState
 
 MOST_TOPICS = 100_000
 """That are looked at: this command's memory is bounded, whatever Redis has."""

@@ -11,7 +11,7 @@ from flowserve.topics.redis.partition import Partition
 from flowserve.topics.redis.slots import Address, partition_of_channel
 from flowserve.topics.redis.url import RedisURL
 from flowserve.topics.redis.watch import watch
-from flowserve.topics.supervision import Supervision, Unreachable
+from flowserve.topics.remote.reconnector import Supervision, Unreachable
 
 
 class Node:

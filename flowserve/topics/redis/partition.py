@@ -28,7 +28,7 @@ from flowserve.topics.redis.link import Answer, Link, LinkLost
 from flowserve.topics.redis.publisher import Backlog, Publisher
 from flowserve.topics.redis.slots import PARTITIONS, prefix_of
 from flowserve.topics.redis.subscriptions import Subscriptions
-from flowserve.topics.supervision import GRACE
+from flowserve.topics.remote.reconnector import GRACE
 
 _OF_SLOT = MOVES | {"CLUSTERDOWN"}
 """Codes of errors that say nothing of the connection."""

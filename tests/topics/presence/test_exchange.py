@@ -11,12 +11,12 @@ from support.helpers import until, within
 from support.presence import QUICK, OpenProcesses, Process, next_change, until_told
 
 from flowserve.errors import TopicsError
+from flowserve.topics.delivery.queue import QueueSubscriber
+from flowserve.topics.local.siblings import SiblingsBackplane
 from flowserve.topics.message import Kind
+from flowserve.topics.names import CONTROL
 from flowserve.topics.presence.entries import Presence
 from flowserve.topics.presence.limits import limits
-from flowserve.topics.presence.names import CONTROL
-from flowserve.topics.queue import QueueSubscriber
-from flowserve.topics.siblings import SiblingsBackplane
 
 pytestmark = pytest.mark.both_loops
 

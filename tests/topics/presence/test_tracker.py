@@ -11,9 +11,9 @@ from support.helpers import Client, until, within
 from support.topic_rooms import OpenRoom, Room
 
 from flowserve import ClientDisconnected, topics
+from flowserve.topics.names import ChangesName
 from flowserve.topics.presence import tracker
 from flowserve.topics.presence.limits import Limits
-from flowserve.topics.presence.names import ChangesName
 
 pytestmark = pytest.mark.both_loops
 

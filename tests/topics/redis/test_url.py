@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from flowserve.errors import ConfigError
-from flowserve.topics.open import open_hub
+from flowserve.topics.hub.open import open_hub
 from flowserve.topics.redis.url import parse_url
 from flowserve.topics.settings import Settings
 
@@ -125,7 +125,7 @@ def test_redis_is_imported_only_when_used(tmp_path):
     for name in ("redis", "hiredis"):
         (tmp_path / f"{name}.py").write_text("raise ImportError")
     program = (
-        "from flowserve.topics.open import open_hub; from flowserve.topics.settings import Settings\n"
+        "from flowserve.topics.hub.open import open_hub; from flowserve.topics.settings import Settings\n"
         "open_hub('memory:', Settings())\n"
         "try: open_hub('redis://host', Settings())\n"
         "except Exception as error: print(type(error).__name__, error)"

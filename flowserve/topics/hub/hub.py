@@ -1,0 +1,329 @@
+"""The topics of one event loop: what is published, who is subscribed, and the backplane between it and the others."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from itertools import count
+from time import time
+from typing import Any
+
+from flowserve.errors import ClientDisconnected, TopicsError
+from flowserve.metrics import SECONDS, TOPICS_CONNECTED, TOPICS_LAG, TOPICS_RECONNECTS, Snapshot, observe
+from flowserve.topics.backplane import Backplane, Reading
+from flowserve.topics.counts import Counts, TopicCounts
+from flowserve.topics.delivery.backlog import Behind
+from flowserve.topics.delivery.members import Member, Subscriber
+from flowserve.topics.delivery.topic import Topic
+from flowserve.topics.message import Kind, Message
+from flowserve.topics.names import CONTROL, ChangesName
+from flowserve.topics.position import BEGINNING, Place, Position, parse
+from flowserve.topics.presence.changes import ChangesTopic
+from flowserve.topics.presence.membership import Membership
+from flowserve.topics.presence.tracker import Tracker
+from flowserve.topics.settings import Retention, Settings
+
+_MAX_LATE = 100_000
+"""Messages with an excluded owner that may still be on their way when their publishers go on."""
+
+_NOWHERE = Place("", 0, "")
+"""Stands for a position that is none: like one that nobody has any more."""
+
+
+class Hub:
+    """The topics of one event loop. All methods are called in it."""
+
+    def __init__(self, backplane: Backplane, settings: Settings, counts: Counts | None = None) -> None:
+        """What happens is counted in `counts`, by topic; so is the lag of a backplane that reaches other processes."""
+        self.settings = settings
+        self.excluded: dict[str, object] = {}
+        self._late: deque[str] = deque()  # the origins of messages that had not come when their publishers went on
+        self._backplane = backplane
+        self._counts = counts
+        self._uncounted = TopicCounts()  # stands for those of all topics without `counts`
+        self._lag = None if counts is None or backplane.connected is None else counts.lag
+        self._topics: dict[str, Topic] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._opening: asyncio.Future[None] | None = None
+        self._retention = settings.retention
+        self._name = secrets.token_hex(8)
+        self._numbers = count(1)
+        self.tracker = Tracker(self._name, backplane, self)
+
+    async def open(self) -> None:
+        """Open the backplane, unless it is. Raises TopicsError if that is not possible; the next call tries again."""
+        opening = self._opening
+        if opening is None or (opening.done() and (opening.cancelled() or opening.exception() is not None)):
+            opening = self._opening = asyncio.ensure_future(self._backplane.open(self))
+        if not opening.done():
+            await asyncio.shield(opening)
+
+    @property
+    def connected(self) -> bool:
+        """Whether it reaches other processes, if they are to be reached at all."""
+        return bool(getattr(self._backplane, "connected", True))
+
+    async def close(self) -> None:
+        """Close the backplane, after what is being published."""
+        await self.tracker.close()
+        for task in (tasks := list(self._tasks)):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._opening is not None:
+            await self._backplane.close()
+
+    # Publishing
+
+    async def publish(
+        self,
+        topic: str,
+        data: bytes,
+        kind: Kind,
+        key: str | None = None,
+        exclude: object = None,
+        retention: Retention | None = None,
+    ) -> Position:
+        """Publish a message; see `topics.publish()`. `exclude` is the owner of subscribers, `retention` by default that
+        of the settings."""
+        self.check_name(topic)
+        if len(data) > self.settings.max_size:
+            raise TopicsError(f"the message has {len(data)} bytes; at most {self.settings.max_size} can be published")
+        if key is not None and not isinstance(key, str):
+            raise TypeError(f"key is str, not {type(key).__name__}")
+        if key is not None and not key.isascii():
+            key.encode()  # what can't be written raises here, whatever the backplane is
+        await self.open()
+        origin = f"{self._name}.{next(self._numbers)}"
+        if exclude is not None and topic in self._topics:
+            self.excluded[origin] = exclude
+        try:
+            place = await self._backplane.publish(topic, data, kind, key, origin, retention or self._retention)
+        finally:
+            if origin in self.excluded:  # it comes later
+                self._late.append(origin)
+                if len(self._late) > _MAX_LATE:
+                    self.excluded.pop(self._late.popleft(), None)
+        if place is not None and origin in self.excluded and self._has_passed(topic, place):
+            del self.excluded[origin]  # its key was used before
+        self.counts_of(topic).published += 1
+        if place is None:
+            self.received(Message(topic, data, kind, None, origin))
+            return Position()
+        return place.position()
+
+    def _has_passed(self, name: str, place: Place) -> bool:
+        topic = self._topics.get(name)
+        if topic is None or topic.opening is not None or topic.is_behind:
+            return topic is None
+        return topic.place.epoch == place.epoch and topic.place.offset >= place.offset
+
+    # Subscribing
+
+    async def subscribe(
+        self, subscriber: Subscriber, topics: Sequence[str], since: Mapping[str, str]
+    ) -> tuple[dict[str, Position], dict[str, bool]]:
+        """Subscribe to topics, each from a position on where `since` has one. Return the positions from which on all
+        messages are delivered, and whether none is missing since those in `since`: a gap that was told says so."""
+        for name in topics:
+            self.check_name(name)
+        names = self._missing(subscriber, topics)
+        pairs: list[tuple[Topic, Member]] = []
+        try:
+            async with self._subscribed(names):
+                if subscriber.closed:
+                    raise ClientDisconnected("the connection has ended")
+                joined = [self._topics[name] for name in self._missing(subscriber, names)]
+                pairs += [(topic, self._join(subscriber, topic, since.get(topic.name))) for topic in joined]
+            resuming = [(topic, each, behind) for topic, each in pairs if (behind := each.behind) is not None]
+            await asyncio.gather(*(topic.catch_up(each, behind) for topic, each, behind in resuming))
+        except BaseException:
+            self.unsubscribe(subscriber, [member.topic for _, member in pairs])
+            raise
+        places = {name: found.place for name in topics if (found := self._topics.get(name)) and not found.opening}
+        places.update((topic.name, topic.place) for topic, _ in pairs)
+        recovered = {name: since[name] == place.position() for name, place in places.items() if name in since}
+        for topic, member in pairs:
+            if topic.name in since:
+                recovered[topic.name] = member.complete
+                counts = self.counts_of(topic.name)
+                counts.recovered += member.complete
+                counts.lost += not member.complete
+        return {name: place.position() for name, place in places.items()}, recovered
+
+    async def attend(
+        self, subscriber: Subscriber, topics: Sequence[str], membership: Membership | None, presence: bool
+    ) -> None:
+        """Have a subscriber of topics be a member of them, and, with `presence`, be told who is there and who comes and
+        goes. Raises as `subscribe()`, and subscribes to nothing then."""
+        if membership is not None:
+            for topic in topics:
+                if subscriber.member(topic) is not None:  # else the connection has ended
+                    self.tracker.join(topic, subscriber, *membership, time())
+        if presence:
+            names = [ChangesName.of(topic) for topic in topics]
+            await self.subscribe(subscriber, names, dict.fromkeys(names, BEGINNING.position()))
+
+    def _missing(self, subscriber: Subscriber, topics: Iterable[str]) -> list[str]:
+        """Return those of the topics to which it is not subscribed. Raises TopicsError if they are too many."""
+        names = [name for name in dict.fromkeys(topics) if subscriber.member(name) is None]
+        if subscriber.count() + len(names) > self.settings.max_per_connection:
+            raise TopicsError(f"a connection can subscribe to {self.settings.max_per_connection} topics at most")
+        return names
+
+    def _join(self, subscriber: Subscriber, topic: Topic, since: str | None) -> Member:
+        behind = None
+        if since is not None:
+            place = parse(since) or _NOWHERE
+            if place != topic.place or topic.is_behind:
+                behind = Behind(place, resuming=True)
+        return topic.add(subscriber, behind)
+
+    @asynccontextmanager
+    async def _subscribed(self, names: Sequence[str]) -> AsyncIterator[None]:
+        """Have the backplane subscribed to topics, which stay so if they have members at the end."""
+        await self.open()
+        new = [name for name in names if name not in self._topics]
+        if new:
+            opening = asyncio.ensure_future(self._open_topics(new))
+            for name in new:
+                self._topics[name] = self._new_topic(name)
+                self._topics[name].opening = opening
+        topics = [self._topics[name] for name in names]
+        for topic in topics:
+            topic.joining += 1
+        try:
+            for topic in topics:
+                if topic.opening is not None:
+                    await asyncio.shield(topic.opening)
+            yield
+        finally:
+            for topic in topics:
+                topic.joining -= 1
+            self._drop_unused(names)
+
+    def _new_topic(self, name: str) -> Topic:
+        if isinstance(name, ChangesName):
+            return ChangesTopic(name, self, lambda: self.tracker.all_members(name))
+        return Topic(name, self, self.counts_of(name))
+
+    async def _open_topics(self, names: Sequence[str]) -> None:
+        try:
+            heads = await self.tracker.subscribe(names)
+        except BaseException:
+            for name in names:
+                del self._topics[name]
+            raise
+        for name, head in zip(names, heads, strict=True):
+            self._topics[name].begin(head)
+        self._drop_unused(names)
+
+    def _drop_unused(self, names: Iterable[str]) -> None:
+        unused = []
+        for name in names:
+            topic = self._topics.get(name)
+            if topic is not None and topic.empty and not topic.joining and topic.opening is None:
+                del self._topics[name]
+                unused.append(name)
+        if unused:
+            self.tracker.unsubscribe(unused)
+
+    def unsubscribe(self, subscriber: Subscriber, topics: Iterable[str]) -> None:
+        """End subscriptions to topics; those that there are not are none."""
+        names = list(topics)
+        for name in names:
+            member = subscriber.member(name)
+            if member is not None:
+                subscriber.forget(member)
+                self._topics[name].remove(member)
+                if self.tracker.roster:
+                    self.tracker.leave(name, subscriber)
+        self._drop_unused(names)
+
+    def ended(self, subscriber: Subscriber) -> None:
+        """End all subscriptions of a connection that is lost."""
+        self.unsubscribe(subscriber, [member.topic for member in subscriber.members])
+
+    def check_name(self, topic: str) -> None:
+        """Raise TypeError for what is no name of a topic, TopicsError for one that is beyond the limits."""
+        checked_type(topic)
+        if isinstance(topic, ChangesName):
+            return
+        if not topic or len(topic) > self.settings.max_name:
+            raise TopicsError(f"a topic's name has 1 to {self.settings.max_name} characters, not {len(topic)}")
+        if topic.startswith(CONTROL):
+            raise TopicsError(f"a topic's name can't begin with {CONTROL!a}")
+        if not topic.isascii():
+            try:
+                topic.encode()
+            except UnicodeEncodeError as error:
+                raise TopicsError(f"a topic's name can't be written in UTF-8: {topic!a}: {error.reason}") from None
+
+    # As the backplane's receiver
+
+    def received(self, message: Message) -> None:
+        topic = self._topics.get(message.topic)
+        if topic is not None:
+            topic.received(message)
+            if self._lag is not None and message.place is not None:
+                observe(self._lag, SECONDS, max(0.0, time() - message.published_at))
+        elif message.topic == CONTROL:
+            self.tracker.exchange.received(message)
+
+    def restored(self, heads: dict[str, Place]) -> None:
+        if CONTROL in heads:
+            self.tracker.exchange.restored(heads[CONTROL])
+        for name, head in heads.items():
+            topic = self._topics.get(name)
+            if topic is not None:
+                topic.restored(head)
+
+    # As the host of topics
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def read(self, topic: str, after: Place) -> Reading:
+        return await self._backplane.read(topic, after)
+
+    # As the host of presence
+
+    def subscribers(self, topic: str) -> int:
+        found = self._topics.get(topic)
+        return 0 if found is None else found.subscribers
+
+    def tell(self, name: ChangesName, message: Message) -> None:
+        topic = self._topics.get(name)
+        if topic is not None:
+            topic.received(message)
+
+    # Counting
+
+    def counts_of(self, topic: str) -> TopicCounts:
+        """Return where a topic counts."""
+        if self._counts is None or isinstance(topic, ChangesName):
+            return self._uncounted
+        return self._counts.of(topic)
+
+    def snapshot(self) -> Snapshot:
+        """Return what was counted; nothing without `counts`. The backplane is part of it once it has been used."""
+        if self._counts is None:
+            return {}
+        found = self._counts.snapshot()
+        if self._lag is not None and self._opening is not None and self._opening.done():
+            found[TOPICS_LAG] = {"": list(self._lag)}
+            found[TOPICS_RECONNECTS] = {"": self._backplane.reconnects}
+            found[TOPICS_CONNECTED] = {"": int(bool(self._backplane.connected))}
+        return found
+
+
+def checked_type(topic: str) -> str:
+    """Return a topic's name. Raises TypeError for what is none."""
+    if not isinstance(topic, str):
+        raise TypeError(f"a topic's name is str, not {type(topic).__name__}")
+    return topic

@@ -1,0 +1,193 @@
+"""The backplane between the workers of one supervisor, which has the broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import count
+from typing import cast
+
+from flowserve.errors import TopicsError
+from flowserve.logs.loggers import logger
+from flowserve.topics.backplane import Reading, Receiver
+from flowserve.topics.local.wire import (
+    VERSION,
+    Frame,
+    FrameReader,
+    FrameType,
+    encode,
+    message_of,
+    place_fields,
+    places_of,
+    publish_fields,
+    reading_of,
+)
+from flowserve.topics.message import Kind
+from flowserve.topics.position import Place
+from flowserve.topics.settings import Retention
+from flowserve.transport.waiters import add_waiter, wake
+
+_RECONNECT_INTERVAL = 0.1
+"""Seconds before each attempt to connect again."""
+_HELLO = 0
+"""The number of HELLO."""
+_LOST = "the connection to the supervisor's topics is lost"
+
+
+class SiblingsBackplane(asyncio.Protocol):
+    """A `Backplane` over the UNIX domain socket of a broker. A connection that is lost is made anew, as the broker
+    lives as long as the supervisor."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._receiver: Receiver
+        self._transport: asyncio.Transport | None = None
+        self._reader = FrameReader()
+        self._answers: dict[int, asyncio.Future[list[bytes]]] = {}
+        self._numbers = count(1)
+        self._paused = False
+        self._waiters: list[asyncio.Future[None]] | None = None
+        self._topics: set[str] = set()
+        self._is_open = False  # from `open()` to `close()`
+        self._told = False  # that the supervisor speaks another version
+        self._reconnecting: asyncio.Task[None] | None = None
+        self.reconnects = 0
+
+    @property
+    def connected(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    async def open(self, receiver: Receiver) -> None:
+        """See `Backplane.open()`. Raises TopicsError if the supervisor can't be reached, or speaks another version of
+        the protocol, which is logged once."""
+        self._receiver = receiver
+        try:
+            await self._connect()
+        except OSError as error:
+            raise TopicsError(f"the supervisor's topics can't be reached at {self._path}: {error}") from None
+        self._is_open = True
+
+    async def _connect(self) -> None:
+        """Connect, and hear which version the broker speaks."""
+        await asyncio.get_running_loop().create_unix_connection(lambda: self, self._path)
+        try:
+            theirs = (await self._answers[_HELLO])[0]
+        finally:
+            del self._answers[_HELLO]
+        if theirs != VERSION:
+            raise self._refused(theirs)
+        if self._transport is None:
+            raise TopicsError(_LOST)
+
+    def _refused(self, theirs: bytes) -> TopicsError:
+        """Leave a broker of another version alone; return what to raise."""
+        if self._transport is not None:
+            self._transport.close()
+        text = (
+            f"this worker speaks version {VERSION.decode()} of the protocol of topics, the supervisor version"
+            f" {theirs.decode()}, as another flowserve was installed since it started: restart the supervisor"
+        )
+        if not self._told:
+            logger.error("Topics can't be used: %s", text)
+        self._told = True
+        return TopicsError(text)
+
+    async def close(self) -> None:
+        self._is_open = False
+        if self._reconnecting is not None:
+            self._reconnecting.cancel()
+            await asyncio.wait({self._reconnecting})
+        if self._transport is not None:
+            self._transport.close()
+
+    async def _reconnect(self) -> None:
+        """Connect again, subscribe to all topics, and have what was missed read from the history."""
+        while True:
+            await asyncio.sleep(_RECONNECT_INTERVAL)
+            with suppress(OSError, TopicsError):
+                await self._connect()
+                topics = list(self._topics)
+                heads = places_of(await self._ask(FrameType.SUBSCRIBE, [topic.encode() for topic in topics]))
+                self.reconnects += 1
+                self._receiver.restored(dict(zip(topics, heads, strict=True)))
+                return
+
+    async def publish(
+        self, topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention
+    ) -> Place | None:
+        try:
+            fields = await self._ask(FrameType.PUBLISH, publish_fields(topic, data, kind, key, origin, retention))
+        except TopicsError:
+            return None
+        return places_of(fields)[0]
+
+    async def subscribe(self, topics: Sequence[str]) -> list[Place]:
+        self._topics.update(topics)
+        return places_of(await self._ask(FrameType.SUBSCRIBE, [topic.encode() for topic in topics]))
+
+    def unsubscribe(self, topics: Sequence[str]) -> None:
+        self._topics.difference_update(topics)
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(encode(FrameType.UNSUBSCRIBE, 0, [topic.encode() for topic in topics]))
+
+    async def read(self, topic: str, after: Place) -> Reading:
+        return reading_of(await self._ask(FrameType.READ, [topic.encode(), *place_fields(after)]))
+
+    async def _ask(self, type: FrameType, fields: list[bytes]) -> list[bytes]:
+        """Return the fields of the answer. Raises TopicsError if the connection is lost."""
+        while self._paused:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters = add_waiter(self._waiters, waiter)
+            await waiter
+        if self._transport is None or self._transport.is_closing():
+            raise TopicsError("the supervisor is gone")
+        number = next(self._numbers) & 0xFFFFFFFF
+        answer: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
+        self._answers[number] = answer
+        self._transport.write(encode(type, number, fields))
+        try:
+            return await answer
+        finally:
+            self._answers.pop(number, None)
+
+    # As the transport's asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._reader = FrameReader()
+        self._answers[_HELLO] = asyncio.get_running_loop().create_future()
+        self._transport.write(encode(FrameType.HELLO, _HELLO, [VERSION]))
+
+    def data_received(self, data: bytes) -> None:
+        for frame in self._reader.feed(data):
+            self._handle(frame)
+
+    def _handle(self, frame: Frame) -> None:
+        fields = frame.fields
+        if frame.type == FrameType.MESSAGE:
+            self._receiver.received(message_of(fields))
+        elif frame.type == FrameType.RESTORED:
+            names = [field.decode() for field in fields[::4]]
+            places = [places_of(fields[at + 1 : at + 4])[0] for at in range(0, len(fields), 4)]
+            self._receiver.restored(dict(zip(names, places, strict=True)))
+        elif (answer := self._answers.get(frame.number)) is not None and not answer.done():
+            answer.set_result(fields)
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        waiters, self._waiters = self._waiters, None
+        wake(waiters)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self.resume_writing()
+        if self._is_open and (self._reconnecting is None or self._reconnecting.done()):
+            logger.debug("The connection to the supervisor's topics is lost: %s", exc)
+            self._reconnecting = asyncio.get_running_loop().create_task(self._reconnect())
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(TopicsError(_LOST))

@@ -1,0 +1,1 @@
+"""What the backplanes on servers elsewhere share, such as Redis and NATS."""

@@ -1,0 +1,1 @@
+"""`topics.serve()`: clients that subscribe by themselves; PROTOCOL.md is the specification."""

@@ -1,0 +1,1 @@
+"""WebSockets as subscribers: those of flowserve, and those of other servers."""

@@ -1,0 +1,113 @@
+"""Subscribing a WebSocket of another server, or of a test client: its messages go through ASGI's send()."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from flowserve.errors import ClientDisconnected
+from flowserve.logs.loggers import logger
+from flowserve.topics.counts import TopicCounts
+from flowserve.topics.delivery.queue import QueueSubscriber
+from flowserve.topics.hub.hub import Hub
+from flowserve.topics.message import Envelope, Gap, Kind, Message, gap_wire
+from flowserve.topics.subscribers.session import Policy
+
+_TRY_AGAIN_LATER = 1013
+
+NOT_ACCEPTED = "accept the WebSocket before it is subscribed to topics, or excluded"
+
+_relays: WeakKeyDictionary[Any, list[Relay]] = WeakKeyDictionary()
+
+
+class Relay(QueueSubscriber):
+    """A `Subscriber` that awaits `websocket.send()` for each message, in a task of its own."""
+
+    def __init__(self, websocket: Any, hub: Hub, envelope: Envelope | None, policy: Policy | None) -> None:
+        super().__init__(hub.settings.max_pending, policy == "drop", policy == "conflate")
+        self._websocket = websocket
+        self.envelope = envelope
+        self.policy = policy
+        self._hub = hub
+        self._reason = ""  # for which the WebSocket is closed
+        hub.spawn(self._run())
+        task = asyncio.current_task()
+        if task is not None:  # the application's call; where it ends, so does the WebSocket
+            task.add_done_callback(lambda _: self.end())
+
+    def deliver(self, message: Message, counts: TopicCounts) -> bool:
+        taken = super().deliver(message, counts)
+        if not taken and self.policy == "close":
+            self._reason = "too slow"
+            self.close()
+        return taken or bool(self._reason)
+
+    def fail(self) -> None:
+        self._reason = "messages were lost"
+        self.close()
+
+    def end(self) -> None:
+        """End all of its subscriptions."""
+        self.close()
+        self._hub.ended(self)
+
+    @property
+    def owner(self) -> object:
+        return self._websocket
+
+    async def _run(self) -> None:
+        websocket = self._websocket
+        try:
+            while (item := await self.get()) is not None:
+                if isinstance(item, Gap) or item.kind != Kind.END or self.envelope is not None:
+                    event = self._event(item)
+                    if event is not None:
+                        await websocket.send(event)
+                    elif not (self.drops or self.conflates):
+                        self.fail()
+                        break
+            if self._reason:
+                await _close(websocket, self._reason)
+        except Exception as error:  # other servers and frameworks raise of all kinds once the client has left
+            logger.debug("A subscribed WebSocket takes no more: %s", error)
+        finally:
+            self.end()
+
+    def _event(self, item: Message | Gap) -> dict[str, Any] | None:
+        """Return what is sent; None if the envelope can't tell that messages are missing."""
+        wire = None if isinstance(item, Gap) else item.wire(self.envelope)
+        if wire is None:
+            wire = gap_wire(self.envelope, item.topic, item.position)
+        return None if wire is None else {"type": "websocket.send", "text" if wire.text else "bytes": wire.message}
+
+
+async def _close(websocket: Any, reason: str) -> None:
+    """Close a WebSocket. Starlette takes that for the application's own doing, and would have its next receive_text()
+    raise RuntimeError: it is told that the WebSocket is connected, so that the application gets the disconnect."""
+    state = getattr(websocket, "application_state", None)
+    closing = {"type": "websocket.close", "code": _TRY_AGAIN_LATER, "reason": reason}
+    sending = asyncio.ensure_future(websocket.send(closing))
+    await asyncio.sleep(0)  # it has begun, and nobody else has run since
+    if state is not None:
+        websocket.application_state = state
+    await sending
+
+
+def relay_of(websocket: Any, hub: Hub, envelope: Envelope | None, policy: Policy | None) -> Relay:
+    """Return the relay to a WebSocket, which is made if there is none. Raises TypeError for one without send(),
+    RuntimeError before it is accepted, ClientDisconnected if it has ended."""
+    if not callable(getattr(websocket, "send", None)) or hasattr(websocket, "base_send"):  # the latter of Channels
+        raise TypeError("without flowserve as the server, subscribe() takes a WebSocket of Starlette or FastAPI")
+    states = {getattr(getattr(websocket, side, None), "name", "") for side in ("client_state", "application_state")}
+    if "CONNECTING" in states:
+        raise RuntimeError(NOT_ACCEPTED)
+    if states & {"DISCONNECTED", "RESPONSE"}:  # the latter: it was refused
+        raise ClientDisconnected("the WebSocket is closed")
+    relays = _relays.setdefault(websocket, [])
+    for known in relays:
+        if known.envelope == envelope and known.policy == policy and not known.closed:
+            return known
+    relay = Relay(websocket, hub, envelope, policy)
+    relays[:] = [*(each for each in relays if not each.closed), relay]
+    return relay
