@@ -21,7 +21,7 @@ from flowserve.topics.presence import tracker
 from flowserve.topics.presence.entries import Presence
 from flowserve.topics.presence.limits import Limits
 from flowserve.topics.presence.membership import Membership
-from flowserve.topics.presence.protocol import Parcel, decode
+from flowserve.topics.presence.protocol import Packet, decode
 from flowserve.topics.settings import Retention, Settings
 from support.helpers import within
 
@@ -36,7 +36,7 @@ class Carrier:
 
     def __init__(self, inner: Backplane) -> None:
         self.inner = inner
-        self.told: list[Parcel] = []
+        self.told: list[Packet] = []
         """What was said of presence."""
         self.loses = False
 
@@ -47,9 +47,9 @@ class Carrier:
         self, topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention
     ) -> Place | None:
         if topic == CONTROL:
-            parcel = decode(data)
-            assert parcel is not None
-            self.told.append(parcel)
+            packet = decode(data)
+            assert packet is not None
+            self.told.append(packet)
             if self.loses:
                 return None
         return await self.inner.publish(topic, data, kind, key, origin, retention)
@@ -63,18 +63,18 @@ class Process:
         self.hub = Hub(self.carrier, settings)
 
     @property
-    def told(self) -> list[Parcel]:
+    def told(self) -> list[Packet]:
         return self.carrier.told
 
     async def subscribe(self, *topics: str, presence: bool = False) -> QueueSubscriber:
         queue = QueueSubscriber(1 << 20)
         await within(self.hub.subscribe(queue, topics, {}))
-        await within(self.hub.attend(queue, topics, None, presence))
+        await within(self.hub.join_presence(queue, topics, None, presence))
         return queue
 
     async def join(self, topic: str, id: str, info: Any = None) -> QueueSubscriber:
         queue = await self.subscribe(topic)
-        await self.hub.attend(queue, [topic], Membership(id, json.dumps(info)), False)
+        await self.hub.join_presence(queue, [topic], Membership(id, json.dumps(info)), False)
         return queue
 
     async def join_many(self, topic: str, ids: Sequence[str], info: Any = None) -> None:

@@ -268,7 +268,7 @@ async def test_the_connection_to_redis(measured, redis: RedisServer, logs: Any) 
     assert figures.value("topics_backplane_lag_seconds_count") == 3
     await redis.kill()
     await until_figures(look, lambda figures: figures.value("topics_backplane_connected", worker="1") == 0)
-    await until(lambda: room.hub._backplane._supervision._given_up)  # type: ignore[attr-defined]
+    await until(lambda: room.hub._backplane._reconnector._given_up)  # type: ignore[attr-defined]
     assert await room.publish("room:1", "here") == ""
     await redis.start()
     await until_figures(look, lambda figures: figures.value("topics_backplane_connected", worker="1") == 1)

@@ -67,7 +67,7 @@ async def test_several_servers_in_one_event_loop(open_room: OpenRoom) -> None:
 
 
 def test_nobody_has_called_and_it_is_said_once(logs: Any) -> None:
-    current._tell.cache_clear()
+    current._warn_once.cache_clear()
     loops = [asyncio.new_event_loop() for _ in range(2)]
     for loop in loops:
         loop.run_until_complete(topics.publish("t", "x"))

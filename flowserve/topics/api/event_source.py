@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, Literal
 
 from flowserve.topics.api.functions import Since, by_topic, distinct, membership_by
-from flowserve.topics.api.listener import Feed
+from flowserve.topics.api.listener import Listener
 from flowserve.topics.envelopes import JSON
 from flowserve.topics.hub.current import current_source
 from flowserve.topics.message import Gap, Kind, Message
@@ -66,8 +66,8 @@ def event_source(
         raise TypeError(f"envelope is None or 'json', not {envelope!r}")
     topics = distinct(topics)
     sinces = _resumed(last_id, topics) or by_topic(since, topics)
-    attending = membership_by(member, info), presence
-    events = EventStream(topics, sinces, retry, heartbeat, envelope is not None, attending)
+    joining = membership_by(member, info), presence
+    events = EventStream(topics, sinces, retry, heartbeat, envelope is not None, joining)
     framework = {each.__module__.partition(".")[0] for each in type(request).__mro__}
     if "starlette" in framework:
         return _starlette_response()(events)
@@ -126,9 +126,9 @@ class EventStream:
         retry: float,
         heartbeat: float,
         wrapped: bool,
-        attending: tuple[Membership | None, bool],
+        joining: tuple[Membership | None, bool],
     ) -> None:
-        self._attending = attending
+        self._joining = joining
         self._topics = topics
         self._since = since
         self._retry = retry
@@ -136,20 +136,20 @@ class EventStream:
         self._wrapped = wrapped  # in the envelope "json"
         self._positions: dict[str, str] = dict(since)
         self._failure = ""  # why one of the topics is not complete
-        self._feed: Feed | None = None  # once it is subscribed
+        self._listener: Listener | None = None  # once it is subscribed
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         yield b"retry: %d\n\n" % round(self._retry * 1000)
         ended: set[str] = set()
-        async with Feed(current_source(), self._topics, self._since, *self._attending) as feed:
-            self._feed, self._loop = feed, asyncio.get_running_loop()
-            if feed.positions:  # one that is lost before the first message shall miss none either
-                self._positions.update(feed.positions)
-                told = f"event: positions\ndata: {json.dumps(feed.positions)}\n" if self._wrapped else ""
+        async with Listener(current_source(), self._topics, self._since, *self._joining) as listener:
+            self._listener, self._loop = listener, asyncio.get_running_loop()
+            if listener.positions:  # one that is lost before the first message shall miss none either
+                self._positions.update(listener.positions)
+                told = f"event: positions\ndata: {json.dumps(listener.positions)}\n" if self._wrapped else ""
                 yield f"{told}id: {self._id()}\n\n".encode()
             while len(ended) < len(self._topics):
                 try:
-                    item = await feed.get(self._heartbeat)
+                    item = await listener.get(self._heartbeat)
                 except TimeoutError:
                     yield b":\n\n"
                     continue
@@ -165,9 +165,9 @@ class EventStream:
 
     def close(self) -> None:
         """End the subscription, where nobody closes what was iterated over. Django calls this, in another thread."""
-        if self._feed is not None:
+        if self._listener is not None:
             with suppress(RuntimeError):  # the event loop is closed
-                self._loop.call_soon_threadsafe(self._feed.close)
+                self._loop.call_soon_threadsafe(self._listener.close)
 
     def _form(self, item: Message | Gap) -> bytes:
         """Return the event for a message or a gap."""

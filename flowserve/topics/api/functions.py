@@ -139,7 +139,7 @@ async def subscribe(
         begun = [name for name in names if subscriber.member(name) is None]
         position, recovered = await hub.subscribe(subscriber, topics, sinces)
         try:
-            await hub.attend(subscriber, topics, membership, presence)
+            await hub.join_presence(subscriber, topics, membership, presence)
         except BaseException:
             hub.unsubscribe(subscriber, begun)
             raise

@@ -15,7 +15,7 @@ from flowserve.topics.position import Position
 from flowserve.topics.presence.membership import Membership
 
 
-class Feed:
+class Listener:
     """A queue that is subscribed to topics while in the context. `positions` has where those without `since` begin."""
 
     def __init__(
@@ -26,19 +26,19 @@ class Feed:
         membership: Membership | None = None,
         presence: bool = False,
     ) -> None:
-        """`since` as for `Hub.subscribe()`, `membership` and `presence` for `Hub.attend()`. It ends when the source
-        drains. Raises RuntimeError in another event loop than the source's."""
+        """`since` as for `Hub.subscribe()`, `membership` and `presence` for `Hub.join_presence()`. It ends when the
+        source drains. Raises RuntimeError in another event loop than the source's."""
         if source.loop is not asyncio.get_running_loop():
             raise RuntimeError("listen in the event loop of the server, not in that of another thread")
         self._hub = source.hub
         self._queue = QueueSubscriber(self._hub.settings.max_pending)
-        source.drains(self._queue)
+        source.close_on_drain(self._queue)
         self._topics = topics
         self._since = since
         self._membership = membership
         self._presence = presence
 
-    async def __aenter__(self) -> Feed:
+    async def __aenter__(self) -> Listener:
         """Subscribe to the topics. Raises as `Hub.subscribe()`."""
         try:
             for topic in self._topics:
@@ -57,7 +57,7 @@ class Feed:
 
     async def _join(self) -> None:
         await self._hub.subscribe(self._queue, self._topics, self._since)
-        await self._hub.attend(self._queue, self._topics, self._membership, self._presence)
+        await self._hub.join_presence(self._queue, self._topics, self._membership, self._presence)
 
     def _on_joined(self, joining: asyncio.Future[None]) -> None:
         if joining.cancelled() or joining.exception() is not None:
@@ -89,9 +89,9 @@ async def messages(
 ) -> AsyncGenerator[Message, None]:
     """Yield messages as `topics.listen()` does."""
     ended: set[str] = set()
-    async with Feed(source, topics, since, presence=presence) as feed:
+    async with Listener(source, topics, since, presence=presence) as listener:
         while len(ended) < len(topics):
-            item = await feed.get()
+            item = await listener.get()
             if item is None:
                 return
             if isinstance(item, Gap):

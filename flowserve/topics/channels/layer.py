@@ -187,7 +187,7 @@ class ChannelLayer(BaseChannelLayer):  # type: ignore[misc]  # it has no types
         with self._lock:
             if self._own is None or self._process != os.getpid():
                 if self._url is None:
-                    _tell()
+                    _warn_once()
                 self._process = os.getpid()
                 self._own = HubSource(background_loop(), partial(open_hub, self._url, Settings()), self._url)
             return self._own
@@ -214,7 +214,7 @@ def _unpacked(item: Message) -> dict[str, Any] | None:
 
 
 @cache
-def _tell() -> None:
+def _warn_once() -> None:
     logger.warning(
         "Channel layer: no server of flowserve runs in this process, so that messages stay in it; to reach servers, "
         'write CONFIG {"url": "redis://HOST"}, and serve with --topics-url'

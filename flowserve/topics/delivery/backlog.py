@@ -1,4 +1,4 @@
-"""What a subscription that is behind is to get."""
+"""The backlog of a subscription that is behind: what it is to get before it is live."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from flowserve.topics.message import Gap, Message
 from flowserve.topics.position import Place
 
 HOLE = Gap("", None)
-"""Stands in `Behind.held` where messages have to be read from the history. There is at most one."""
+"""Stands in `Backlog.held` where messages have to be read from the history. There is at most one."""
 
 
-class Behind:
+class Backlog:
     """The messages that wait for one subscription, in order. `after` is the place of the last one it got."""
 
     __slots__ = ("after", "conflates", "drops", "excluded", "held", "lost", "resuming", "rounds", "size")
@@ -30,7 +30,7 @@ class Behind:
         self.excluded: set[str] | None = None  # the origins of messages that are not for it
 
     @property
-    def reads(self) -> bool:
+    def has_hole(self) -> bool:
         """Whether the history has to be read before anything else is delivered."""
         return bool(self.held) and self.held[0] is HOLE
 
@@ -65,7 +65,7 @@ class Behind:
         self.size += message.cost
         return int(isinstance(before, Message))
 
-    def gap(self, gap: Gap) -> None:
+    def add_gap(self, gap: Gap) -> None:
         """Note that messages are missing between those that are held, and those to come."""
         last = self.held[-1] if self.held else None
         if isinstance(last, Gap) and last is not HOLE:

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from flowserve.session.fan_out import fan_out
 from flowserve.session.session import Session
 from flowserve.topics.counts import TopicCounts
-from flowserve.topics.delivery.backlog import Behind
+from flowserve.topics.delivery.backlog import Backlog
 from flowserve.topics.message import Envelope, Kind, Message
 from flowserve.topics.position import Place
 
@@ -105,7 +105,7 @@ class Subscriber(ABC):
 
 
 class Member:
-    """A subscription to one topic: live while `behind` is None. Most are, so what is only of the others is in the
+    """A subscription to one topic: live while `backlog` is None. Most are, so what is only of the others is in the
     group."""
 
     __slots__ = ("complete", "group", "index", "next", "subscriber")
@@ -127,42 +127,42 @@ class Member:
         return "" if self.group is None else self.group.topic
 
     @property
-    def behind(self) -> Behind | None:
+    def backlog(self) -> Backlog | None:
         """What it is to get before it is live."""
-        return None if self.group is None else self.group.behind.get(self)
+        return None if self.group is None else self.group.backlogs.get(self)
 
-    def fall_behind(self, behind: Behind) -> None:
+    def fall_behind(self, backlog: Backlog) -> None:
         """Be behind from now on."""
         if self.group is not None:
-            self.group.behind[self] = behind
+            self.group.backlogs[self] = backlog
             self.group.sessions[self.index] = None
 
     def catch_up(self) -> None:
         """Be live again."""
         if self.group is not None:
-            del self.group.behind[self]
+            del self.group.backlogs[self]
             self.group.sessions[self.index] = self.subscriber.session
 
 
 class Group:
     """The members of a topic with one envelope, in no order. `sessions` has those of live members that have one."""
 
-    __slots__ = ("behind", "envelope", "members", "sessions", "topic")
+    __slots__ = ("backlogs", "envelope", "members", "sessions", "topic")
 
     def __init__(self, topic: str, envelope: Envelope | None) -> None:
         self.topic = topic
         self.envelope = envelope
         self.members: list[Member] = []
         self.sessions: list[Session | None] = []
-        self.behind: dict[Member, Behind] = {}
+        self.backlogs: dict[Member, Backlog] = {}
 
-    def add(self, subscriber: Subscriber, behind: Behind | None) -> Member:
+    def add(self, subscriber: Subscriber, backlog: Backlog | None) -> Member:
         """Add a member, and return it."""
         member = Member(subscriber, self, len(self.members))
         self.members.append(member)
         self.sessions.append(subscriber.session)
-        if behind is not None:
-            member.fall_behind(behind)
+        if backlog is not None:
+            member.fall_behind(backlog)
         return member
 
     def remove(self, member: Member) -> None:
@@ -173,7 +173,7 @@ class Group:
             self.members[index] = last
             self.sessions[index] = session
             last.index = index
-        self.behind.pop(member, None)
+        self.backlogs.pop(member, None)
         member.group = None
 
     def deliver(self, message: Message, excluded: object) -> list[Member]:

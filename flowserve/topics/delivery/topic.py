@@ -21,7 +21,7 @@ from flowserve.errors import ClientDisconnected, TopicsError
 from flowserve.logs.loggers import logger
 from flowserve.topics.backplane import Reading
 from flowserve.topics.counts import TopicCounts
-from flowserve.topics.delivery.backlog import Behind
+from flowserve.topics.delivery.backlog import Backlog
 from flowserve.topics.delivery.members import Group, Member, Subscriber
 from flowserve.topics.delivery.reads import SharedReads
 from flowserve.topics.message import Envelope, Gap, Message
@@ -101,14 +101,14 @@ class Topic:
         """How many members it has."""
         return sum(len(group.members) for group in self._groups.values())
 
-    def add(self, subscriber: Subscriber, behind: Behind | None) -> Member:
+    def add(self, subscriber: Subscriber, backlog: Backlog | None) -> Member:
         """Begin to deliver to a subscriber, which may be behind; return its subscription."""
         envelope = subscriber.envelope
         group = self._groups.get(envelope)
         if group is None:
             group = self._groups[envelope] = Group(self.name, envelope)
         self.counts.subscribers += 1
-        return group.add(subscriber, behind)
+        return group.add(subscriber, backlog)
 
     def remove(self, member: Member) -> None:
         """End it."""
@@ -146,12 +146,12 @@ class Topic:
             others = group.deliver(message, excluded)
             counts.delivered += len(group.members) - len(others)
             for member in others:
-                behind = member.behind
+                backlog = member.backlog
                 if excluded is not None and member.subscriber.owner is excluded:
-                    if behind is not None:
-                        behind.exclude(message)
-                elif behind is not None:
-                    counts.dropped += behind.hold(message, self._host.settings.max_pending)
+                    if backlog is not None:
+                        backlog.exclude(message)
+                elif backlog is not None:
+                    counts.dropped += backlog.hold(message, self._host.settings.max_pending)
                 elif not self._give(member, message):
                     self._fall_behind(member, message)
         if message.place is not None:
@@ -159,21 +159,21 @@ class Topic:
 
     def _fall_behind(self, member: Member, message: Message) -> None:
         subscriber = member.subscriber
-        behind = Behind(self.place, drops=subscriber.drops, conflates=subscriber.conflates)
-        self.counts.dropped += behind.hold(message, self._host.settings.max_pending)
-        self._leave_behind(member, behind)
+        backlog = Backlog(self.place, drops=subscriber.drops, conflates=subscriber.conflates)
+        self.counts.dropped += backlog.hold(message, self._host.settings.max_pending)
+        self._leave_behind(member, backlog)
 
-    def _leave_behind(self, member: Member, behind: Behind) -> None:
-        member.fall_behind(behind)
-        self._host.spawn(self._catch_up(member, behind))
+    def _leave_behind(self, member: Member, backlog: Backlog) -> None:
+        member.fall_behind(backlog)
+        self._host.spawn(self._catch_up(member, backlog))
 
     # Catching up
 
-    async def _catch_up(self, member: Member, behind: Behind) -> None:
+    async def _catch_up(self, member: Member, backlog: Backlog) -> None:
         with suppress(ClientDisconnected):
-            await self.catch_up(member, behind)
+            await self.catch_up(member, backlog)
 
-    async def catch_up(self, member: Member, behind: Behind) -> None:
+    async def catch_up(self, member: Member, backlog: Backlog) -> None:
         """Deliver what a member that is behind has missed, until it is live.
 
         A history that can't be read is a gap. Raises ClientDisconnected if the member's connection ends.
@@ -182,13 +182,13 @@ class Topic:
             await member.subscriber.writable()
             while self._repaired is not None and not self._repaired.done():
                 await asyncio.wait({self._repaired})
-            if behind.reads and member.group is not None:
-                await self._read_missing(behind)
+            if backlog.has_hole and member.group is not None:
+                await self._read_missing(backlog)
             if member.group is None:
                 return
-            while behind.held and not behind.reads and self._give(member, behind.held[0]):
-                behind.taken()
-            if not behind.held and (not behind.lost or self._give(member, Gap(self.name, self.place))):
+            while backlog.held and not backlog.has_hole and self._give(member, backlog.held[0]):
+                backlog.taken()
+            if not backlog.held and (not backlog.lost or self._give(member, Gap(self.name, self.place))):
                 member.catch_up()
                 return
 
@@ -210,25 +210,25 @@ class Topic:
         member.complete = False
         return True
 
-    async def _read_missing(self, behind: Behind) -> None:
+    async def _read_missing(self, backlog: Backlog) -> None:
         """Fill the hole before what is held from the history, unless that has to be read again, when the topic is
         repaired."""
-        rounds = behind.rounds
-        reading = await self._reading(BEGINNING if behind.after == KEPT else behind.after)
+        rounds = backlog.rounds
+        reading = await self._reading(BEGINNING if backlog.after == KEPT else backlog.after)
         if reading is not None and self._absorb(reading):
             return
-        if reading is not None and behind.after == KEPT:
+        if reading is not None and backlog.after == KEPT:
             reading = reading._replace(complete=True)
-        if reading is None and self._is_ahead(behind.after) and behind.after.epoch not in (BEGINNING.epoch, ""):
+        if reading is None and self._is_ahead(backlog.after) and backlog.after.epoch not in (BEGINNING.epoch, ""):
             # The member has had messages that this topic has not: going on from here, it would get them again.
             await asyncio.sleep(_RETRY_INTERVAL)
             return
         if reading is None:
-            behind.give_up(self.name, self.place)
+            backlog.give_up(self.name, self.place)
             return
-        if not reading.complete and behind.resuming:
+        if not reading.complete and backlog.resuming:
             reading = Reading(False, (), reading.head, reading.head)  # all or nothing
-        behind.fill(self.name, reading, rounds, self._host.settings.max_pending)
+        backlog.fill(self.name, reading, rounds, self._host.settings.max_pending)
 
     def _absorb(self, reading: Reading) -> bool:
         """Deliver to all members what a reading has that the topic has not; it will come from the backplane as well, or
@@ -304,10 +304,10 @@ class Topic:
             self.received(message)
 
     def _tell_gap(self, member: Member, head: Place | None) -> None:
-        if (behind := member.behind) is not None:
-            behind.gap(Gap(self.name, head))
+        if (backlog := member.backlog) is not None:
+            backlog.add_gap(Gap(self.name, head))
         elif not self._give(member, Gap(self.name, head)):
             member.complete = False  # as it will be told
-            behind = Behind(self.place)
-            behind.gap(Gap(self.name, head))
-            self._leave_behind(member, behind)
+            backlog = Backlog(self.place)
+            backlog.add_gap(Gap(self.name, head))
+            self._leave_behind(member, backlog)

@@ -36,7 +36,7 @@ class HubSource:
         self.url = url
         self._process = os.getpid()
         self._draining = False
-        self._feeds: WeakSet[QueueSubscriber] = WeakSet()
+        self._queues: WeakSet[QueueSubscriber] = WeakSet()
         self._make = make
         self._hub: Hub | None = None
         self._lasting: set[asyncio.Task[Any]] = set()
@@ -67,17 +67,17 @@ class HubSource:
         `close()`."""
         _servers.append(self)
 
-    def drains(self, feed: QueueSubscriber) -> None:
+    def close_on_drain(self, queue: QueueSubscriber) -> None:
         """Have a queue closed by `drain()`."""
         if self._draining:
-            feed.close()
-        self._feeds.add(feed)
+            queue.close()
+        self._queues.add(queue)
 
     def drain(self) -> None:
         """Close the queues whose streams would keep the server from ending; their clients come back elsewhere."""
         self._draining = True
-        for feed in list(self._feeds):
-            feed.close()
+        for queue in list(self._queues):
+            queue.close()
 
     def snapshot(self) -> Snapshot:
         """Return what the hub has counted; nothing before it is first used."""
@@ -111,7 +111,7 @@ class HubSource:
                 self.check()
             raise
 
-    async def last(self, work: Coroutine[Any, Any, T]) -> T:
+    async def run_lasting(self, work: Coroutine[Any, Any, T]) -> T:
         """Await `work`, which goes on if the caller is cancelled, however often; `close()` waits for it."""
         task = self.loop.create_task(work)
         self._lasting.add(task)
@@ -125,11 +125,11 @@ class HubSource:
             task.exception()  # nobody may be there to see it
 
     def lasting_tasks(self) -> Collection[asyncio.Task[Any]]:
-        """Return the tasks that must not be cancelled, but by `close()`: those of `last()`."""
+        """Return the tasks that must not be cancelled, but by `close()`: those of `run_lasting()`."""
         return list(self._lasting)
 
     async def close(self) -> None:
-        """Close the hub, if there is one, after the work of `last()`, as long as that takes no longer than
+        """Close the hub, if there is one, after the work of `run_lasting()`, as long as that takes no longer than
         _LASTING_TIME."""
         if self in _servers:
             _servers.remove(self)
@@ -184,13 +184,13 @@ def _local_source(loop: asyncio.AbstractEventLoop) -> HubSource:
     if found is None:
         for closed in [each for each in _local if each.is_closed()]:  # its source refers to it
             del _local[closed]
-        _tell()
+        _warn_once()
         found = _local[loop] = HubSource(loop, local_hub)
     return found
 
 
 @cache
-def _tell() -> None:
+def _warn_once() -> None:
     """Log that messages reach less than one might think; once."""
     logger.warning(
         "Topics: no server of flowserve has called this code, so that its messages stay in this event loop; a thread "
@@ -209,6 +209,6 @@ async def in_hub(work: Callable[[Hub], Coroutine[Any, Any, T]], lasting: bool = 
     found = current_source()
 
     async def here() -> T:
-        return await (found.last(work(found.hub)) if lasting else work(found.hub))
+        return await (found.run_lasting(work(found.hub)) if lasting else work(found.hub))
 
     return await found.call(here, lasting)

@@ -15,7 +15,7 @@ from flowserve.errors import ClientDisconnected, TopicsError
 from flowserve.metrics import SECONDS, TOPICS_CONNECTED, TOPICS_LAG, TOPICS_RECONNECTS, Snapshot, observe
 from flowserve.topics.backplane import Backplane, Reading
 from flowserve.topics.counts import Counts, TopicCounts
-from flowserve.topics.delivery.backlog import Behind
+from flowserve.topics.delivery.backlog import Backlog
 from flowserve.topics.delivery.members import Member, Subscriber
 from flowserve.topics.delivery.topic import Topic
 from flowserve.topics.message import Kind, Message
@@ -137,8 +137,8 @@ class Hub:
                     raise ClientDisconnected("the connection has ended")
                 joined = [self._topics[name] for name in self._missing(subscriber, names)]
                 pairs += [(topic, self._join(subscriber, topic, since.get(topic.name))) for topic in joined]
-            resuming = [(topic, each, behind) for topic, each in pairs if (behind := each.behind) is not None]
-            await asyncio.gather(*(topic.catch_up(each, behind) for topic, each, behind in resuming))
+            resuming = [(topic, each, backlog) for topic, each in pairs if (backlog := each.backlog) is not None]
+            await asyncio.gather(*(topic.catch_up(each, backlog) for topic, each, backlog in resuming))
         except BaseException:
             self.unsubscribe(subscriber, [member.topic for _, member in pairs])
             raise
@@ -153,10 +153,10 @@ class Hub:
                 counts.lost += not member.complete
         return {name: place.position() for name, place in places.items()}, recovered
 
-    async def attend(
+    async def join_presence(
         self, subscriber: Subscriber, topics: Sequence[str], membership: Membership | None, presence: bool
     ) -> None:
-        """Have a subscriber of topics be a member of them, and, with `presence`, be told who is there and who comes and
+        """Have a subscriber of topics be a member of them, and, with `presence`, get who is there and who comes and
         goes. Raises as `subscribe()`, and subscribes to nothing then."""
         if membership is not None:
             for topic in topics:
@@ -174,12 +174,12 @@ class Hub:
         return names
 
     def _join(self, subscriber: Subscriber, topic: Topic, since: str | None) -> Member:
-        behind = None
+        backlog = None
         if since is not None:
             place = parse(since) or _NOWHERE
             if place != topic.place or topic.is_behind:
-                behind = Behind(place, resuming=True)
-        return topic.add(subscriber, behind)
+                backlog = Backlog(place, resuming=True)
+        return topic.add(subscriber, backlog)
 
     @asynccontextmanager
     async def _subscribed(self, names: Sequence[str]) -> AsyncIterator[None]:
@@ -297,7 +297,7 @@ class Hub:
         found = self._topics.get(topic)
         return 0 if found is None else found.subscribers
 
-    def tell(self, name: ChangesName, message: Message) -> None:
+    def deliver_changes(self, name: ChangesName, message: Message) -> None:
         topic = self._topics.get(name)
         if topic is not None:
             topic.received(message)

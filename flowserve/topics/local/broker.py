@@ -2,7 +2,7 @@
 
 Theory of operation. The broker has the logs of all topics, which so survive a worker's death, and a connection to each
 worker. A message is passed on to the workers that have subscribed to its topic. A worker that does not read is waited
-for at first: nothing more is read from any of them, so that those who publish have to wait too. After `_PATIENCE`
+for at first: nothing more is read from any of them, so that those who publish have to wait too. After `_STALL_TIMEOUT`
 seconds it is left out; once it reads again, it is told the heads of its topics, and reads what it has missed. One that
 speaks another version of the protocol is told so, and nothing else.
 """
@@ -30,7 +30,7 @@ from flowserve.topics.local.wire import (
 )
 from flowserve.topics.settings import Settings
 
-_PATIENCE = 1.0
+_STALL_TIMEOUT = 1.0
 _HIGH_WATER = 4 << 20
 """Bytes that may wait for a worker."""
 
@@ -140,7 +140,7 @@ class _Worker(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._reader = FrameReader()
         self._reading = True
-        self._patience: asyncio.TimerHandle | None = None
+        self._stall_timer: asyncio.TimerHandle | None = None
         self._left_out = False
         self._is_known = False  # it speaks the same version
 
@@ -182,7 +182,7 @@ class _Worker(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.is_waited_for = True
-        self._patience = asyncio.get_running_loop().call_later(_PATIENCE, self._leave_out)
+        self._stall_timer = asyncio.get_running_loop().call_later(_STALL_TIMEOUT, self._leave_out)
         self._broker.flow()
 
     def _leave_out(self) -> None:
@@ -191,8 +191,8 @@ class _Worker(asyncio.Protocol):
         self._broker.flow()
 
     def resume_writing(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
         if self._left_out:
             self._left_out = False
             self.write(encode(FrameType.RESTORED, 0, self._broker.heads(self.topics)))
@@ -201,6 +201,6 @@ class _Worker(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_waited_for = False
-        if self._patience is not None:
-            self._patience.cancel()
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
         self._broker.ended(self)

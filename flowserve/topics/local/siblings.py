@@ -50,7 +50,7 @@ class SiblingsBackplane(asyncio.Protocol):
         self._waiters: list[asyncio.Future[None]] | None = None
         self._topics: set[str] = set()
         self._is_open = False  # from `open()` to `close()`
-        self._told = False  # that the supervisor speaks another version
+        self._is_logged = False  # that the supervisor speaks another version
         self._reconnecting: asyncio.Task[None] | None = None
         self.reconnects = 0
 
@@ -88,9 +88,9 @@ class SiblingsBackplane(asyncio.Protocol):
             f"this worker speaks version {VERSION.decode()} of the protocol of topics, the supervisor version"
             f" {theirs.decode()}, as another flowserve was installed since it started: restart the supervisor"
         )
-        if not self._told:
+        if not self._is_logged:
             logger.error("Topics can't be used: %s", text)
-        self._told = True
+        self._is_logged = True
         return TopicsError(text)
 
     async def close(self) -> None:

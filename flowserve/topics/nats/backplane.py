@@ -40,7 +40,7 @@ from flowserve.topics.nats.publisher import Publisher
 from flowserve.topics.nats.subscriptions import Subscriptions
 from flowserve.topics.nats.url import NATSURL
 from flowserve.topics.position import Place
-from flowserve.topics.remote.reconnector import GRACE, Supervision
+from flowserve.topics.remote.reconnector import GRACE, Reconnector
 from flowserve.topics.settings import Retention, Settings
 
 _READS = 32
@@ -58,16 +58,16 @@ class NATSBackplane:
         self._connector = Connector(url, settings)
         self._publisher: Publisher
         self._subscriptions: Subscriptions
-        self._supervision: Supervision[Log] | None = None
+        self._reconnector: Reconnector[Log] | None = None
         self._reads = asyncio.Semaphore(_READS)
 
     @property
     def connected(self) -> bool:
-        return self._supervision is not None and self._supervision.link is not None
+        return self._reconnector is not None and self._reconnector.link is not None
 
     @property
     def reconnects(self) -> int:
-        return 0 if self._supervision is None else self._supervision.reconnects
+        return 0 if self._reconnector is None else self._reconnector.reconnects
 
     async def open(self, receiver: Receiver) -> None:
         """Connect. While NATS can't be reached, go on trying in the background.
@@ -77,22 +77,22 @@ class NATSBackplane:
         self._publisher = Publisher(self._connected)
         self._subscriptions = Subscriptions(receiver, self._settings.retention, self._publisher.note)
         users = (self._publisher, self._subscriptions)
-        self._supervision = Supervision("NATS", self._connector.connect, self._watch, users)
-        await self._supervision.open()
+        self._reconnector = Reconnector("NATS", self._connector.connect, self._watch, users)
+        await self._reconnector.open()
 
     async def close(self) -> None:
         """End the connection, after what is being published, as long as that takes no longer than GRACE."""
-        if self._supervision is None:
+        if self._reconnector is None:
             return
         if self.connected:
             await self._publisher.drain(GRACE)
-        await self._supervision.close()
+        await self._reconnector.close()
         await self._publisher.close()
         await self._subscriptions.close()
 
     async def _connected(self) -> Log:
-        assert self._supervision is not None
-        return await self._supervision.connected()
+        assert self._reconnector is not None
+        return await self._reconnector.connected()
 
     async def publish(
         self, topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from flowserve.topics.backplane import Reading
 from flowserve.topics.counts import TopicCounts
-from flowserve.topics.delivery.backlog import Behind
+from flowserve.topics.delivery.backlog import Backlog
 from flowserve.topics.delivery.members import Member
 from flowserve.topics.delivery.topic import Topic, TopicHost
 from flowserve.topics.message import Gap, Kind, Message
@@ -40,8 +40,8 @@ class Changes:
         self._listing = listing
         self._all: Message | None = None
 
-    def told(self, now: Callable[[str], Entry | None]) -> Iterator[Message]:
-        """Yield the messages that tell what has changed, until now."""
+    def take(self, now: Callable[[str], Entry | None]) -> Iterator[Message]:
+        """Yield the messages that tell what has changed until now, once. `now` returns a member as it is."""
         before, self.before = self.before, {}
         parts: list[tuple[str, str]] = []
         for id, old in before.items():
@@ -108,9 +108,9 @@ class ChangesTopic(Topic):
         return Reading(True, (message,), message.place, after)
 
     def _fall_behind(self, member: Member, message: Message) -> None:
-        behind = Behind(self.place)  # nothing is dropped, whatever the subscriber's policy
-        behind.hold(message, self._host.settings.max_pending)
-        self._leave_behind(member, behind)
+        backlog = Backlog(self.place)  # nothing is dropped, whatever the subscriber's policy
+        backlog.hold(message, self._host.settings.max_pending)
+        self._leave_behind(member, backlog)
 
     def _give(self, member: Member, item: Message | Gap) -> bool:
         envelope = member.subscriber.envelope

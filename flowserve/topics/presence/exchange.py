@@ -26,7 +26,7 @@ from flowserve.topics.position import Place
 from flowserve.topics.presence.limits import Limits
 from flowserve.topics.presence.outgoing import Outgoing
 from flowserve.topics.presence.peers import Note, Peer, Replica
-from flowserve.topics.presence.protocol import ALL, Parcel, decode, encode
+from flowserve.topics.presence.protocol import ALL, Packet, decode, encode
 from flowserve.topics.presence.roster import Roster
 from flowserve.topics.settings import Retention
 
@@ -272,12 +272,12 @@ class Exchange:
         self._outgoing.resets = True
         self._schedule()
 
-    def _send(self, parcels: list[Parcel], now: float) -> None:
+    def _send(self, packets: list[Packet], now: float) -> None:
         self._sent_at = now
         for watch in self._watches.values():
             if watch.number is None:
                 watch.number = self._outgoing.number
-        self._sending = self._host.spawn(self._publish([encode(each) for each in parcels]))
+        self._sending = self._host.spawn(self._publish([encode(each) for each in packets]))
         self._sending.add_done_callback(lambda _: self._schedule())
 
     async def _publish(self, messages: list[bytes]) -> None:
@@ -295,39 +295,39 @@ class Exchange:
         if self._timer is not None:
             self._timer.cancel()
         if self._is_active and self._backplane.connected:
-            parcel = self._outgoing.heartbeat()
-            parcel.leaves = True
+            packet = self._outgoing.heartbeat()
+            packet.leaves = True
             with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._publish([encode(parcel)]), _LAST_WORD)
+                await asyncio.wait_for(self._publish([encode(packet)]), _LAST_WORD)
 
     # Hearing
 
     def received(self, message: Message) -> None:
         """Take a message of another process."""
         self._head = message.place
-        parcel = decode(message.data)
-        if parcel is None or parcel.sender == self._name:
+        packet = decode(message.data)
+        if packet is None or packet.sender == self._name:
             return
-        peer = self._peers.get(parcel.sender)
-        if parcel.leaves:
-            self._drop(parcel.sender)
+        peer = self._peers.get(packet.sender)
+        if packet.leaves:
+            self._drop(packet.sender)
             return
         now = self._now()
         if peer is None:
-            number = parcel.number - (not parcel.says_nothing)
-            peer = self._peers[parcel.sender] = Peer(number, now)
+            number = packet.number - (not packet.says_nothing)
+            peer = self._peers[packet.sender] = Peer(number, now)
             if number > 0:
                 peer.lag()
         peer.heard_at = now
-        if peer.follow(parcel.number, parcel.says_nothing):
-            self._take(peer, parcel)
+        if peer.follow(packet.number, packet.says_nothing):
+            self._take(peer, packet)
         if peer.lagging and now >= peer.asked_at + self._limits.interval:
-            self._ask(parcel.sender, peer, now)
+            self._ask(packet.sender, peer, now)
         self._wake()
         self._schedule()
 
-    def _take(self, peer: Peer, parcel: Parcel) -> None:
-        for topic, statement in parcel.topics.items():
+    def _take(self, peer: Peer, packet: Packet) -> None:
+        for topic, statement in packet.topics.items():
             if topic in self._watches:
                 replica = peer.topics.setdefault(topic, Replica())
                 before = len(replica.entries)
@@ -335,23 +335,23 @@ class Exchange:
                 room = min(self._limits.listed - listed, self._limits.held - self._held)
                 replica.take(topic, statement, room, self._note)
                 self._held += len(replica.entries) - before
-        self._take_watches(peer, parcel)
-        if self._name in parcel.answers:
-            peer.answer(parcel.answers[self._name])
-        asked = self._name in parcel.asks or ALL in parcel.asks
+        self._take_watches(peer, packet)
+        if self._name in packet.answers:
+            peer.answer(packet.answers[self._name])
+        asked = self._name in packet.asks or ALL in packet.asks
         if asked:
             self._outgoing.resets = True
             self._outgoing.whole(peer.watches)
-        if parcel.watch or asked:
-            self._outgoing.answers[parcel.sender] = parcel.number
+        if packet.watch or asked:
+            self._outgoing.answers[packet.sender] = packet.number
 
-    def _take_watches(self, peer: Peer, parcel: Parcel) -> None:
-        dropped = set(parcel.unwatch)
-        if parcel.resets:
-            dropped |= peer.watches - set(parcel.watch)
-            new = set(parcel.watch) - peer.watches
+    def _take_watches(self, peer: Peer, packet: Packet) -> None:
+        dropped = set(packet.unwatch)
+        if packet.resets:
+            dropped |= peer.watches - set(packet.watch)
+            new = set(packet.watch) - peer.watches
         else:
-            new = set(parcel.watch)
+            new = set(packet.watch)
         self._unwatch(peer, dropped)
         self._watched.update(new - peer.watches)
         peer.watches |= new

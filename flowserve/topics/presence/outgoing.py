@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from flowserve.topics.presence.limits import Limits
-from flowserve.topics.presence.protocol import Packing, Parcel
+from flowserve.topics.presence.protocol import Packet, PacketBuilder
 from flowserve.topics.presence.roster import Roster
 
 
@@ -60,15 +60,15 @@ class Outgoing:
         self._whole.discard(topic)
         self._counted.pop(topic, None)
 
-    def heartbeat(self) -> Parcel:
+    def heartbeat(self) -> Packet:
         """Return what says nothing."""
-        return Parcel(sender=self._name, number=self.number)
+        return Packet(sender=self._name, number=self.number)
 
-    def take(self, watches: Iterable[str]) -> list[Parcel]:
+    def take(self, watches: Iterable[str]) -> list[Packet]:
         """Return what there is to say, which is said with that. `watches` are all topics that are followed."""
-        packing = Packing(self._limits.message)
-        packing.watch(watches if self.resets else self.watch, self.resets)
-        packing.unwatch(() if self.resets else self.unwatch)
+        builder = PacketBuilder(self._limits.message)
+        builder.watch(watches if self.resets else self.watch, self.resets)
+        builder.unwatch(() if self.resets else self.unwatch)
         for topic in self._whole | self._changed.keys():
             whole = topic in self._whole
             ids = self._changed.get(topic, ())
@@ -78,11 +78,11 @@ class Outgoing:
                 else ((id, self._roster.entry(topic, id)) for id in ids)
             )
             self._counted[topic] = subscribers = self._subscribers(topic)
-            packing.state(topic, subscribers, self._roster.connections(topic), entries, whole)
-        packing.last.asks, packing.last.answers = sorted(self.asks), self.answers
-        for parcel in packing.parcels:
+            builder.state(topic, subscribers, self._roster.connections(topic), entries, whole)
+        builder.last.asks, builder.last.answers = sorted(self.asks), self.answers
+        for packet in builder.packets:
             self.number += 1
-            parcel.sender, parcel.number = self._name, self.number
+            packet.sender, packet.number = self._name, self.number
         self.resets, self.watch, self.unwatch, self.asks, self.answers = False, set(), set(), set(), {}
         self._changed, self._whole = {}, set()
-        return packing.parcels
+        return builder.packets

@@ -18,7 +18,7 @@ VERSION = 1
 """Of what messages are or say; those of others are not understood."""
 
 ALL = "*"
-"""In `Parcel.asks`: every process."""
+"""In `Packet.asks`: every process."""
 
 
 @dataclass(slots=True)
@@ -36,8 +36,8 @@ class Statement:
 
 
 @dataclass(slots=True)
-class Parcel:
-    """One message. What is empty is left out."""
+class Packet:
+    """One message between processes. What is empty is left out."""
 
     sender: str = ""
     number: int = 0
@@ -59,21 +59,21 @@ class Parcel:
         return not (self.resets or self.watch or self.unwatch or self.asks or self.answers or self.topics)
 
 
-def encode(parcel: Parcel) -> bytes:
+def encode(packet: Packet) -> bytes:
     """Return a message."""
-    fields: dict[str, Any] = {"version": VERSION, "sender": parcel.sender, "number": parcel.number}
+    fields: dict[str, Any] = {"version": VERSION, "sender": packet.sender, "number": packet.number}
     for name in ("leaves", "resets", "watch", "unwatch", "asks", "answers"):
-        if value := getattr(parcel, name):
+        if value := getattr(packet, name):
             fields[name] = value
-    if parcel.topics:
+    if packet.topics:
         fields["topics"] = {
             topic: [each.subscribers, each.connections, each.begins, each.ends, each.entries]
-            for topic, each in parcel.topics.items()
+            for topic, each in packet.topics.items()
         }
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
-def decode(data: bytes) -> Parcel | None:
+def decode(data: bytes) -> Packet | None:
     """Return what a message says; None if it is not understood."""
     try:
         fields = json.loads(data)
@@ -89,23 +89,23 @@ def decode(data: bytes) -> Parcel | None:
             )
             for topic, (subscribers, connections, begins, ends, entries) in fields.pop("topics", {}).items()
         }
-        return Parcel(topics=topics, **fields)
+        return Packet(topics=topics, **fields)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
-class Packing:
+class PacketBuilder:
     """Divides what is to be said into messages of `most` bytes, roughly."""
 
     def __init__(self, most: int) -> None:
-        self.parcels = [Parcel()]
+        self.packets = [Packet()]
         self._most = most
         self._size = 0
 
     @property
-    def last(self) -> Parcel:
+    def last(self) -> Packet:
         """The last message."""
-        return self.parcels[-1]
+        return self.packets[-1]
 
     def watch(self, topics: Iterable[str], resets: bool) -> None:
         """Say which topics are followed."""
@@ -122,21 +122,21 @@ class Packing:
         self, topic: str, subscribers: int, connections: int, entries: Iterable[tuple[str, Entry | None]], whole: bool
     ) -> None:
         """Say how a topic is; `whole` says that nobody else is there."""
-        parcel = self._room(len(topic))
-        statement = parcel.topics[topic] = Statement(subscribers, connections, begins=whole)
+        packet = self._room(len(topic))
+        statement = packet.topics[topic] = Statement(subscribers, connections, begins=whole)
         for id, entry in entries:
             room = self._room(len(id) + (0 if entry is None else len(entry.info)))
-            if room is not parcel:
-                parcel = room
-                statement = parcel.topics[topic] = Statement(subscribers, connections)
+            if room is not packet:
+                packet = room
+                statement = packet.topics[topic] = Statement(subscribers, connections)
             statement.entries[id] = entry
         statement.ends = whole
 
-    def _room(self, size: int) -> Parcel:
+    def _room(self, size: int) -> Packet:
         """Return a message that has room for `size` characters and what stands around them."""
         size += 64
         if self._size and self._size + size > self._most:
-            self.parcels.append(Parcel())
+            self.packets.append(Packet())
             self._size = 0
         self._size += size
         return self.last

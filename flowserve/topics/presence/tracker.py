@@ -26,7 +26,7 @@ class TrackerHost(ExchangeHost, Protocol):
 
     settings: Settings
 
-    def tell(self, name: ChangesName, message: Message) -> None:
+    def deliver_changes(self, name: ChangesName, message: Message) -> None:
         """Deliver changes."""
 
 
@@ -40,7 +40,7 @@ class Tracker:
         self._backplane = backplane
         self._host = host
         self._changes: dict[str, Changes] = {}
-        self._told_at = 0.0
+        self._delivered_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.exchange = Exchange(name, backplane, host, limits, self.roster, self._changes, self._note)
 
@@ -107,8 +107,8 @@ class Tracker:
                     changes.before[id] = self._entry(topic, id)
             if changes.before and self._timer is None:
                 loop = asyncio.get_running_loop()
-                when = max(loop.time(), self._told_at + self._limits.interval)
-                self._timer = loop.call_at(when, self._tell_changes)
+                when = max(loop.time(), self._delivered_at + self._limits.interval)
+                self._timer = loop.call_at(when, self._deliver_changes)
 
     # Asking
 
@@ -145,9 +145,9 @@ class Tracker:
         listed = sum(entry.connections for _, entry in entries)
         return entries, listed == self._connections(topic) and self.exchange.knows_all(topic)
 
-    def _tell_changes(self) -> None:
+    def _deliver_changes(self) -> None:
         self._timer = None
-        self._told_at = asyncio.get_running_loop().time()
+        self._delivered_at = asyncio.get_running_loop().time()
         for topic, changes in [*self._changes.items()]:
-            for message in changes.told(partial(self._entry, topic)):
-                self._host.tell(ChangesName.of(topic), message)
+            for message in changes.take(partial(self._entry, topic)):
+                self._host.deliver_changes(ChangesName.of(topic), message)

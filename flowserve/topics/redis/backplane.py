@@ -45,7 +45,7 @@ from flowserve.topics.redis.reading import command_to_read, decode_reading
 from flowserve.topics.redis.subscriptions import Subscriptions
 from flowserve.topics.redis.url import RedisURL
 from flowserve.topics.redis.watch import watch
-from flowserve.topics.remote.reconnector import GRACE, Refused, Supervision, Unreachable
+from flowserve.topics.remote.reconnector import GRACE, Reconnector, Refused, Unreachable
 from flowserve.topics.settings import Retention
 
 _READS = 32
@@ -64,16 +64,16 @@ class RedisBackplane:
         self._connector = Connector(url)
         self._publisher: Publisher
         self._subscriptions: Subscriptions
-        self._supervision: Supervision[Link] | None = None
+        self._reconnector: Reconnector[Link] | None = None
         self._reads = asyncio.Semaphore(_READS)
 
     @property
     def connected(self) -> bool:
-        return self._supervision is not None and self._supervision.link is not None
+        return self._reconnector is not None and self._reconnector.link is not None
 
     @property
     def reconnects(self) -> int:
-        return 0 if self._supervision is None else self._supervision.reconnects
+        return 0 if self._reconnector is None else self._reconnector.reconnects
 
     # The interface of a backplane
 
@@ -85,19 +85,19 @@ class RedisBackplane:
         self._publisher = Publisher(self._url.prefix, secrets.token_hex(8))
         self._subscriptions = Subscriptions(self._url.prefix, receiver)
         users = (self._subscriptions, self._publisher)  # so what is published comes back on the same connection
-        self._supervision = Supervision("Redis", self._connect, self._watch, users)
-        await self._supervision.open()
+        self._reconnector = Reconnector("Redis", self._connect, self._watch, users)
+        await self._reconnector.open()
 
     async def _connect(self) -> Link:
         return await self._connector.connect(self._subscriptions.on_message, self._publisher.schedule)
 
     async def close(self) -> None:
         """End the connection, after what is being published, as long as that takes no longer than GRACE."""
-        if self._supervision is None:
+        if self._reconnector is None:
             return
         if self.connected:
             await self._publisher.drain(GRACE)
-        await self._supervision.close()
+        await self._reconnector.close()
 
     async def publish(
         self, topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention
@@ -120,9 +120,9 @@ class RedisBackplane:
 
     async def _ask(self, command: bytes) -> Any:
         """Return the answer to a command that may be repeated."""
-        assert self._supervision is not None
+        assert self._reconnector is not None
         for _ in range(_ATTEMPTS):
-            link = await self._supervision.connected()
+            link = await self._reconnector.connected()
             try:
                 return await link.evaluate(command)
             except LinkLost:
@@ -131,7 +131,7 @@ class RedisBackplane:
                 raise TopicsError(f"Redis answers: {error}") from None
         raise TopicsError("Redis was lost again and again")
 
-    # Supervision
+    # The connection
 
     async def _watch(self, link: Link) -> None:
         """Return when a connection is lost; see to it that this is noticed."""

@@ -27,7 +27,7 @@ from flowserve.topics.redis.connect import Connector, is_unavailable
 from flowserve.topics.redis.link import Link, LinkLost
 from flowserve.topics.redis.node import Node
 from flowserve.topics.redis.partition import Partition
-from flowserve.topics.redis.publisher import Backlog
+from flowserve.topics.redis.publisher import PendingBytes
 from flowserve.topics.redis.reading import command_to_read, decode_reading
 from flowserve.topics.redis.slots import PARTITIONS, Address, owners, partition_of
 from flowserve.topics.redis.url import RedisURL
@@ -71,9 +71,9 @@ class ClusterBackplane:
 
         Raises TopicsError if the user, the password, TLS or a permission is refused.
         """
-        name, prefix, backlog = secrets.token_hex(8), self._url.prefix, Backlog()
+        name, prefix, pending = secrets.token_hex(8), self._url.prefix, PendingBytes()
         self._partitions = [
-            Partition(index, prefix, name, backlog, receiver, self._changed.set) for index in range(PARTITIONS)
+            Partition(index, prefix, name, pending, receiver, self._changed.set) for index in range(PARTITIONS)
         ]
         try:
             self._place(await self._ask_owners())
@@ -161,7 +161,7 @@ class ClusterBackplane:
 
     async def _run(self) -> None:
         """Have each partition where its slot is, for ever."""
-        delay, told = _FIRST_DELAY, ""
+        delay, logged = _FIRST_DELAY, ""
         while True:
             if all(partition.view is not None for partition in self._partitions):
                 delay = _FIRST_DELAY
@@ -176,9 +176,9 @@ class ClusterBackplane:
             except Unreachable as error:
                 logger.debug("Topics: %s", error)
             except Refused as error:
-                if str(error) != told:
+                if str(error) != logged:
                     logger.error("Topics: %s", error)
-                told = str(error)
+                logged = str(error)
             except Exception:  # a defect must not end this
                 logger.exception("Topics: a Redis cluster's nodes could not be found out")
 

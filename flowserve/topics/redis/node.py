@@ -11,7 +11,7 @@ from flowserve.topics.redis.partition import Partition
 from flowserve.topics.redis.slots import Address, partition_of_channel
 from flowserve.topics.redis.url import RedisURL
 from flowserve.topics.redis.watch import watch
-from flowserve.topics.remote.reconnector import Supervision, Unreachable
+from flowserve.topics.remote.reconnector import Reconnector, Unreachable
 
 
 class Node:
@@ -22,29 +22,29 @@ class Node:
         self.address = address
         self.partitions: dict[int, Partition] = {}
         self._url = replace(url, addresses=(address,))
-        self._supervision = Supervision("Redis", self._connect, self._watch, (self,))
+        self._reconnector = Reconnector("Redis", self._connect, self._watch, (self,))
 
     @property
     def link(self) -> Link | None:
         """The connection, if there is one."""
-        return self._supervision.link
+        return self._reconnector.link
 
     @property
     def reconnects(self) -> int:
         """How often it was made again."""
-        return self._supervision.reconnects
+        return self._reconnector.reconnects
 
     async def open(self) -> None:
         """Connect. While the node can't be reached, go on trying in the background. Raises Refused."""
-        await self._supervision.open()
+        await self._reconnector.open()
 
     def start(self) -> None:
         """As `open()`, in the background; what is refused is logged, and tried again."""
-        self._supervision.start()
+        self._reconnector.start()
 
     async def close(self) -> None:
         """End the connection."""
-        await self._supervision.close()
+        await self._reconnector.close()
 
     def add(self, partition: Partition) -> None:
         """Have one more partition."""

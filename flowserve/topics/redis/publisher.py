@@ -70,8 +70,8 @@ class _Lane:
         self.retention: Retention  # as the last call of publish() wants it
 
 
-class Backlog:
-    """What waits for Redis."""
+class PendingBytes:
+    """How much waits for Redis."""
 
     __slots__ = ("_overflowing", "_size")
 
@@ -96,9 +96,9 @@ class Backlog:
 class Publisher:
     """Publishes the messages of one event loop."""
 
-    def __init__(self, prefix: str, name: str, partitions: int = 0, backlog: Backlog | None = None) -> None:
+    def __init__(self, prefix: str, name: str, partitions: int = 0, pending: PendingBytes | None = None) -> None:
         """`name` is that of this producer, unlike all others. It is one of so many for the partitions of a cluster,
-        which share a backlog."""
+        which share what may wait."""
         self._sharded = partitions > 0
         self._keys_of: Callable[[str], Keys] = lru_cache(_KNOWN_KEYS // (partitions or 1))(
             lambda topic: keys_of(prefix, escape(topic), name)
@@ -106,7 +106,7 @@ class Publisher:
         self._numbers = count(1)
         self._lanes: dict[str, _Lane] = {}
         self._ready: deque[str] = deque()  # topics with something to send, and no batch on its way
-        self._backlog = backlog or Backlog()
+        self._pending_bytes = pending or PendingBytes()
         self._link: Commands | None = None
         self._given_up = False
         self._scheduled = False
@@ -116,7 +116,7 @@ class Publisher:
         self, topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention
     ) -> Place | None:
         """See `Backplane.publish()`."""
-        if self._given_up or self._backlog.overflows(len(data)):
+        if self._given_up or self._pending_bytes.overflows(len(data)):
             return None
         lane = self._lanes.get(topic)
         if lane is None:
@@ -129,7 +129,7 @@ class Publisher:
             self._ready.append(topic)
             self.schedule()
         lane.queue.append(_Item(record, check, None if key is None else lane.keys.of_key(key), result))
-        self._backlog.add(len(record))
+        self._pending_bytes.add(len(record))
         return await result
 
     async def drain(self, timeout: float) -> None:
@@ -158,7 +158,7 @@ class Publisher:
         lanes, self._lanes = self._lanes, {}
         self._ready.clear()
         for lane in lanes.values():
-            self._backlog.add(-sum([len(item.record) for item in (*lane.batch, *lane.queue)]))
+            self._pending_bytes.add(-sum([len(item.record) for item in (*lane.batch, *lane.queue)]))
             for item in lane.batch:
                 self._fail(item, TopicsError(UNKNOWN))
             for item in lane.queue:
@@ -201,7 +201,7 @@ class Publisher:
         while queue and len(batch) < _MAX_BATCH and size < _MAX_BATCH_SIZE:
             item = queue.popleft()
             if item.result.done():  # its caller was cancelled
-                self._backlog.add(-len(item.record))
+                self._pending_bytes.add(-len(item.record))
             else:
                 batch.append(item)
                 size += len(item.record)
@@ -223,7 +223,7 @@ class Publisher:
             if self._link is not None:
                 self._link.retire(str(answer))
         else:
-            self._backlog.add(-sum([len(item.record) for item in batch]))
+            self._pending_bytes.add(-sum([len(item.record) for item in batch]))
             self._settle(batch, answer)
         if lane.queue:
             self._ready.append(topic)

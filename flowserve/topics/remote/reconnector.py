@@ -24,8 +24,8 @@ class Refused(TopicsError):
     """The server, or TLS, does not accept what the URL says; the message says what."""
 
 
-class Linked(Protocol):
-    """A connection."""
+class RemoteLink(Protocol):
+    """A connection to a server."""
 
     @property
     def address(self) -> str:
@@ -46,11 +46,11 @@ class Linked(Protocol):
         """Return when it is lost."""
 
 
-L = TypeVar("L", bound=Linked)
+L = TypeVar("L", bound=RemoteLink)
 L_contra = TypeVar("L_contra", contravariant=True)
 
 
-class User(Protocol[L_contra]):
+class LinkUser(Protocol[L_contra]):
     """Whoever uses the connection."""
 
     def up(self, link: L_contra) -> None:
@@ -63,7 +63,7 @@ class User(Protocol[L_contra]):
         """Let nobody wait, until there is a connection."""
 
 
-class Supervision(Generic[L]):
+class Reconnector(Generic[L]):
     """Opens a connection again whenever it is lost, after random delays that grow."""
 
     def __init__(
@@ -71,7 +71,7 @@ class Supervision(Generic[L]):
         name: str,
         connect: Callable[[], Awaitable[L]],
         watch: Callable[[L], Awaitable[None]],
-        users: Sequence[User[L]],
+        users: Sequence[LinkUser[L]],
     ) -> None:
         """`name` is that of the server in the log. `connect()` raises Unreachable or Refused. `watch()` sees to it that
         a loss is noticed, and returns then. The first of `users` is told first."""
@@ -183,7 +183,7 @@ class Supervision(Generic[L]):
                 each.set_result(None)
 
     async def _connect_again(self) -> L:
-        delay, told = _FIRST_DELAY, ""
+        delay, logged = _FIRST_DELAY, ""
         while True:
             await asyncio.sleep(random.uniform(0, delay))
             delay = min(2 * delay, _LONGEST_DELAY)
@@ -192,10 +192,10 @@ class Supervision(Generic[L]):
             except Unreachable as error:
                 logger.debug("Topics: %s", error)
             except Refused as error:
-                if str(error) != told:
+                if str(error) != logged:
                     logger.error("Topics: %s", error)
-                told = str(error)
-            except Exception:  # a defect must not end the supervision
+                logged = str(error)
+            except Exception:  # a defect must not end this
                 logger.exception("Topics: connecting to %s failed", self._name)
             if self._task is None:
                 raise asyncio.CancelledError  # by close(), while a library had an error that it raised instead

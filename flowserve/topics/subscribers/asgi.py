@@ -18,10 +18,10 @@ _TRY_AGAIN_LATER = 1013
 
 NOT_ACCEPTED = "accept the WebSocket before it is subscribed to topics, or excluded"
 
-_relays: WeakKeyDictionary[Any, list[Relay]] = WeakKeyDictionary()
+_by_websocket: WeakKeyDictionary[Any, list[ASGISubscriber]] = WeakKeyDictionary()
 
 
-class Relay(QueueSubscriber):
+class ASGISubscriber(QueueSubscriber):
     """A `Subscriber` that awaits `websocket.send()` for each message, in a task of its own."""
 
     def __init__(self, websocket: Any, hub: Hub, envelope: Envelope | None, policy: Policy | None) -> None:
@@ -94,8 +94,8 @@ async def _close(websocket: Any, reason: str) -> None:
     await sending
 
 
-def relay_of(websocket: Any, hub: Hub, envelope: Envelope | None, policy: Policy | None) -> Relay:
-    """Return the relay to a WebSocket, which is made if there is none. Raises TypeError for one without send(),
+def asgi_subscriber_of(websocket: Any, hub: Hub, envelope: Envelope | None, policy: Policy | None) -> ASGISubscriber:
+    """Return the subscriber to a WebSocket, which is made if there is none. Raises TypeError for one without send(),
     RuntimeError before it is accepted, ClientDisconnected if it has ended."""
     if not callable(getattr(websocket, "send", None)) or hasattr(websocket, "base_send"):  # the latter of Channels
         raise TypeError("without flowserve as the server, subscribe() takes a WebSocket of Starlette or FastAPI")
@@ -104,10 +104,10 @@ def relay_of(websocket: Any, hub: Hub, envelope: Envelope | None, policy: Policy
         raise RuntimeError(NOT_ACCEPTED)
     if states & {"DISCONNECTED", "RESPONSE"}:  # the latter: it was refused
         raise ClientDisconnected("the WebSocket is closed")
-    relays = _relays.setdefault(websocket, [])
-    for known in relays:
+    subscribers = _by_websocket.setdefault(websocket, [])
+    for known in subscribers:
         if known.envelope == envelope and known.policy == policy and not known.closed:
             return known
-    relay = Relay(websocket, hub, envelope, policy)
-    relays[:] = [*(each for each in relays if not each.closed), relay]
-    return relay
+    subscriber = ASGISubscriber(websocket, hub, envelope, policy)
+    subscribers[:] = [*(each for each in subscribers if not each.closed), subscriber]
+    return subscriber

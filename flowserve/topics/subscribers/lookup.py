@@ -10,8 +10,8 @@ from flowserve.session.session import Session
 from flowserve.topics.delivery.members import Subscriber
 from flowserve.topics.hub.hub import Hub
 from flowserve.topics.message import Envelope
-from flowserve.topics.subscribers.asgi import NOT_ACCEPTED, relay_of
-from flowserve.topics.subscribers.session import Policy, direct_subscriber_of
+from flowserve.topics.subscribers.asgi import NOT_ACCEPTED, asgi_subscriber_of
+from flowserve.topics.subscribers.session import Policy, session_subscriber_of
 
 EXTENSION = "flowserve.topics"
 """The key in the extensions of a WebSocket's scope."""
@@ -32,10 +32,10 @@ def subscriber_of(websocket: Any, hub: Hub, envelope: Envelope | None, policy: P
     """
     session = _session_of(websocket)
     if session is None:
-        return relay_of(websocket, hub, envelope, policy)
+        return asgi_subscriber_of(websocket, hub, envelope, policy)
     if session.lost:
         raise ClientDisconnected("the WebSocket is closed")
-    return direct_subscriber_of(session, hub, envelope, policy)
+    return session_subscriber_of(session, hub, envelope, policy)
 
 
 def _session_of(websocket: Any) -> Session | None:

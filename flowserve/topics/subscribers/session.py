@@ -26,7 +26,7 @@ _POLL = 0.01  # seconds between looks at what nobody tells of
 Policy = Literal["wait", "close", "drop", "conflate"]
 
 
-class DirectSubscriber(Subscriber):
+class SessionSubscriber(Subscriber):
     """A `Subscriber`, and the session's Monitor, which passes everything on to the one before."""
 
     __slots__ = ("__weakref__", "_hub", "envelope", "monitor", "policy", "session")
@@ -142,7 +142,7 @@ class DirectSubscriber(Subscriber):
             self.monitor, self.session.monitor = self.session.monitor, self
 
     def unused(self) -> None:
-        after: DirectSubscriber | None = None
+        after: SessionSubscriber | None = None
         for each in subscribers(self.session):
             if each is self:
                 if after is None:
@@ -162,7 +162,7 @@ class DirectSubscriber(Subscriber):
     def _before(self) -> Monitor | None:
         """The first one before that is no subscriber."""
         monitor = self.monitor
-        while isinstance(monitor, DirectSubscriber):
+        while isinstance(monitor, SessionSubscriber):
             monitor = monitor.monitor
         return monitor
 
@@ -180,7 +180,7 @@ class DirectSubscriber(Subscriber):
 
     def _on_lost(self, exc: Exception | None) -> None:
         monitor: Monitor | None = self
-        while isinstance(monitor, DirectSubscriber):
+        while isinstance(monitor, SessionSubscriber):
             lost, monitor = monitor, monitor.monitor
             lost.monitor = None
             lost._hub.ended(lost)
@@ -190,24 +190,24 @@ class DirectSubscriber(Subscriber):
 
 _Key = tuple[int, Envelope | None, Policy | None]
 
-_unused: WeakValueDictionary[_Key, DirectSubscriber] = WeakValueDictionary()
+_unused: WeakValueDictionary[_Key, SessionSubscriber] = WeakValueDictionary()
 """Those without a subscription, for as long as a call of the application has them."""
 
 
-def subscribers(session: Session) -> Iterator[DirectSubscriber]:
+def subscribers(session: Session) -> Iterator[SessionSubscriber]:
     """Yield those of a session that have subscriptions."""
     monitor = session.monitor
-    while isinstance(monitor, DirectSubscriber):
+    while isinstance(monitor, SessionSubscriber):
         yield monitor
         monitor = monitor.monitor
 
 
-def direct_subscriber_of(
+def session_subscriber_of(
     session: Session, hub: Hub, envelope: Envelope | None, policy: Policy | None
-) -> DirectSubscriber:
+) -> SessionSubscriber:
     """Return the subscriber for a session, which is made if there is none with this envelope and policy."""
     for known in subscribers(session):
         if known.envelope == envelope and known.policy == policy:  # methods are equal, but not identical
             return known
     unused = _unused.get((id(session), envelope, policy))
-    return unused or DirectSubscriber(session, envelope, policy, hub)
+    return unused or SessionSubscriber(session, envelope, policy, hub)

@@ -138,7 +138,7 @@ class Reader:
 
     def has(self, last: int) -> bool:
         """Whether it got everything: nothing is on its way, and the last message came, or a gap instead of it."""
-        waits = bool(self.queue._items) or any(member.behind for member in self.queue.members)
+        waits = bool(self.queue._items) or any(member.backlog for member in self.queue.members)
         return bool(self.queue.members) and not waits and (not self.got or self.got[-1] in (last, None))
 
     async def run(self, pauses: random.Random) -> None:

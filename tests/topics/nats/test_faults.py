@@ -23,7 +23,7 @@ async def test_connections_that_are_lost_cost_nothing(nats: NATSServer, logs: An
         for _ in range(10):
             await flows(parties, 50)
             for party in parties:
-                link = party.machine.backplane._supervision.link.link
+                link = party.machine.backplane._reconnector.link.link
                 party._loop.call_soon_threadsafe(link._client._transport._io_writer.transport.abort)
     for party in parties:
         assert not party.gaps

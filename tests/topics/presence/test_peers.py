@@ -44,9 +44,9 @@ def test_memory_of_ten_thousand_members() -> None:
     def take() -> Replica:
         replica = Replica()
         for each in messages:
-            parcel = decode(each)
-            assert parcel is not None
-            replica.take("t", parcel.topics["t"], COUNT, lambda topic, ids: None)
+            packet = decode(each)
+            assert packet is not None
+            replica.take("t", packet.topics["t"], COUNT, lambda topic, ids: None)
         assert len(replica.entries) == replica.shown == COUNT
         return replica
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowserve.topics.presence.entries import Entry
-from flowserve.topics.presence.protocol import Packing, Parcel, decode, encode
+from flowserve.topics.presence.protocol import Packet, PacketBuilder, decode, encode
 
 names = st.text(min_size=1, max_size=20)
 entries = (
@@ -21,32 +21,32 @@ topics = st.dictionaries(names, st.tuples(st.dictionaries(names, entries, max_si
 
 @given(st.sets(names), st.sets(names), topics, st.integers(1, 2000))
 def test_all_of_it_comes_through(watch: Any, unwatch: Any, said: Any, most: int) -> None:
-    packing = Packing(most)
-    packing.watch(watch, resets=True)
-    packing.unwatch(unwatch)
+    builder = PacketBuilder(most)
+    builder.watch(watch, resets=True)
+    builder.unwatch(unwatch)
     for topic, (found, whole) in said.items():
-        packing.state(topic, 1, 2, found.items(), whole)
-    parcels = [decode(encode(each)) for each in packing.parcels]
-    assert parcels == packing.parcels
-    assert [each.resets for each in parcels if each] == [True] + [False] * (len(parcels) - 1)
-    assert sorted(name for each in parcels if each for name in each.watch) == sorted(watch)
-    assert sorted(name for each in parcels if each for name in each.unwatch) == sorted(unwatch)
+        builder.state(topic, 1, 2, found.items(), whole)
+    packets = [decode(encode(each)) for each in builder.packets]
+    assert packets == builder.packets
+    assert [each.resets for each in packets if each] == [True] + [False] * (len(packets) - 1)
+    assert sorted(name for each in packets if each for name in each.watch) == sorted(watch)
+    assert sorted(name for each in packets if each for name in each.unwatch) == sorted(unwatch)
     for topic, (found, whole) in said.items():
-        statements = [each.topics[topic] for each in parcels if each and topic in each.topics]
+        statements = [each.topics[topic] for each in packets if each and topic in each.topics]
         assert {id: entry for each in statements for id, entry in each.entries.items()} == found
         assert [each.begins for each in statements] == [whole] + [False] * (len(statements) - 1)
         assert [each.ends for each in statements] == [False] * (len(statements) - 1) + [whole]
 
 
 def test_a_heartbeat_in_literal_bytes() -> None:
-    assert encode(Parcel("ab12", 7)) == b'{"version":1,"sender":"ab12","number":7}'
-    assert Parcel("ab12", 7).says_nothing
+    assert encode(Packet("ab12", 7)) == b'{"version":1,"sender":"ab12","number":7}'
+    assert Packet("ab12", 7).says_nothing
 
 
 def test_messages_are_about_as_large_as_they_may_be() -> None:
-    packing = Packing(10_000)
-    packing.state("t", 0, 0, ((str(number), Entry("x" * 100, 1e9, 1e9, 1)) for number in range(1000)), True)
-    sizes = [len(encode(each)) for each in packing.parcels]
+    builder = PacketBuilder(10_000)
+    builder.state("t", 0, 0, ((str(number), Entry("x" * 100, 1e9, 1e9, 1)) for number in range(1000)), True)
+    sizes = [len(encode(each)) for each in builder.packets]
     assert max(sizes) < 11_000
     assert len(sizes) < 30
 

@@ -20,7 +20,7 @@ from support.programs import listening
 
 from flowserve import topics
 from flowserve.topics.hub import current
-from flowserve.topics.subscribers import asgi as relay
+from flowserve.topics.subscribers import asgi
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it would rather have the successor of HTTPX
@@ -81,7 +81,7 @@ async def look_late(websocket: Any) -> None:
     """Receives once the relay has closed the WebSocket."""
     await websocket.accept()
     await topics.subscribe(websocket, "t", since="garbage")
-    await until(lambda: all(each.closed for each in relay._relays[websocket]))
+    await until(lambda: all(each.closed for each in asgi._by_websocket[websocket]))
     try:
         await websocket.receive_text()
     except Exception as error:
@@ -248,7 +248,7 @@ async def test_uvicorn() -> None:
         await until(lambda: not hub._topics and not hub._tasks)
         for client in clients:
             await client.aclose()
-    await until(lambda: bool(gc.collect()) or not relay._relays)
+    await until(lambda: bool(gc.collect()) or not asgi._by_websocket)
 
 
 async def test_an_application_that_looks_late_gets_the_disconnect() -> None:

@@ -15,7 +15,7 @@ from support.topic_rooms import OpenRoom, Room
 
 from flowserve import ClientDisconnected, topics
 from flowserve.errors import TopicsError
-from flowserve.topics.subscribers import session as direct
+from flowserve.topics.subscribers.session import _unused
 
 pytestmark = pytest.mark.both_loops
 
@@ -260,7 +260,7 @@ async def test_a_new_envelope_for_each_subscription_leaves_nothing_behind(room: 
             await room.subscribe(act.scope, "", envelope=lambda message: message.text)
         assert session.monitor is monitor
     del some
-    await until(lambda: gc.collect() >= 0 and not direct._unused)  # exceptions have some of them
+    await until(lambda: gc.collect() >= 0 and not _unused)  # exceptions have some of them
     await begin()
     await client.send_frame(0x9, b"still there?")
     assert await client.frame() == (0xA, b"still there?", True, 0)
@@ -485,9 +485,9 @@ async def test_a_slow_client_waits_and_loses_nothing(open_room: OpenRoom) -> Non
     reading = asyncio.ensure_future(read_all(fast.client))
     await flood(room, 2000)
     assert await within(reading) == list(range(2000))
-    (member,) = [each for group in room.hub._topics["t"]._groups.values() for each in group.members if each.behind]
-    assert member.behind is not None
-    assert sum(len(getattr(each, "data", b"")) for each in member.behind.held) < 200_000
+    (member,) = [each for group in room.hub._topics["t"]._groups.values() for each in group.members if each.backlog]
+    assert member.backlog is not None
+    assert sum(len(getattr(each, "data", b"")) for each in member.backlog.held) < 200_000
     assert session_of(act).connection.output_size < 400_000
     assert await within(read_all(slow_client)) == list(range(2000))
     await room.publish("t", "2000 ")
@@ -564,7 +564,7 @@ async def test_a_slow_client_gets_the_newest_message_of_each_topic(open_room: Op
     for number in range(10):
         await room.publish("other", f"other{number} ")
     held = [each for topic in room.hub._topics.values() for group in topic._groups.values() for each in group.members]
-    assert {len(each.behind.held) for each in held if each.behind is not None} == {2}  # a gap, and the newest one
+    assert {len(each.backlog.held) for each in held if each.backlog is not None} == {2}  # a gap, and the newest one
     got: list[str | None] = []  # the first words of messages, None for a gap
     while not {"1499", "other9"} <= set(got):
         text = str(await client.message())
