@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from flowserve.errors import TopicsError
 from flowserve.topics.message import Kind, Message
 from flowserve.topics.position import Place
 from flowserve.topics.settings import Retention
@@ -24,7 +25,7 @@ class Reading(NamedTuple):
 
 
 class Receiver(Protocol):
-    """Whoever a backplane passes messages to."""
+    """Whoever a backplane passes messages to. Its methods do not raise."""
 
     def received(self, message: Message) -> None:
         """Take a message of a topic that is subscribed to. Those of a topic come in order, but some may be missing, or
@@ -49,22 +50,34 @@ class Backplane(Protocol):
         """Begin to pass messages to `receiver`, in the running event loop."""
 
     async def close(self) -> None:
-        """Stop."""
+        """Stop, after what is being published, for a short time at most. Called whether `open()` has returned, raised
+        or was cancelled."""
 
     async def publish(
         self, topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention
     ) -> Place | None:
-        """Publish a message, and return its place; None if the other machines could not be reached.
+        """Publish a message, and return its place; None if the other machines could not be reached. Raises TopicsError
+        if nobody knows whether they were.
 
         With a `key` that was used in this topic before, publish nothing, and return the place of the earlier message.
         `retention` is what is kept of the topic from now on, this message included.
         """
 
     async def subscribe(self, topics: Sequence[str]) -> list[Place]:
-        """Subscribe to topics, and return the head of each: every later message will be passed to the receiver."""
+        """Subscribe to topics, and return the head of each: every later message will be passed to the receiver. If it
+        raises, it has subscribed to none."""
 
     def unsubscribe(self, topics: Sequence[str]) -> None:
         """End subscriptions."""
 
     async def read(self, topic: str, after: Place) -> Reading:
         """Return the messages of a topic after a place, which may be BEGINNING, as far as they are kept."""
+
+
+def unknown_whether_published(where: str) -> TopicsError:
+    """Return what `publish()` raises if the connection is lost between a message and its answer. `where` names the
+    other end."""
+    return TopicsError(
+        f"{where} was lost while the message was on its way, so that it is unknown whether it was published; with the"
+        " same key it can be published again safely"
+    )

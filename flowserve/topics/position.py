@@ -40,6 +40,9 @@ _MAX_OFFSET = 2**53
 BEGINNING = Place("*", 0, "")
 """The place before the first message of a topic, whatever its epoch."""
 
+NOWHERE = Place("", 0, "")
+"""A place that no log has: like one that nobody has any more."""
+
 KEPT = Place("-", 0, "")
 """Stands for the place before the oldest message that is kept, whichever that is."""
 

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from functools import cache
 from typing import Any, Literal
 
@@ -204,10 +204,12 @@ class EventStream:
         finally:
             leaving.cancel()
             sending.cancel()
+            await asyncio.gather(leaving, sending, return_exceptions=True)
 
     async def _send(self, send: Send) -> None:
-        async for event in self:
-            await send({"type": "http.response.body", "body": event, "more_body": True})
+        async with aclosing(aiter(self)) as events:
+            async for event in events:
+                await send({"type": "http.response.body", "body": event, "more_body": True})
         await send({"type": "http.response.body"})
 
 

@@ -66,9 +66,10 @@ async def connect(
         yield client
     finally:
         running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
-        client._end(None)
+        try:
+            await asyncio.wait([running])
+        finally:
+            client._end(None)
 
 
 Done = Callable[[dict[str, Any]], None]
@@ -166,8 +167,7 @@ class Client:
         finally:
             self._outgoing = None
             writing.cancel()
-            with suppress(asyncio.CancelledError, ConnectionClosed):
-                await writing
+            await asyncio.gather(writing, return_exceptions=True)
 
     def _resume(self, granted: str | None) -> None:
         """Ask again for all that the connection before has not."""

@@ -69,7 +69,7 @@ class Topic:
         self.name = name
         self.counts = counts
         self.place: Place  # from `begin()` on
-        self.opening: asyncio.Future[None] | None = None  # the backplane's subscription, until it is confirmed
+        self.opening: asyncio.Task[None] | None = None  # the backplane's subscription, until it is confirmed
         self.joining = 0  # calls that are about to add a member
         self._groups: dict[Envelope | None, Group] = {}
         self._host = host
@@ -170,8 +170,14 @@ class Topic:
     # Catching up
 
     async def _catch_up(self, member: Member, backlog: Backlog) -> None:
-        with suppress(ClientDisconnected):
+        try:
             await self.catch_up(member, backlog)
+        except ClientDisconnected:
+            pass
+        except Exception:  # it would wait for ever
+            logger.exception("A subscriber of the topic %r can't catch up, and is closed", self.name)
+            with suppress(Exception):
+                member.subscriber.fail()
 
     async def catch_up(self, member: Member, backlog: Backlog) -> None:
         """Deliver what a member that is behind has missed, until it is live.
@@ -259,12 +265,7 @@ class Topic:
         self._repaired = self._host.spawn(self._repair())
 
     async def _repair(self) -> None:
-        reading = await self._reading(self.place)
-        attempts = 1
-        while reading is None and attempts < _ATTEMPTS:
-            await asyncio.sleep(_RETRY_INTERVAL)
-            reading = await self._reading(self.place)
-            attempts += 1
+        reading = await self._reading_to_repair()
         if reading is not None:
             if not reading.complete:
                 self._tell_all_of_gap(reading.start)
@@ -277,6 +278,20 @@ class Topic:
         # else the backplane can't be reached: what is missing is read when it is, or before the next message
         self._repaired = None
         self._take_waiting()
+
+    async def _reading_to_repair(self) -> Reading | None:
+        """Return what the history has behind the last message that came, None if it can't be read."""
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(_RETRY_INTERVAL)
+            try:
+                reading = await self._reading(self.place)
+            except Exception:  # a defect of the backplane; the topic goes on behind a gap
+                logger.exception("The history of the topic %r can't be read", self.name)
+                return None
+            if reading is not None:
+                return reading
+        return None
 
     def _tell_all_of_gap(self, head: Place | None) -> None:
         for group in tuple(self._groups.values()):

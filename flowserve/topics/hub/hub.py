@@ -12,6 +12,7 @@ from time import time
 from typing import Any
 
 from flowserve.errors import ClientDisconnected, TopicsError
+from flowserve.logs.loggers import logger
 from flowserve.metrics import SECONDS, TOPICS_CONNECTED, TOPICS_LAG, TOPICS_RECONNECTS, Snapshot, observe
 from flowserve.topics.backplane import Backplane, Reading
 from flowserve.topics.counts import Counts, TopicCounts
@@ -20,7 +21,7 @@ from flowserve.topics.delivery.members import Member, Subscriber
 from flowserve.topics.delivery.topic import Topic
 from flowserve.topics.message import Kind, Message
 from flowserve.topics.names import CONTROL, ChangesName
-from flowserve.topics.position import BEGINNING, Place, Position, parse
+from flowserve.topics.position import BEGINNING, NOWHERE, Place, Position, parse
 from flowserve.topics.presence.changes import ChangesTopic
 from flowserve.topics.presence.membership import Membership
 from flowserve.topics.presence.tracker import Tracker
@@ -29,8 +30,7 @@ from flowserve.topics.settings import Retention, Settings
 _MAX_LATE = 100_000
 """Messages with an excluded owner that may still be on their way when their publishers go on."""
 
-_NOWHERE = Place("", 0, "")
-"""Stands for a position that is none: like one that nobody has any more."""
+_ENDED = "the server has ended, or is about to"
 
 
 class Hub:
@@ -47,7 +47,8 @@ class Hub:
         self._lag = None if counts is None or backplane.connected is None else counts.lag
         self._topics: dict[str, Topic] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._opening: asyncio.Future[None] | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._closed = False
         self._retention = settings.retention
         self._name = secrets.token_hex(8)
         self._numbers = count(1)
@@ -57,17 +58,33 @@ class Hub:
         """Open the backplane, unless it is. Raises TopicsError if that is not possible; the next call tries again."""
         opening = self._opening
         if opening is None or (opening.done() and (opening.cancelled() or opening.exception() is not None)):
-            opening = self._opening = asyncio.ensure_future(self._backplane.open(self))
+            if self._closed:
+                raise TopicsError(_ENDED)
+            opening = self._opening = self._begin(self._backplane.open(self))
         if not opening.done():
-            await asyncio.shield(opening)
+            await self._end_of(opening)
 
     @property
     def connected(self) -> bool:
-        """Whether it reaches other processes, if they are to be reached at all."""
-        return bool(getattr(self._backplane, "connected", True))
+        """Whether it reaches other processes."""
+        return bool(self._backplane.connected)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run what several calls wait for, by `_end_of()`, any of which may be cancelled."""
+        task = self.spawn(work)
+        task.add_done_callback(lambda _: task.cancelled() or task.exception())  # nobody may be left to see it
+        return task
+
+    async def _end_of(self, task: asyncio.Task[None]) -> None:
+        """Wait for it. Raises what it raises, and TopicsError if `close()` has cancelled it."""
+        await asyncio.wait([task])
+        if task.cancelled():
+            raise TopicsError(_ENDED)
+        task.result()
 
     async def close(self) -> None:
-        """Close the backplane, after what is being published."""
+        """Close the backplane, after what is being published. What waits for it to open raises TopicsError."""
+        self._closed = True
         await self.tracker.close()
         for task in (tasks := list(self._tasks)):
             task.cancel()
@@ -176,7 +193,7 @@ class Hub:
     def _join(self, subscriber: Subscriber, topic: Topic, since: str | None) -> Member:
         backlog = None
         if since is not None:
-            place = parse(since) or _NOWHERE
+            place = parse(since) or NOWHERE
             if place != topic.place or topic.is_behind:
                 backlog = Backlog(place, resuming=True)
         return topic.add(subscriber, backlog)
@@ -187,7 +204,7 @@ class Hub:
         await self.open()
         new = [name for name in names if name not in self._topics]
         if new:
-            opening = asyncio.ensure_future(self._open_topics(new))
+            opening = self._begin(self._open_topics(new))
             for name in new:
                 self._topics[name] = self._new_topic(name)
                 self._topics[name].opening = opening
@@ -197,7 +214,7 @@ class Hub:
         try:
             for topic in topics:
                 if topic.opening is not None:
-                    await asyncio.shield(topic.opening)
+                    await self._end_of(topic.opening)
             yield
         finally:
             for topic in topics:
@@ -265,12 +282,15 @@ class Hub:
 
     def received(self, message: Message) -> None:
         topic = self._topics.get(message.topic)
-        if topic is not None:
-            topic.received(message)
-            if self._lag is not None and message.place is not None:
-                observe(self._lag, SECONDS, max(0.0, time() - message.published_at))
-        elif message.topic == CONTROL:
-            self.tracker.exchange.received(message)
+        try:
+            if topic is not None:
+                topic.received(message)
+            elif message.topic == CONTROL:
+                self.tracker.exchange.received(message)
+        except Exception:  # a defect, or what another program has published; it must not end the connection
+            logger.exception("A message of the topic %r could not be delivered", message.topic)
+        if topic is not None and self._lag is not None and message.place is not None:
+            observe(self._lag, SECONDS, max(0.0, time() - message.published_at))
 
     def restored(self, heads: dict[str, Place]) -> None:
         if CONTROL in heads:

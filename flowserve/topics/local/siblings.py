@@ -10,7 +10,7 @@ from typing import cast
 
 from flowserve.errors import TopicsError
 from flowserve.logs.loggers import logger
-from flowserve.topics.backplane import Reading, Receiver
+from flowserve.topics.backplane import Reading, Receiver, unknown_whether_published
 from flowserve.topics.local.wire import (
     VERSION,
     Frame,
@@ -33,6 +33,12 @@ _RECONNECT_INTERVAL = 0.1
 _HELLO = 0
 """The number of HELLO."""
 _LOST = "the connection to the supervisor's topics is lost"
+_GRACE = 2.0
+"""Seconds that `close()` waits for the answers that are due."""
+
+
+class _Unasked(TopicsError):
+    """Nothing was sent."""
 
 
 class SiblingsBackplane(asyncio.Protocol):
@@ -94,10 +100,19 @@ class SiblingsBackplane(asyncio.Protocol):
         return TopicsError(text)
 
     async def close(self) -> None:
+        """Close the connection, after the answers that are due have come, as long as that takes no longer than
+        _GRACE."""
         self._is_open = False
         if self._reconnecting is not None:
             self._reconnecting.cancel()
             await asyncio.wait({self._reconnecting})
+        deadline = asyncio.get_running_loop().time() + _GRACE
+        while (due := [*self._answers.values(), *(self._waiters or ())]) and self.connected:
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                break
+            await asyncio.wait(due, timeout=left)
+            await asyncio.sleep(0)  # those who waited to write have written, those who were answered have gone
         if self._transport is not None:
             self._transport.close()
 
@@ -116,15 +131,22 @@ class SiblingsBackplane(asyncio.Protocol):
     async def publish(
         self, topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention
     ) -> Place | None:
+        """See `Backplane.publish()`. Raises TopicsError if the connection was lost before the answer came."""
         try:
             fields = await self._ask(FrameType.PUBLISH, publish_fields(topic, data, kind, key, origin, retention))
-        except TopicsError:
+        except _Unasked:
             return None
+        except TopicsError:
+            raise unknown_whether_published("the supervisor") from None
         return places_of(fields)[0]
 
     async def subscribe(self, topics: Sequence[str]) -> list[Place]:
         self._topics.update(topics)
-        return places_of(await self._ask(FrameType.SUBSCRIBE, [topic.encode() for topic in topics]))
+        try:
+            return places_of(await self._ask(FrameType.SUBSCRIBE, [topic.encode() for topic in topics]))
+        except BaseException:
+            self.unsubscribe(topics)
+            raise
 
     def unsubscribe(self, topics: Sequence[str]) -> None:
         self._topics.difference_update(topics)
@@ -135,13 +157,14 @@ class SiblingsBackplane(asyncio.Protocol):
         return reading_of(await self._ask(FrameType.READ, [topic.encode(), *place_fields(after)]))
 
     async def _ask(self, type: FrameType, fields: list[bytes]) -> list[bytes]:
-        """Return the fields of the answer. Raises TopicsError if the connection is lost."""
+        """Return the fields of the answer. Raises _Unasked without a connection, TopicsError if it is lost before the
+        answer comes."""
         while self._paused:
             waiter = asyncio.get_running_loop().create_future()
             self._waiters = add_waiter(self._waiters, waiter)
             await waiter
         if self._transport is None or self._transport.is_closing():
-            raise TopicsError("the supervisor is gone")
+            raise _Unasked("the supervisor is gone")
         number = next(self._numbers) & 0xFFFFFFFF
         answer: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
         self._answers[number] = answer

@@ -16,7 +16,7 @@ from enum import IntEnum
 
 from flowserve.topics.backplane import Reading
 from flowserve.topics.message import Kind, Message
-from flowserve.topics.position import Place
+from flowserve.topics.position import NOWHERE, Place
 from flowserve.topics.settings import Retention
 
 _HEAD = struct.Struct("!IBI")
@@ -28,7 +28,6 @@ _LENGTH_SIZE = _LENGTH.size
 VERSION = b"1"
 """Another one with each change of what frames are or say."""
 
-_UNKNOWN = Place("", 0, "")
 _KEYLESS = b"\0"
 _KEYED = b"\1"
 """Precedes a key, so that an empty one differs from none."""
@@ -153,7 +152,7 @@ def message_of(fields: Sequence[bytes]) -> Message:
 
 def reading_fields(reading: Reading) -> list[bytes]:
     """Return the fields of READING."""
-    fields = [b"%d" % reading.complete, *place_fields(reading.head), *place_fields(reading.start or _UNKNOWN)]
+    fields = [b"%d" % reading.complete, *place_fields(reading.head), *place_fields(reading.start or NOWHERE)]
     for message in reading.messages:
         fields += message_fields(message)
     return fields
@@ -163,4 +162,4 @@ def reading_of(fields: Sequence[bytes]) -> Reading:
     """Return the reading of READING."""
     messages = [message_of(fields[at : at + 6]) for at in range(7, len(fields), 6)]
     head, start = places_of(fields[1:7])
-    return Reading(fields[0] == b"1", messages, head, None if start == _UNKNOWN else start)
+    return Reading(fields[0] == b"1", messages, head, None if start == NOWHERE else start)

@@ -16,6 +16,7 @@ from typing import Any
 
 from flowserve.errors import TopicsError
 from flowserve.logs.loggers import logger
+from flowserve.topics.backplane import unknown_whether_published
 from flowserve.topics.message import Kind
 from flowserve.topics.nats.batch import (
     HEAD_SIZE,
@@ -44,11 +45,6 @@ _RETRY_INTERVAL = 0.1
 """Seconds between attempts while JetStream can't work."""
 _HEADERS = 1024
 """Bytes of a message's payload that are left to NATS."""
-
-UNKNOWN = (
-    "NATS was lost while the message was on its way, so that it is unknown whether it was published; "
-    "with the same key it can be published again safely"
-)
 
 
 class _Item:
@@ -178,9 +174,16 @@ class Publisher:
                 if batch:
                     await _Attempt(self, lane.topic, lane.retention, batch).run(self._connected)
                 self._size -= sum([len(item.record) for item in batch])
+                batch = []
+        except Exception:  # a defect, or what is not JetStream
+            logger.exception("Topics: publishing to the topic %r in NATS failed", lane.topic)
         finally:
             del self._lanes[lane.topic]
-            for item in (*batch, *lane.queue):  # none, unless the task was cancelled
+            left = [*batch, *lane.queue]  # nothing, unless it has failed, or was cancelled
+            self._size -= sum([len(item.record) for item in left])
+            for item in batch:
+                item.fail(unknown_whether_published("NATS"))
+            for item in left:
                 item.settle(None)
 
     def _fill(self, lane: _Lane) -> list[_Item]:
@@ -289,7 +292,7 @@ class _Attempt:
 
     def _give_up(self) -> None:
         if self._unknown is not None:
-            self._fail(TopicsError(UNKNOWN))
+            self._fail(unknown_whether_published("NATS"))
         for item in self._batch:
             item.settle(None)
 
@@ -332,7 +335,7 @@ class _Attempt:
         last = await log.last(self._topic) if found is None else found
         seq = 0 if last is None else last.seq
         if self._id is None and seq != expected and (found is None or found.expected != expected):
-            self._fail(TopicsError(UNKNOWN))  # the log was purged meanwhile
+            self._fail(unknown_whether_published("NATS"))  # the log was purged meanwhile
             return True
         self._unknown = None
         return False

@@ -196,15 +196,11 @@ class Subscriptions:
         self._note(topic.name, batch.tail)
         if not topic.live:
             return
-        try:
-            found = False
-            for each in batch.messages(topic.name):
-                found = True
-                self._receiver.received(each)
-            if not found:
-                self._receiver.restored({topic.name: batch.tail.place})
-        except Exception:  # as of an application's envelope; the connection goes on
-            logger.exception("Topics: a message of the topic %r could not be delivered", topic.name)
+        messages = list(batch.messages(topic.name))
+        for each in messages:
+            self._receiver.received(each)
+        if not messages:
+            self._receiver.restored({topic.name: batch.tail.place})
 
     # Keeping
 

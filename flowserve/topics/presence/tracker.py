@@ -53,7 +53,14 @@ class Tracker:
     # For the hub: subscriptions to changes look like those of a backplane
 
     async def subscribe(self, names: Sequence[str]) -> list[Place]:
-        """As the backplane's, and to changes."""
+        """As the backplane's, and to changes. Subscribes to all, or, if it raises, to none."""
+        try:
+            return await self._subscribe(names)
+        except BaseException:
+            self.unsubscribe(names)
+            raise
+
+    async def _subscribe(self, names: Sequence[str]) -> list[Place]:
         await self.exchange.listen()
         topics = [name for name in names if not isinstance(name, ChangesName)]
         heads = iter(await self._backplane.subscribe(topics) if topics else ())

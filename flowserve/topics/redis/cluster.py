@@ -99,8 +99,7 @@ class ClusterBackplane:
         attached = [partition for partition in self._partitions if partition.view is not None]
         await asyncio.gather(*(partition.publisher.drain(GRACE) for partition in attached))
         task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await asyncio.wait([task])
         await self._end()
 
     async def _end(self) -> None:
@@ -165,7 +164,7 @@ class ClusterBackplane:
         while True:
             if all(partition.view is not None for partition in self._partitions):
                 delay = _FIRST_DELAY
-                with suppress(TimeoutError):
+                with suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), _INTERVAL)
             else:
                 await asyncio.sleep(random.uniform(delay / 2, delay))
@@ -188,7 +187,7 @@ class ClusterBackplane:
         for link in self._links():
             try:
                 return await asyncio.wait_for(owners(link), self._url.timeout)
-            except (TopicsError, hiredis.ReplyError, TimeoutError) as error:
+            except (TopicsError, hiredis.ReplyError, asyncio.TimeoutError) as error:
                 problems.append(str(error) or f"{link.address} does not answer")
         for address in dict.fromkeys((*self._url.addresses, *self._nodes)):
             try:

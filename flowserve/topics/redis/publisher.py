@@ -23,6 +23,7 @@ import hiredis
 
 from flowserve.errors import TopicsError
 from flowserve.logs.loggers import logger
+from flowserve.topics.backplane import unknown_whether_published
 from flowserve.topics.message import Kind
 from flowserve.topics.position import Place, parse
 from flowserve.topics.redis.connect import is_of_server
@@ -38,11 +39,6 @@ _MAX_PENDING = 64 << 20
 """Bytes of messages that wait for Redis."""
 _KNOWN_KEYS = 4096
 """Topics whose keys are kept in memory."""
-
-UNKNOWN = (
-    "Redis was lost while the message was on its way, so that it is unknown whether it was published; "
-    "with the same key it can be published again safely"
-)
 
 
 class _Item:
@@ -160,7 +156,7 @@ class Publisher:
         for lane in lanes.values():
             self._pending_bytes.add(-sum([len(item.record) for item in (*lane.batch, *lane.queue)]))
             for item in lane.batch:
-                self._fail(item, TopicsError(UNKNOWN))
+                self._fail(item, unknown_whether_published("Redis"))
             for item in lane.queue:
                 if not item.result.done():
                     item.result.set_result(None)

@@ -8,9 +8,9 @@ from typing import Any
 
 from flowserve.errors import TopicsError
 from flowserve.topics.backplane import Reading
-from flowserve.topics.position import BEGINNING, Place
+from flowserve.topics.position import BEGINNING, NOWHERE, Place
 from flowserve.topics.redis.link import pack
-from flowserve.topics.redis.scripts import MALFORMED, NOWHERE, decode_log, escape, keys_of, read_command
+from flowserve.topics.redis.scripts import MALFORMED, decode_log, escape, keys_of, read_command
 
 _EPOCH, _CHECK = re.compile("[0-9a-f]{16}"), re.compile("[0-9a-f]{8}")
 _LARGEST = 1 << 53

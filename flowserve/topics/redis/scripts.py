@@ -191,9 +191,6 @@ PROBE = "%"
 MALFORMED = (struct.error, ValueError, IndexError)
 """What decoding raises for what another program has written."""
 
-NOWHERE = Place("", 0, "")
-"""A place that no log has."""
-
 
 class Keys(NamedTuple):
     """The keys of a topic, and its channel."""

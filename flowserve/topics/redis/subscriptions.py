@@ -193,8 +193,6 @@ class Subscriptions:
                 receiver.received(message)
         except MALFORMED as error:
             logger.warning("Topics: what came on the channel %s of Redis is no message: %s", channel, error)
-        except Exception:  # as of an application's envelope; the connection goes on
-            logger.exception("Topics: a message of the topic %r could not be delivered", subscription.topic)
 
     def _headed(self, link: Commands, subscription: _Subscription, answer: Any) -> None:
         if self._by_channel.get(subscription.keys.channel) is not subscription or isinstance(answer, LinkLost):

@@ -14,6 +14,7 @@ from support.helpers import Client, Response, until, within
 from support.topic_rooms import Room
 
 from flowserve import topics
+from flowserve.topics.hub.current import current_source
 
 pytestmark = pytest.mark.both_loops
 
@@ -328,3 +329,26 @@ async def test_a_stream_beyond_its_size_is_told(room: Room) -> None:
         return [missed.value.topic]
 
     assert await room.run(write_and_read()) == ["s"]
+
+
+async def test_an_application_that_ends_ends_all_that_it_began() -> None:
+    """A client that leaves: when the call returns, nothing of it runs, and nothing is subscribed."""
+    sent: list[Any] = []
+    left = asyncio.Event()
+
+    async def receive() -> Any:
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+        if b"id: " in event.get("body", b""):
+            left.set()
+
+    before = asyncio.all_tasks()
+    application = topics.event_source({"type": "http", "headers": []}, "t")
+    await application({"type": "http"}, receive, send)
+    assert [each["type"] for each in sent[:2]] == ["http.response.start", "http.response.body"]
+    assert not current_source().hub._topics
+    assert asyncio.all_tasks() == before
+    await current_source().hub.close()

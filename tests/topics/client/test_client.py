@@ -14,6 +14,7 @@ from support.topic_rooms import Room
 from flowserve import HandshakeError, topics
 from flowserve.errors import RequestRefused, TopicsError
 from flowserve.topics.client import Client, Gap, Subscription, connect
+from flowserve.topics.client import client as client_module
 
 
 class Bench(NamedTuple):
@@ -246,3 +247,28 @@ def test_the_package_has_it() -> None:
     assert topics.client.Client is Client
     with pytest.raises(AttributeError):
         _ = topics.no_such_thing
+
+
+async def test_a_client_that_ends_while_its_connection_is_lost(
+    bench: OpenBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not connect again, and ends."""
+    ending = asyncio.Event()
+
+    async def write(ws: Any, outgoing: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ending.set()
+            await asyncio.Event().wait()  # until it is cancelled once more
+
+    monkeypatch.setattr(client_module, "_write", write)
+    one = await bench()
+
+    async def use() -> None:
+        async with one.connect():
+            await until(lambda: bool(one.lab.scopes))
+            one.lab.abort()
+            await within(ending.wait())
+
+    await within(use())

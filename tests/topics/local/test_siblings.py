@@ -205,3 +205,70 @@ async def test_a_hub_whose_backplane_was_not_there_at_first(tmp_path) -> None:
     assert await hub.publish("t", b"1", Kind.TEXT)
     await hub.close()
     broker.close()
+
+
+async def test_a_hub_that_is_closed_waits_for_what_is_being_published() -> None:
+    """As the docstring of `Hub.close()` says: publishers learn the positions."""
+    async with hubs(Settings(), 1) as (broker, (hub,)):
+        await hub.open()
+        publishing = [asyncio.ensure_future(hub.publish("t", b"%d" % number, Kind.TEXT)) for number in range(10)]
+        await asyncio.sleep(0)  # they have begun
+        await hub.close()
+        positions = await within(asyncio.gather(*publishing))
+        assert all(positions)
+        assert broker._store.head("t").offset == 10
+
+
+class DeafBroker(asyncio.Protocol):
+    """Says HELLO, takes whatever else comes without an answer, and goes when the test says so."""
+
+    transport: asyncio.Transport
+    taken = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        if not self.taken:
+            self.transport.write(HELLO[:5] + bytes(4) + HELLO[9:] + b"1")
+        self.taken += 1
+
+
+async def test_a_message_of_which_nobody_knows_whether_it_was_published(tmp_path) -> None:
+    """Promise 4. The connection is lost while it is on its way: the history may have it, so nobody here gets it."""
+    broker = DeafBroker()
+    server = await asyncio.get_running_loop().create_unix_server(lambda: broker, str(tmp_path / "topics.sock"))
+    backplane = SiblingsBackplane(str(tmp_path / "topics.sock"))
+    hub = Hub(backplane, Settings())
+    publishing = asyncio.ensure_future(hub.publish("t", b"x", Kind.TEXT))
+    await until(lambda: broker.taken > 1)
+    broker.transport.abort()
+    with pytest.raises(TopicsError, match="unknown whether it was published"):
+        await within(publishing)
+    await hub.close()
+    server.close()
+
+
+async def test_a_subscription_that_fails_is_not_made_on_the_next_connection() -> None:
+    async with hubs(Settings(), 1) as (broker, (hub,)):
+        await hub.subscribe(QueueSubscriber(1000), ["s"], {})
+        backplane = hub._backplane
+        assert isinstance(backplane, SiblingsBackplane)
+        backplane._transport.abort()  # type: ignore[union-attr]
+        await until(lambda: backplane._transport is None)
+        with pytest.raises(TopicsError):
+            await hub.subscribe(QueueSubscriber(1000), ["t"], {})
+        await until(lambda: backplane.reconnects == 1)
+        assert set(broker._subscribers) == {CONTROL, "s"}
+
+
+async def test_what_is_no_message_about_presence_costs_no_connection(caplog: pytest.LogCaptureFixture) -> None:
+    async with hubs(Settings()) as (_, (hub, other)):
+        queue = QueueSubscriber(1000)
+        await hub.subscribe(queue, ["t"], {})
+        await other.open()
+        packet = b'{"version":1,"sender":"another","number":"seven"}'
+        await other._backplane.publish(CONTROL, packet, Kind.BINARY, None, "", Retention(0, 0, 60.0))
+        await other.publish("t", b"1", Kind.TEXT)
+        assert await texts(queue, 1) == ["1"]
+        assert hub._backplane.reconnects == 0

@@ -13,7 +13,8 @@ from support.redis_server import redis_needed
 
 from flowserve.errors import TopicsError
 from flowserve.topics.message import Kind
-from flowserve.topics.redis import backplane, publisher, scripts
+from flowserve.topics.position import NOWHERE
+from flowserve.topics.redis import backplane, publisher
 
 pytestmark = redis_needed
 
@@ -112,7 +113,7 @@ async def test_messages_wait_for_a_connection_that_comes_back_soon(redis, machin
     await until(lambda: not here.connected)
     publishing = [asyncio.ensure_future(here.publish(topic, str(n))) for n, topic in enumerate("tut")]
     joining = asyncio.ensure_future(here.reader("u"))
-    reading = asyncio.ensure_future(here.backplane.read("v", scripts.NOWHERE))
+    reading = asyncio.ensure_future(here.backplane.read("v", NOWHERE))
     await redis.start()
     assert all(await asyncio.gather(*publishing))
     await within(joining)
@@ -130,7 +131,7 @@ async def test_calls_end_soon_while_there_is_no_connection(redis, machine, monke
     assert not any(await asyncio.gather(*(here.publish("t", str(n)) for n in range(100))))
     reader = await here.reader("t")
     with pytest.raises(TopicsError, match="Redis can't be reached"):
-        await here.backplane.read("t", scripts.NOWHERE)
+        await here.backplane.read("t", NOWHERE)
     assert not await here.publish("t", "x")
     assert await reader.texts(1) == ["x"]
     assert time.monotonic() - began < 8  # GRACE, and whatever else the machine does
