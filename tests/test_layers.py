@@ -51,7 +51,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "topics/subscribers": {"topics", "topics/delivery", "topics/hub", *BELOW_TOPICS},
     "topics/api": {"topics", "topics/delivery", "topics/presence", "topics/hub", "topics/subscribers", "logs"},
     "topics/serving": {"topics", "topics/hub", "topics/subscribers", "topics/api", "logs"},
-    "topics/channels": {"topics", "topics/delivery", "topics/hub", "topics/api", "transport", "logs"},
+    "topics/channels": {"topics", "topics/delivery", "topics/hub", "topics/api", "transport", "runtime", "logs"},
     "topics/__init__": {"topics", "topics/presence", "topics/api", "topics/serving", "topics/channels"},
     "asgi": {"session", "wsgi", *WIRE, "transport", "config", "logs", "metrics", "runtime"},
     "server": {*BELOW_SERVER, "topics", "topics/hub"},

@@ -9,7 +9,6 @@ same is kept. After os.fork() the child has no such thread, and starts its own.
 from __future__ import annotations
 
 import asyncio
-import atexit
 import os
 import threading
 import weakref
@@ -19,11 +18,10 @@ from typing import Any, Generic, TypeVar
 
 from flowserve.library.websocket import WebSocket
 from flowserve.runtime.event_loop import event_loop
+from flowserve.runtime.process_thread import LONGEST_END, ProcessThread
 
 T = TypeVar("T")
 
-_LONGEST_END = 3.0
-"""Seconds that the end of the program waits for the thread."""
 SLICE = 0.5
 """Seconds after which a thread that waits looks for signals: one that came just before the wait does not end it, and on
 Windows none does."""
@@ -131,7 +129,7 @@ class LoopThread:
         """End the loop and its thread."""
         if self._problem() is None:
             self.loop.call_soon_threadsafe(self.loop.stop)
-            self._thread.join(_LONGEST_END)
+            self._thread.join(LONGEST_END)
 
     def _problem(self) -> str | None:
         """Return what keeps the current thread from using the loop, None if nothing does."""
@@ -154,36 +152,9 @@ def _wait(lock: threading.Lock) -> None:
         pass
 
 
-class _Shared:
-    """The thread of this process."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.thread: LoopThread | None = None
-        self.inherited: list[LoopThread] = []
-        """Those of the processes that this one was forked from. They are referenced, as closing such a loop would
-        change the parent's, with which it shares the descriptor of epoll."""
-
-    def forget(self) -> None:
-        self.lock = threading.Lock()  # another thread may have held it
-        if self.thread is not None:
-            self.inherited.append(self.thread)
-            self.thread = None
-
-    def stop(self) -> None:
-        if self.thread is not None:
-            self.thread.stop()
-
-
-_shared = _Shared()
-atexit.register(_shared.stop)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_shared.forget)
+_thread = ProcessThread(LoopThread)
 
 
 def loop_thread() -> LoopThread:
     """Return the thread of this process, and start it if there is none."""
-    with _shared.lock:
-        if _shared.thread is None:
-            _shared.thread = LoopThread()
-        return _shared.thread
+    return _thread.get()

@@ -1,24 +1,20 @@
 """An event loop in a thread of its own, for layers in processes that flowserve does not serve.
 
-There is one in a process, started when it is first needed. A loop that calls a layer may live as short as one call of
-`async_to_sync()`, so that no connection could be kept in it. The thread is a daemon, and ends with the program; after
-os.fork() the child starts its own.
+There is one in a process. A loop that calls a layer may live as short as one call of `async_to_sync()`, so that no
+connection could be kept in it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import atexit
-import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-T = TypeVar("T")
+from flowserve.runtime.process_thread import LONGEST_END, ProcessThread
 
-_LONGEST_END = 3.0
-"""Seconds that the end of the program waits for the thread."""
+T = TypeVar("T")
 
 
 class _Thread:
@@ -38,40 +34,15 @@ class _Thread:
     def stop(self) -> None:
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self._end.set)
-            self._thread.join(_LONGEST_END)
+            self._thread.join(LONGEST_END)
 
 
-class _Shared:
-    """The thread of this process."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.thread: _Thread | None = None
-        self.inherited: list[_Thread] = []  # referenced, as closing a loop of the parent would change its epoll
-
-    def forget(self) -> None:
-        self.lock = threading.Lock()  # another thread may have held it
-        if self.thread is not None:
-            self.inherited.append(self.thread)
-            self.thread = None
-
-    def stop(self) -> None:
-        if self.thread is not None:
-            self.thread.stop()
-
-
-_shared = _Shared()
-atexit.register(_shared.stop)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_shared.forget)
+_thread = ProcessThread(_Thread)
 
 
 def background_loop() -> asyncio.AbstractEventLoop:
     """Return the loop of this process's thread, which is started if there is none."""
-    with _shared.lock:
-        if _shared.thread is None:
-            _shared.thread = _Thread()
-        return _shared.thread.loop
+    return _thread.get().loop
 
 
 async def take(
