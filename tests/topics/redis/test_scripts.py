@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from support.redis_server import redis_needed
 
 from flowserve.topics.message import Kind
-from flowserve.topics.position import BEGINNING, Place
+from flowserve.topics.position import BEGINNING, NOWHERE, Place
 from flowserve.topics.redis.scripts import (
     MALFORMED,
-    NOWHERE,
     SCRIPTS,
     decode_log,
     decode_pushed,
