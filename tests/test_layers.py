@@ -20,7 +20,7 @@ BELOW_SERVER = {*WIRE, "transport", "session", "asgi", "config", "logs", "metric
 BELOW_LIBRARY = {*WIRE, "transport", "session", "config", "logs"}
 PROCESSES = {"server", "topics", "topics/hub", "runtime", "config", "logs", "metrics"}
 BELOW_TOPICS = {"session", "websocket", "transport", "config", "logs", "metrics"}
-BACKPLANE = {"topics", "topics/remote", "logs"}
+BACKPLANE = {"topics", "topics/remote", "transport", "logs"}
 
 MAY_KNOW: dict[str, set[str]] = {
     # Ground: values and machines, none of which knows another.
@@ -41,7 +41,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "topics/delivery": {"topics", *BELOW_TOPICS},
     "topics/presence": {"topics", "topics/delivery", "logs"},
     "topics/local": {"topics", "transport", "logs"},
-    "topics/remote": {"topics", "logs"},
+    "topics/remote": {"topics", "transport", "logs"},
     "topics/redis": BACKPLANE,
     "topics/nats": BACKPLANE,
     "topics/hub": {

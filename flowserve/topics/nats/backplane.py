@@ -27,96 +27,50 @@ Theory of operation, and how the promise is kept when something fails:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
-from flowserve.errors import TopicsError
 from flowserve.topics.backplane import Reading, Receiver
-from flowserve.topics.message import Kind
 from flowserve.topics.nats.connect import Connector
 from flowserve.topics.nats.history import read
-from flowserve.topics.nats.link import LinkLost
 from flowserve.topics.nats.log import Log
 from flowserve.topics.nats.publisher import Publisher
 from flowserve.topics.nats.subscriptions import Subscriptions
 from flowserve.topics.nats.url import NATSURL
 from flowserve.topics.position import Place
-from flowserve.topics.remote.reconnector import GRACE, Reconnector
-from flowserve.topics.settings import Retention, Settings
-
-_READS = 32
-"""Logs that are read at once: after an outage, thousands of topics may want to."""
-_ATTEMPTS = 3
-"""Connections on which a log is tried to be read."""
+from flowserve.topics.remote.backplane import RemoteBackplane
+from flowserve.topics.settings import Settings
 
 
-class NATSBackplane:
+class NATSBackplane(RemoteBackplane[Log]):
     """A `Backplane` that reaches all who use the same NATS, account and prefix."""
 
+    _publisher: Publisher
+    _subscriptions: Subscriptions
+
     def __init__(self, url: NATSURL, settings: Settings) -> None:
+        super().__init__("NATS")
         self._url = url
         self._settings = settings
         self._connector = Connector(url, settings)
-        self._publisher: Publisher
-        self._subscriptions: Subscriptions
-        self._reconnector: Reconnector[Log] | None = None
-        self._reads = asyncio.Semaphore(_READS)
-
-    @property
-    def connected(self) -> bool:
-        return self._reconnector is not None and self._reconnector.link is not None
-
-    @property
-    def reconnects(self) -> int:
-        return 0 if self._reconnector is None else self._reconnector.reconnects
 
     async def open(self, receiver: Receiver) -> None:
         """Connect. While NATS can't be reached, go on trying in the background.
 
         Raises TopicsError if the user, the password, TLS or a permission is refused, or there is no JetStream.
         """
-        self._publisher = Publisher(self._connected)
+        self._publisher = Publisher(self._link)
         self._subscriptions = Subscriptions(receiver, self._settings.retention, self._publisher.note)
-        users = (self._publisher, self._subscriptions)
-        self._reconnector = Reconnector("NATS", self._connector.connect, self._watch, users)
-        await self._reconnector.open()
+        await self._connect(self._connector.connect, self._watch, (self._publisher, self._subscriptions))
 
     async def close(self) -> None:
         """End the connection, after what is being published, as long as that takes no longer than GRACE."""
-        if self._reconnector is None:
-            return
-        if self.connected:
-            await self._publisher.drain(GRACE)
-        await self._reconnector.close()
-        await self._publisher.close()
-        await self._subscriptions.close()
-
-    async def _connected(self) -> Log:
-        assert self._reconnector is not None
-        return await self._reconnector.connected()
-
-    async def publish(
-        self, topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention
-    ) -> Place | None:
-        """See `Backplane.publish()`. Raises TopicsError if it is unknown whether the message was published, or NATS
-        refuses it."""
-        return await self._publisher.publish(topic, data, kind, key, origin, retention)
-
-    async def subscribe(self, topics: Sequence[str]) -> list[Place]:
-        return await self._subscriptions.subscribe(topics)
-
-    def unsubscribe(self, topics: Sequence[str]) -> None:
-        self._subscriptions.unsubscribe(topics)
+        await super().close()
+        if self._reconnector is not None:
+            await self._publisher.close()
+            await self._subscriptions.close()
 
     async def read(self, topic: str, after: Place) -> Reading:
         """See `Backplane.read()`. Raises TopicsError if NATS can't be reached."""
-        async with self._reads:
-            for _ in range(_ATTEMPTS):
-                log = await self._connected()
-                try:
-                    return await read(log, topic, after, self._settings.retention)
-                except LinkLost:
-                    continue
-        raise TopicsError("NATS was lost again and again")
+        return await self._ask(lambda log: read(log, topic, after, self._settings.retention))
 
     async def _watch(self, log: Log) -> None:
         """Return when a connection is lost; see to it that this is noticed."""

@@ -13,10 +13,10 @@ from typing import Any
 import nats.errors
 from nats.aio.client import Client
 
-from flowserve.topics.nats.link import Answered, Link, LinkLost, Unavailable
+from flowserve.topics.nats.link import Answered, Link, Unavailable
 from flowserve.topics.nats.log import NO_STREAM, Log, kept_age
 from flowserve.topics.nats.url import NATSURL
-from flowserve.topics.remote.reconnector import Refused, Unreachable
+from flowserve.topics.remote.errors import LinkLost, Refused, Unreachable
 from flowserve.topics.settings import Settings
 
 _NAME_TAKEN, _NO_ROOM, _NOT_ENABLED, _NOT_FOR_ACCOUNT = 10058, (10047, 10028, 10002), 10076, 10039

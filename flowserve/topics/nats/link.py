@@ -16,13 +16,10 @@ from nats.aio.subscription import Subscription
 
 from flowserve.errors import TopicsError
 from flowserve.logs.loggers import logger
+from flowserve.topics.remote.errors import LinkLost
 
 _NO_RESPONDERS = "503"
 _DENIED = "permissions violation"
-
-
-class LinkLost(TopicsError):
-    """The connection is lost, or there is no answer: what was asked for may have been done or not."""
 
 
 class Unavailable(TopicsError):

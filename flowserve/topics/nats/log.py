@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from nats.aio.msg import Msg
 
 from flowserve.topics.nats.batch import MALFORMED, PROBE, Batch, Tail, encode_batch, token
-from flowserve.topics.nats.link import Answered, Link, LinkLost, Unavailable
+from flowserve.topics.nats.link import Answered, Link, Unavailable
+from flowserve.topics.remote.errors import LinkLost
 from flowserve.topics.settings import MIN_KEY_AGE, Retention
 
 NO_STREAM = 10059

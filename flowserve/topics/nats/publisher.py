@@ -27,9 +27,10 @@ from flowserve.topics.nats.batch import (
     new_record_check,
     token,
 )
-from flowserve.topics.nats.link import Answered, LinkLost, Unavailable
+from flowserve.topics.nats.link import Answered, Unavailable
 from flowserve.topics.nats.log import Conflict, Log, Stored, kept_age
 from flowserve.topics.position import Place
+from flowserve.topics.remote.errors import LinkLost
 from flowserve.topics.remote.reconnector import GRACE
 from flowserve.topics.settings import Retention
 

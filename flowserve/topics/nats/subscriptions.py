@@ -25,9 +25,10 @@ from flowserve.errors import TopicsError
 from flowserve.logs.loggers import logger
 from flowserve.topics.backplane import Receiver
 from flowserve.topics.nats.batch import MALFORMED, Batch, Tail
-from flowserve.topics.nats.link import LinkLost, Unavailable
+from flowserve.topics.nats.link import Unavailable
 from flowserve.topics.nats.log import Conflict, Log
 from flowserve.topics.position import Place, new_check, new_epoch
+from flowserve.topics.remote.errors import LinkLost
 from flowserve.topics.settings import Retention
 
 _AT_ONCE = 64

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
-import os
 import re
 import ssl
 from dataclasses import dataclass
-from typing import NoReturn
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote
 
 from flowserve.errors import ConfigError
+from flowserve.topics.remote.url import URLParser
 
 SCHEMES = ("nats", "tls")
 
 _FILES = ("credentials", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _PARAMETERS = ("prefix", "storage", "replicas", "client_name", "socket_timeout", "health_check_interval", *_FILES)
 _PORT = 4222
-_LEAST_TIME, _LONGEST_TIME = 0.05, 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,28 +54,15 @@ def parse_url(url: str) -> NATSURL:
     return _Parser(url).parse()
 
 
-class _Parser:
+class _Parser(URLParser):
     def __init__(self, url: str) -> None:
-        self.url = url
-        self.shown = re.sub(r"//.*@", "//***@", url)
-        try:
-            self.parts = urlsplit(url)
-        except ValueError as error:
-            self._fail(str(error))
-        self.query: dict[str, str] = {}
-
-    def _fail(self, what: str) -> NoReturn:
-        raise ConfigError(f"the URL {self.shown!r} is wrong: {what}")
+        super().__init__(url, SCHEMES)
 
     def parse(self) -> NATSURL:
-        parts = self.parts
-        if parts.scheme not in SCHEMES or "://" not in self.url:
-            self._fail(f"it begins with one of {', '.join(f'{scheme}://' for scheme in SCHEMES)}")
-        if parts.fragment:
-            self._fail("write # as %23")
-        if parts.path.strip("/"):
-            self._fail(f"{parts.path} is too much; another stream is ?prefix=NAME")
-        self.query = self._query()
+        if self.parts.path.strip("/"):
+            self.fail(f"{self.parts.path} is too much; another stream is ?prefix=NAME")
+        self.read_query(_PARAMETERS, ("tls",))
+        self.check_files(_FILES)
         user, password, token = self._user()
         return NATSURL(
             shown=self.shown,
@@ -92,75 +76,42 @@ class _Parser:
             storage=self._storage(),
             replicas=self._replicas(),
             client_name=self.query.get("client_name", "flowserve"),
-            timeout=self._time("socket_timeout", 3.0),
-            health_check_interval=self._time("health_check_interval", 3.0),
+            timeout=self.seconds("socket_timeout", 3.0),
+            health_check_interval=self.seconds("health_check_interval", 3.0),
         )
-
-    def _query(self) -> dict[str, str]:
-        query = dict(parse_qsl(self.parts.query, keep_blank_values=True))
-        for name, value in query.items():
-            if name not in _PARAMETERS:
-                self._fail(f"there is no parameter {name!r}; there are {', '.join(_PARAMETERS)}")
-            if name.startswith("ssl_") and self.parts.scheme != "tls":
-                self._fail(f"{name} is for TLS: tls://")
-            if not value:
-                self._fail(f"{name} has no value")
-            if name in _FILES and not os.path.exists(value):
-                self._fail(f"{name}: there is no {value}")
-        return query
 
     def _user(self) -> tuple[str | None, str | None, str | None]:
         """Return user, password and token. Each server of the field's URLs may name them; they have to be the same."""
         found = {each.rpartition("@")[0] for each in self.parts.netloc.split(",") if "@" in each}
         if len(found) > 1:
-            self._fail("it has several users; write , and @ in a name or password as %2C and %40")
+            self.fail("it has several users; write , and @ in a name or password as %2C and %40")
         text = found.pop() if found else ""
-        if "@" in text or "/" in text:
-            self._fail("write @ in a name or password as %40")
+        self.check_user(text)
         name, colon, password = text.partition(":")
         if colon:
             return unquote(name), unquote(password), None
         return None, None, unquote(name) or None
 
     def _addresses(self) -> tuple[tuple[str, int], ...]:
-        return tuple(self._address(each.rpartition("@")[2]) for each in self.parts.netloc.split(","))
-
-    def _address(self, text: str) -> tuple[str, int]:
-        try:
-            parts = urlsplit(f"//{text}")
-            found = _PORT if parts.port is None else parts.port
-        except ValueError:
-            found = 0
-        if not found or not parts.hostname:
-            self._fail(f"{text!r} is not HOST:PORT")
-        return unquote(parts.hostname), found
+        return tuple(self.address(each.rpartition("@")[2], _PORT) for each in self.parts.netloc.split(","))
 
     def _prefix(self) -> str:
         prefix = self.query.get("prefix", "flowserve")
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", prefix):
-            self._fail("the prefix is letters, digits, - and _")
+            self.fail("the prefix is letters, digits, - and _")
         return prefix
 
     def _storage(self) -> str:
         storage = self.query.get("storage", "file")
         if storage not in ("file", "memory"):
-            self._fail("storage is file or memory")
+            self.fail("storage is file or memory")
         return storage
 
     def _replicas(self) -> int:
         text = self.query.get("replicas", "1")
         if text not in ("1", "2", "3", "4", "5"):
-            self._fail("replicas is a number from 1 to 5")
+            self.fail("replicas is a number from 1 to 5")
         return int(text)
-
-    def _time(self, name: str, default: float) -> float:
-        try:
-            value = float(self.query.get(name, default))
-        except ValueError:
-            value = math.nan
-        if not _LEAST_TIME <= value <= _LONGEST_TIME:
-            self._fail(f"{name} is a number of seconds from {_LEAST_TIME} to {_LONGEST_TIME:.0f}")
-        return value
 
     def _tls(self) -> ssl.SSLContext | None:
         if self.parts.scheme != "tls":
@@ -171,5 +122,5 @@ class _Parser:
             if certificate is not None:
                 context.load_cert_chain(certificate, key)
         except OSError as error:  # ssl.SSLError is one
-            self._fail(f"TLS: {error}")
+            self.fail(f"TLS: {error}")
         return context

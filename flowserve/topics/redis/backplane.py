@@ -29,53 +29,37 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
 from typing import Any
 
 import hiredis
 
 from flowserve.errors import TopicsError
 from flowserve.topics.backplane import Reading, Receiver
-from flowserve.topics.message import Kind
 from flowserve.topics.position import Place
 from flowserve.topics.redis.connect import Connector
-from flowserve.topics.redis.link import Link, LinkLost
+from flowserve.topics.redis.link import Link
 from flowserve.topics.redis.publisher import Publisher
 from flowserve.topics.redis.reading import command_to_read, decode_reading
 from flowserve.topics.redis.subscriptions import Subscriptions
 from flowserve.topics.redis.url import RedisURL
 from flowserve.topics.redis.watch import watch
-from flowserve.topics.remote.reconnector import GRACE, Reconnector, Refused, Unreachable
-from flowserve.topics.settings import Retention
+from flowserve.topics.remote.backplane import RemoteBackplane
+from flowserve.topics.remote.errors import Refused, Unreachable
 
-_READS = 32
-"""Logs that are read at once: after an outage, thousands of topics may want to."""
-_ATTEMPTS = 3
-"""Connections on which a log is tried to be read."""
 _SENTINEL_INTERVAL = 5.0
 """Seconds after which Sentinels are asked whether the master is still the same."""
 
 
-class RedisBackplane:
+class RedisBackplane(RemoteBackplane[Link]):
     """A `Backplane` that reaches all who use the same Redis, database and prefix."""
 
+    _publisher: Publisher
+    _subscriptions: Subscriptions
+
     def __init__(self, url: RedisURL) -> None:
+        super().__init__("Redis")
         self._url = url
         self._connector = Connector(url)
-        self._publisher: Publisher
-        self._subscriptions: Subscriptions
-        self._reconnector: Reconnector[Link] | None = None
-        self._reads = asyncio.Semaphore(_READS)
-
-    @property
-    def connected(self) -> bool:
-        return self._reconnector is not None and self._reconnector.link is not None
-
-    @property
-    def reconnects(self) -> int:
-        return 0 if self._reconnector is None else self._reconnector.reconnects
-
-    # The interface of a backplane
 
     async def open(self, receiver: Receiver) -> None:
         """Connect. While Redis can't be reached, go on trying in the background.
@@ -85,51 +69,22 @@ class RedisBackplane:
         self._publisher = Publisher(self._url.prefix, secrets.token_hex(8))
         self._subscriptions = Subscriptions(self._url.prefix, receiver)
         users = (self._subscriptions, self._publisher)  # so what is published comes back on the same connection
-        self._reconnector = Reconnector("Redis", self._connect, self._watch, users)
-        await self._reconnector.open()
+        await self._connect(self._open_link, self._watch, users)
 
-    async def _connect(self) -> Link:
+    async def _open_link(self) -> Link:
         return await self._connector.connect(self._subscriptions.on_message, self._publisher.schedule)
-
-    async def close(self) -> None:
-        """End the connection, after what is being published, as long as that takes no longer than GRACE."""
-        if self._reconnector is None:
-            return
-        if self.connected:
-            await self._publisher.drain(GRACE)
-        await self._reconnector.close()
-
-    async def publish(
-        self, topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention
-    ) -> Place | None:
-        """See `Backplane.publish()`. Raises TopicsError if it is unknown whether the message was published."""
-        return await self._publisher.publish(topic, data, kind, key, origin, retention)
-
-    async def subscribe(self, topics: Sequence[str]) -> list[Place]:
-        return await self._subscriptions.subscribe(topics)
-
-    def unsubscribe(self, topics: Sequence[str]) -> None:
-        self._subscriptions.unsubscribe(topics)
 
     async def read(self, topic: str, after: Place) -> Reading:
         """See `Backplane.read()`. Raises TopicsError if Redis can't be reached."""
         command = command_to_read(self._url.prefix, topic, after)
-        async with self._reads:
-            answer = await self._ask(command)
-        return decode_reading(topic, after, answer)
 
-    async def _ask(self, command: bytes) -> Any:
-        """Return the answer to a command that may be repeated."""
-        assert self._reconnector is not None
-        for _ in range(_ATTEMPTS):
-            link = await self._reconnector.connected()
+        async def question(link: Link) -> Any:
             try:
                 return await link.evaluate(command)
-            except LinkLost:
-                continue
             except hiredis.ReplyError as error:
                 raise TopicsError(f"Redis answers: {error}") from None
-        raise TopicsError("Redis was lost again and again")
+
+        return decode_reading(topic, after, await self._ask(question))
 
     # The connection
 

@@ -24,18 +24,18 @@ from flowserve.topics.backplane import Reading, Receiver
 from flowserve.topics.message import Kind
 from flowserve.topics.position import Place
 from flowserve.topics.redis.connect import Connector, is_unavailable
-from flowserve.topics.redis.link import Link, LinkLost
+from flowserve.topics.redis.link import Link
 from flowserve.topics.redis.node import Node
 from flowserve.topics.redis.partition import Partition
 from flowserve.topics.redis.publisher import PendingBytes
 from flowserve.topics.redis.reading import command_to_read, decode_reading
 from flowserve.topics.redis.slots import PARTITIONS, Address, owners, partition_of
 from flowserve.topics.redis.url import RedisURL
-from flowserve.topics.remote.reconnector import GRACE, Refused, Unreachable
+from flowserve.topics.remote.backplane import READS
+from flowserve.topics.remote.errors import AttemptLog, LinkLost, Unreachable
+from flowserve.topics.remote.reconnector import GRACE
 from flowserve.topics.settings import Retention
 
-_READS = 32
-"""Logs that are read at once."""
 _INTERVAL = 5.0
 """Seconds after which it is asked whether all is where it was."""
 _FIRST_DELAY, _LONGEST_DELAY = 0.02, 0.5
@@ -49,7 +49,7 @@ class ClusterBackplane:
         self._url = url
         self._nodes: dict[Address, Node] = {}
         self._partitions: list[Partition] = []
-        self._reads = asyncio.Semaphore(_READS)
+        self._reads = asyncio.Semaphore(READS)
         self._changed = asyncio.Event()  # a partition has lost its node
         self._past_reconnects = 0  # of nodes that are gone
         self._closing: set[asyncio.Task[None]] = set()
@@ -160,7 +160,7 @@ class ClusterBackplane:
 
     async def _run(self) -> None:
         """Have each partition where its slot is, for ever."""
-        delay, logged = _FIRST_DELAY, ""
+        delay, failures = _FIRST_DELAY, AttemptLog()
         while True:
             if all(partition.view is not None for partition in self._partitions):
                 delay = _FIRST_DELAY
@@ -172,14 +172,8 @@ class ClusterBackplane:
             self._changed.clear()
             try:
                 self._place(await self._ask_owners())
-            except Unreachable as error:
-                logger.debug("Topics: %s", error)
-            except Refused as error:
-                if str(error) != logged:
-                    logger.error("Topics: %s", error)
-                logged = str(error)
-            except Exception:  # a defect must not end this
-                logger.exception("Topics: a Redis cluster's nodes could not be found out")
+            except Exception as error:  # whatever it is must not end this
+                failures.add(error, "finding out the nodes of a Redis cluster")
 
     async def _ask_owners(self) -> dict[int, Address]:
         """Return where the partitions are. Raises Unreachable, Refused."""

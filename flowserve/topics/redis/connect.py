@@ -18,7 +18,7 @@ from redis.exceptions import AuthenticationError, RedisError
 
 from flowserve.topics.message import Kind
 from flowserve.topics.position import BEGINNING, new_check
-from flowserve.topics.redis.link import Link, LinkLost, pack
+from flowserve.topics.redis.link import Link, pack
 from flowserve.topics.redis.scripts import (
     PROBE,
     SCRIPTS,
@@ -29,7 +29,7 @@ from flowserve.topics.redis.scripts import (
     read_command,
 )
 from flowserve.topics.redis.url import RedisURL
-from flowserve.topics.remote.reconnector import Refused, Unreachable
+from flowserve.topics.remote.errors import LinkLost, Refused, Unreachable
 from flowserve.topics.settings import Retention
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from typing import Any, Protocol, cast
 
 import hiredis
 
-from flowserve.errors import TopicsError
+from flowserve.topics.remote.errors import LinkLost
 
 Answer = Callable[[Any], None]
 """Takes the answer to a command, which is a `hiredis.ReplyError` if that failed, and a `LinkLost` if none came."""
@@ -25,10 +25,6 @@ pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
 
 _NOTHING = object()
 _PING, _PONG = pack(("PING",)), b"PONG"
-
-
-class LinkLost(TopicsError):
-    """The connection ended before the answer came, so that nobody knows whether the command was executed."""
 
 
 class Commands(Protocol):

@@ -11,7 +11,8 @@ from flowserve.topics.redis.partition import Partition
 from flowserve.topics.redis.slots import Address, partition_of_channel
 from flowserve.topics.redis.url import RedisURL
 from flowserve.topics.redis.watch import watch
-from flowserve.topics.remote.reconnector import Reconnector, Unreachable
+from flowserve.topics.remote.errors import Unreachable
+from flowserve.topics.remote.reconnector import Reconnector
 
 
 class Node:

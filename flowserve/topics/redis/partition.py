@@ -24,11 +24,13 @@ from typing import Any
 from flowserve.errors import TopicsError
 from flowserve.topics.backplane import Receiver
 from flowserve.topics.redis.connect import MOVES, code_of
-from flowserve.topics.redis.link import Answer, Link, LinkLost
+from flowserve.topics.redis.link import Answer, Link
 from flowserve.topics.redis.publisher import PendingBytes, Publisher
 from flowserve.topics.redis.slots import PARTITIONS, prefix_of
 from flowserve.topics.redis.subscriptions import Subscriptions
+from flowserve.topics.remote.errors import LinkLost
 from flowserve.topics.remote.reconnector import GRACE
+from flowserve.transport.waiters import add_waiter, wake
 
 _OF_SLOT = MOVES | {"CLUSTERDOWN"}
 """Codes of errors that say nothing of the connection."""
@@ -106,7 +108,7 @@ class Partition:
         self._given_up = False
         self._overdue = False  # no answer but errors for GRACE seconds
         self._giving_up: asyncio.TimerHandle | None = None
-        self._waiters: list[asyncio.Future[None]] = []  # of those who wait for a view
+        self._waiters: list[asyncio.Future[None]] | None = None  # of those who wait for a view
         self._loop = asyncio.get_running_loop()
 
     def attach(self, link: Link) -> None:
@@ -158,7 +160,7 @@ class Partition:
             if self._given_up:
                 raise TopicsError("the node of the Redis cluster that has the topic can't be reached")
             waiter: asyncio.Future[None] = self._loop.create_future()
-            self._waiters.append(waiter)
+            self._waiters = add_waiter(self._waiters, waiter)
             await waiter
         return self.view
 
@@ -169,7 +171,5 @@ class Partition:
             self._giving_up = None
 
     def _wake(self) -> None:
-        waiters, self._waiters = self._waiters, []
-        for each in waiters:
-            if not each.done():
-                each.set_result(None)
+        waiters, self._waiters = self._waiters, None
+        wake(waiters)

@@ -27,8 +27,9 @@ from flowserve.topics.backplane import unknown_whether_published
 from flowserve.topics.message import Kind
 from flowserve.topics.position import Place, parse
 from flowserve.topics.redis.connect import is_of_server
-from flowserve.topics.redis.link import Commands, LinkLost, pack
+from flowserve.topics.redis.link import Commands, pack
 from flowserve.topics.redis.scripts import Keys, encode_record, escape, keys_of, publish_command
+from flowserve.topics.remote.errors import LinkLost
 from flowserve.topics.settings import Retention
 
 _MAX_BATCH = 256

@@ -12,7 +12,7 @@ from zlib import crc32
 from redis.crc import key_slot
 
 from flowserve.topics.redis.link import Link
-from flowserve.topics.remote.reconnector import Unreachable
+from flowserve.topics.remote.errors import Unreachable
 
 PARTITIONS = 256
 """All who share topics have to have the same number."""

@@ -21,7 +21,7 @@ from flowserve.logs.loggers import logger
 from flowserve.topics.backplane import Receiver
 from flowserve.topics.position import Place, new_check, new_epoch
 from flowserve.topics.redis.connect import is_of_server
-from flowserve.topics.redis.link import Commands, LinkLost, pack
+from flowserve.topics.redis.link import Commands, pack
 from flowserve.topics.redis.scripts import (
     MALFORMED,
     REFRESH,
@@ -31,6 +31,7 @@ from flowserve.topics.redis.scripts import (
     head_command,
     keys_of,
 )
+from flowserve.topics.remote.errors import LinkLost
 
 T = TypeVar("T")
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import inspect
-import math
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlunsplit
 
 from flowserve.errors import ConfigError
+from flowserve.topics.remote.url import URLParser
 
 if TYPE_CHECKING:
     import ssl
 
+_TLS_SCHEMES = ("rediss", "rediss+sentinel", "rediss+cluster")
 SCHEMES = (
     *("redis", "rediss", "redis+unix", "redis+sentinel", "rediss+sentinel"),
     *("redis+cluster", "rediss+cluster"),
@@ -27,7 +27,6 @@ _OWN = (
 )
 _FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 _PORT, _SENTINEL_PORT = 6379, 26379
-_LEAST_TIME, _LONGEST_TIME = 0.05, 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,35 +66,24 @@ def parse_url(url: str) -> RedisURL:
     return _Parser(url).parse()
 
 
-class _Parser:
+class _Parser(URLParser):
     def __init__(self, url: str) -> None:
-        self.url = url
-        self.shown = re.sub(r"//.*@", "//***@", re.sub(r"(password=)[^&#]*", r"\1***", url))
-        try:
-            self.parts = urlsplit(url)
-        except ValueError as error:
-            self._fail(str(error))
+        super().__init__(url, SCHEMES)
         self.sentinel = self.parts.scheme.endswith("+sentinel")
         self.cluster = self.parts.scheme.endswith("+cluster")
-        self.query: dict[str, str] = {}
-
-    def _fail(self, what: str) -> NoReturn:
-        raise ConfigError(f"the URL {self.shown!r} is wrong: {what}")
 
     def parse(self) -> RedisURL:
         parts = self.parts
-        if parts.scheme not in SCHEMES or "://" not in self.url:
-            self._fail(f"it begins with one of {', '.join(f'{scheme}://' for scheme in SCHEMES)}")
-        if parts.fragment:
-            self._fail("write # as %23")
-        known = _redis_parameters()
-        self.query = self._query(known)
+        self.read_query((*_OWN, *_redis_parameters()), _TLS_SCHEMES)
+        for name in self.query:
+            if name.startswith("sentinel_") and not self.sentinel:
+                self.fail(f"{name} is for redis+sentinel://")
         username, password = self._user()
         service, db = self._path()
         context, options = self._tls()
         prefix = self.query.get("prefix", "flowserve:")
         if not prefix.isprintable() or set(prefix) & set("{} "):
-            self._fail("the prefix is text without spaces and braces")
+            self.fail("the prefix is text without spaces and braces")
         return RedisURL(
             shown=self.shown,
             addresses=() if parts.scheme == "redis+unix" else self._addresses(),
@@ -111,32 +99,18 @@ class _Parser:
             db=db,
             prefix=prefix,
             client_name=self._client_name(),
-            timeout=self._time("socket_timeout", 3.0),
-            health_check_interval=self._time("health_check_interval", 3.0),
+            timeout=self.seconds("socket_timeout", 3.0),
+            health_check_interval=self.seconds("health_check_interval", 3.0),
         )
 
-    def _query(self, known: tuple[str, ...]) -> dict[str, str]:
-        query = dict(parse_qsl(self.parts.query, keep_blank_values=True))
-        for name, value in query.items():
-            if name not in _OWN and name not in known:
-                self._fail(f"there is no parameter {name!r}; there are {', '.join((*_OWN, *known))}")
-            if name.startswith("ssl_") and not self.parts.scheme.startswith("rediss"):
-                self._fail(f"{name} is for TLS: rediss://, rediss+sentinel:// or rediss+cluster://")
-            if name.startswith("sentinel_") and not self.sentinel:
-                self._fail(f"{name} is for redis+sentinel://")
-            if not value:
-                self._fail(f"{name} has no value")
-        return query
-
     def _user(self) -> tuple[str | None, str | None]:
-        user, at, _ = self.parts.netloc.rpartition("@")
+        user, _, _ = self.parts.netloc.rpartition("@")
         name, _, password = user.partition(":")
-        if at and ("@" in user or "/" in user):
-            self._fail("write @ in a name or password as %40")
+        self.check_user(user)
         found_name = unquote(name) or self.query.get("username")
         found_password = unquote(password) or self.query.get("password")
         if found_name and not found_password:
-            self._fail(f"the user {found_name!r} has no password; a password alone is written :PASSWORD@")
+            self.fail(f"the user {found_name!r} has no password; a password alone is written :PASSWORD@")
         return found_name or None, found_password or None
 
     def _addresses(self) -> tuple[tuple[str, int], ...]:
@@ -144,65 +118,44 @@ class _Parser:
         port = _SENTINEL_PORT if self.sentinel else _PORT
         found = hosts.split(",") if hosts else ["localhost"]
         if len(found) > 1 and not (self.sentinel or self.cluster):
-            self._fail("it has several hosts; only redis+sentinel:// and redis+cluster:// take those")
-        return tuple(self._address(each, port) for each in found)
-
-    def _address(self, text: str, port: int) -> tuple[str, int]:
-        try:
-            parts = urlsplit(f"//{text}")
-            found = port if parts.port is None else parts.port
-        except ValueError:
-            found = 0
-        if not found or (not parts.hostname and text):
-            self._fail(f"{text!r} is not HOST:PORT")
-        return unquote(parts.hostname or "localhost"), found
+            self.fail("it has several hosts; only redis+sentinel:// and redis+cluster:// take those")
+        return tuple(self.address(each, port, "localhost") for each in found)
 
     def _path(self) -> tuple[str | None, int]:
         """Return the service and the database."""
         if self.parts.scheme == "redis+unix":
             if not self.parts.path or self.parts.netloc.rpartition("@")[2]:
-                self._fail("write redis+unix:///PATH/OF/SOCKET")
+                self.fail("write redis+unix:///PATH/OF/SOCKET")
             return None, self._db(self.query.get("db", "0"))
         words = [unquote(word) for word in self.parts.path.split("/") if word]
         service = None
         if self.sentinel:
             if not words:
-                self._fail("the service's name is missing: redis+sentinel://HOST:PORT,HOST:PORT/SERVICE")
+                self.fail("the service's name is missing: redis+sentinel://HOST:PORT,HOST:PORT/SERVICE")
             service = words.pop(0)
         if len(words) > 1:
-            self._fail(f"/{'/'.join(words)} is more than the number of a database")
+            self.fail(f"/{'/'.join(words)} is more than the number of a database")
         db = self._db(words[0] if words else self.query.get("db", "0"))
         if db and self.cluster:
-            self._fail("a cluster has no other database than 0")
+            self.fail("a cluster has no other database than 0")
         return service, db
 
     def _db(self, text: str) -> int:
         if not (text.isascii() and text.isdigit()):
-            self._fail(f"the database is a number, not {text!r}")
+            self.fail(f"the database is a number, not {text!r}")
         return int(text)
 
     def _client_name(self) -> str:
         name = self.query.get("client_name", "flowserve")
         if not re.fullmatch(r"[!-~]+", name):
-            self._fail("client_name is ASCII without spaces")
+            self.fail("client_name is ASCII without spaces")
         return name
-
-    def _time(self, name: str, default: float) -> float:
-        try:
-            value = float(self.query.get(name, default))
-        except ValueError:
-            value = math.nan
-        if not _LEAST_TIME <= value <= _LONGEST_TIME:
-            self._fail(f"{name} is a number of seconds from {_LEAST_TIME} to {_LONGEST_TIME:.0f}")
-        return value
 
     def _tls(self) -> tuple[ssl.SSLContext | None, Mapping[str, Any]]:
         """Return what TLS needs: the context, and redis-py's parameters for one."""
         if not self.parts.scheme.startswith("rediss"):
             return None, {}
-        for name in _FILES:
-            if name in self.query and not os.path.exists(self.query[name]):
-                self._fail(f"{name}: there is no {self.query[name]}")
+        self.check_files(_FILES)
         from redis.asyncio.connection import SSLConnection
         from redis.asyncio.connection import parse_url as redis_parse_url
         from redis.exceptions import RedisError
@@ -213,7 +166,7 @@ class _Parser:
             _complete(options)
             return SSLConnection(**options).ssl_context.get(), options
         except (RedisError, ValueError, TypeError, OSError) as error:  # ssl.SSLError is an OSError
-            self._fail(f"TLS: {error}")
+            self.fail(f"TLS: {error}")
 
 
 def _redis_parameters() -> tuple[str, ...]:

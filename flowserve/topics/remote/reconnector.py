@@ -9,19 +9,13 @@ from typing import Generic, Protocol, TypeVar
 
 from flowserve.errors import TopicsError
 from flowserve.logs.loggers import logger
+from flowserve.topics.remote.errors import AttemptLog, Unreachable
+from flowserve.transport.waiters import add_waiter, wake
 
 GRACE = 2.0
 """Seconds without a connection for which calls wait for the next one."""
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
 """Seconds until the connection is tried again, at most: at first, and ever."""
-
-
-class Unreachable(TopicsError):
-    """The server can't be reached now, or can't work."""
-
-
-class Refused(TopicsError):
-    """The server, or TLS, does not accept what the URL says; the message says what."""
 
 
 class RemoteLink(Protocol):
@@ -79,7 +73,7 @@ class Reconnector(Generic[L]):
         self._connect = connect
         self._watch = watch
         self._users = users
-        self._waiters: list[asyncio.Future[None]] = []  # of those who wait for a connection
+        self._waiters: list[asyncio.Future[None]] | None = None  # of those who wait for a connection
         self._given_up = False
         self._giving_up: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
@@ -123,7 +117,7 @@ class Reconnector(Generic[L]):
             if self._given_up:
                 raise TopicsError(f"{self._name} can't be reached")
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
+            self._waiters = add_waiter(self._waiters, waiter)
             await waiter
         return self.link
 
@@ -177,25 +171,17 @@ class Reconnector(Generic[L]):
             self._giving_up = None
 
     def _wake(self) -> None:
-        waiters, self._waiters = self._waiters, []
-        for each in waiters:
-            if not each.done():
-                each.set_result(None)
+        waiters, self._waiters = self._waiters, None
+        wake(waiters)
 
     async def _connect_again(self) -> L:
-        delay, logged = _FIRST_DELAY, ""
+        delay, failures = _FIRST_DELAY, AttemptLog()
         while True:
             await asyncio.sleep(random.uniform(0, delay))
             delay = min(2 * delay, _LONGEST_DELAY)
             try:
                 return await self._connect()
-            except Unreachable as error:
-                logger.debug("Topics: %s", error)
-            except Refused as error:
-                if str(error) != logged:
-                    logger.error("Topics: %s", error)
-                logged = str(error)
-            except Exception:  # a defect must not end this
-                logger.exception("Topics: connecting to %s failed", self._name)
+            except Exception as error:  # whatever it is must not end this
+                failures.add(error, f"connecting to {self._name}")
             if self._task is None:
                 raise asyncio.CancelledError  # by close(), while a library had an error that it raised instead

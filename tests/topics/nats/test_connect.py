@@ -15,7 +15,7 @@ from support.terminal import flowserve
 
 from compliance._servers import free_port
 from flowserve.errors import ConfigError
-from flowserve.topics.remote.reconnector import Refused
+from flowserve.topics.remote.errors import Refused
 
 pytestmark = nats_needed
 

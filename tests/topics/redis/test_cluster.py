@@ -13,7 +13,7 @@ from support.traffic import TOPIC, flows, traffic
 
 from compliance._servers import free_port
 from flowserve.topics.redis.connect import CLUSTER_PERMISSIONS
-from flowserve.topics.remote.reconnector import Refused
+from flowserve.topics.remote.errors import Refused
 
 pytestmark = [redis_needed, cluster_needed]
 

@@ -16,7 +16,7 @@ from compliance._servers import free_port
 from flowserve.errors import ConfigError
 from flowserve.topics.redis import connect
 from flowserve.topics.redis.connect import PERMISSIONS
-from flowserve.topics.remote.reconnector import Refused
+from flowserve.topics.remote.errors import Refused
 
 pytestmark = redis_needed
 

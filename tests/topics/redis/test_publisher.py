@@ -14,7 +14,8 @@ from support.redis_server import redis_needed
 from flowserve.errors import TopicsError
 from flowserve.topics.message import Kind
 from flowserve.topics.position import NOWHERE
-from flowserve.topics.redis import backplane, publisher
+from flowserve.topics.redis import publisher
+from flowserve.topics.remote import reconnector
 
 pytestmark = redis_needed
 
@@ -88,7 +89,7 @@ async def test_a_connection_that_lets_nothing_through(redis, machine, logs):
 
 
 async def test_what_is_sent_again_and_then_comes_late_is_published_once(redis, machine, monkeypatch):
-    monkeypatch.setattr(backplane, "GRACE", 30.0)
+    monkeypatch.setattr(reconnector, "GRACE", 30.0)
     async with Proxy(redis) as proxy:
         here, there = machine(proxy.url), machine(redis.url)
         reader = await there.reader("t")
@@ -106,7 +107,7 @@ async def test_what_is_sent_again_and_then_comes_late_is_published_once(redis, m
 
 
 async def test_messages_wait_for_a_connection_that_comes_back_soon(redis, machine, monkeypatch):
-    monkeypatch.setattr(backplane, "GRACE", 30.0)
+    monkeypatch.setattr(reconnector, "GRACE", 30.0)
     here = machine(redis.url)
     reader = await here.reader("t")
     await redis.kill()
@@ -122,7 +123,7 @@ async def test_messages_wait_for_a_connection_that_comes_back_soon(redis, machin
 
 
 async def test_calls_end_soon_while_there_is_no_connection(redis, machine, monkeypatch):
-    monkeypatch.setattr(backplane, "GRACE", 0.1)
+    monkeypatch.setattr(reconnector, "GRACE", 0.1)
     here = machine(redis.url)
     await here.hub.open()
     await redis.kill()

@@ -11,7 +11,7 @@ from support.traffic import flows, traffic
 
 from compliance._servers import free_port
 from flowserve.topics.redis import backplane
-from flowserve.topics.remote.reconnector import Refused
+from flowserve.topics.remote.errors import Refused
 
 pytestmark = [redis_needed, sentinel_needed]
 
