@@ -18,6 +18,7 @@ from flowserve.topics.behind import Behind
 from flowserve.topics.counts import Counts, TopicCounts
 from flowserve.topics.members import Member, Subscriber
 from flowserve.topics.message import Kind, Message
+from flowserve.topics.payload import check_key
 from flowserve.topics.position import BEGINNING, Place, Position, parse
 from flowserve.topics.presence.changes import ChangesTopic
 from flowserve.topics.presence.membership import Membership
@@ -91,10 +92,7 @@ class Hub:
         self.check_name(topic)
         if len(data) > self.settings.max_size:
             raise TopicsError(f"the message has {len(data)} bytes; at most {self.settings.max_size} can be published")
-        if key is not None and not isinstance(key, str):
-            raise TypeError(f"key is str, not {type(key).__name__}")
-        if key is not None and not key.isascii():
-            key.encode()  # what can't be written raises here, whatever the backplane is
+        check_key(key)
         await self.open()
         origin = f"{self._name}.{next(self._numbers)}"
         if exclude is not None and topic in self._topics:

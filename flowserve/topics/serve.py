@@ -22,13 +22,12 @@ from flowserve.topics.direct import Policy
 from flowserve.topics.duplex import Duplex, PeerLeft, Receive, Send, duplex_of
 from flowserve.topics.grants import Grant, InvalidGrant, Secret, keys_of, read_grant
 from flowserve.topics.hub import Hub
+from flowserve.topics.payload import check_key
 from flowserve.topics.position import Position
 from flowserve.topics.protocol import Refusal, Request, encode_answer, encode_ended, encode_refusal, parse_request
 from flowserve.topics.rate_limit import RateLimit
 from flowserve.topics.sockets import owner_of
 
-_MAX_KEY = 100
-"""Characters of a message's key."""
 _MAX_GRANTS = 16
 """That one connection may have shown."""
 _ESCAPED = 2
@@ -163,8 +162,10 @@ class _Conversation:
             raise Refusal("rate_limited", "too many messages were published", retry_after=round(wait + 0.0005, 3))
         topic, key = await self._topic(request), request.optional_text("key")
         data, kind = request.payload()
-        if key is not None and len(key) > _MAX_KEY:
-            raise Refusal("bad_request", f'"key" has {_MAX_KEY} characters at most')
+        try:
+            check_key(key)
+        except (TopicsError, UnicodeEncodeError) as error:
+            raise Refusal("bad_request", str(error)) from None
         if len(data) > self._settings.max_size:
             raise Refusal("too_big", f"a message has {self._settings.max_size} bytes at most")
         await self._check(topic, "publish")
@@ -176,8 +177,6 @@ class _Conversation:
             return {"position": _wire(await in_hub(work))}
         except TopicsError as error:
             raise _unavailable(error) from None
-        except UnicodeEncodeError:
-            raise Refusal("bad_request", '"key" can\'t be written in UTF-8') from None
 
     async def _authorize(self, request: Request) -> dict[str, Any]:
         try:

@@ -133,7 +133,8 @@ async def test_a_key(start: Start) -> None:
     first = await one.request("publish", topic="news", data="a", key="1")
     assert await one.request("publish", topic="news", data="b", key="1") == first
     assert [each["data"] for each in one.deliveries] == ["a"]
-    for key in (1, "x" * 101, "\ud800"):
+    assert "position" in await one.request("publish", topic="news", data="c", key="x" * 200)
+    for key in (1, "x" * 201, "\ud800"):
         assert await one.refused("publish", topic="news", data="a", key=key) == "bad_request"
 
 

@@ -27,7 +27,7 @@ from flowserve.library.websocket import WebSocket
 from flowserve.logs.loggers import logger
 from flowserve.topics.client.subscription import Gap, Message, Subscription
 from flowserve.topics.message import Kind
-from flowserve.topics.payload import UNSET, json_of, payload_of
+from flowserve.topics.payload import UNSET, check_key, json_of, payload_of
 from flowserve.topics.position import Position
 from flowserve.topics.protocol import SUBPROTOCOL
 from flowserve.websocket.constants import CloseCode
@@ -112,9 +112,10 @@ class Client:
 
         A message that was not answered when the connection was lost is sent again, with its `key`, which is made if
         none is given, so that it is published once. Raises RequestRefused if the server refuses it, TopicsError if the
-        client ends, or if a thousand messages wait already, and TypeError or ValueError as `topics.publish()`.
+        client ends, or if a thousand messages wait already, and as `topics.publish()`.
         """
         payload, kind = payload_of(text, data, json)
+        check_key(key)
         message: dict[str, Any] = {
             "type": "publish",
             "topic": topic,
