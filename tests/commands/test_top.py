@@ -24,7 +24,7 @@ from support.helpers import echo, hello, within
 from flowserve import Config, Server, topics
 from flowserve.cli import main
 from flowserve.commands import top
-from flowserve.commands.top import (
+from flowserve.commands.figures import (
     Change,
     MetricsAddress,
     Scrape,
