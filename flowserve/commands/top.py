@@ -120,6 +120,11 @@ def _summary(change: Change) -> Table:
     table.add_row("slow application", f"{held['in']}, {show_count(now.total(metrics.QUEUED))} messages queued")
     if metrics.TOPICS_SUBSCRIBERS in now.values:
         table.add_row("topics", _topics(change))
+    if metrics.TOPICS_MEMBERS in now.values:
+        table.add_row("presence", _presence(change))
+    if metrics.TOPICS_CLIENTS in now.values:
+        table.add_row("topics' clients", _clients(change))
+        table.add_row("their requests", Text(_format_labels(change, metrics.TOPICS_REQUESTS, "result")))
     for name, family, label in _LABELLED_COUNTERS:
         table.add_row(name, Text(_format_labels(change, family, label)))
     return table
@@ -129,6 +134,23 @@ def _topics(change: Change) -> str:
     published, delivered = (show_count(change.rate(f)) for f in (metrics.TOPICS_PUBLISHED, metrics.TOPICS_DELIVERED))
     subscribers = show_count(change.now.total(metrics.TOPICS_SUBSCRIBERS))
     return f"{published}/s published, {delivered}/s delivered to {subscribers} subscribers"
+
+
+def _presence(change: Change) -> str:
+    rates = {way: show_count(change.rate(metrics.TOPICS_MEMBER_CHANGES, change=way)) for way in ("joined", "left")}
+    told = {way: show_count(change.rate(metrics.TOPICS_PRESENCE_MESSAGES, direction=way)) for way in ("out", "in")}
+    members = show_count(change.now.total(metrics.TOPICS_MEMBERS))
+    return (
+        f"{members} members, {rates['joined']}/s joined, {rates['left']}/s left;"
+        f" {told['out']}/s messages to other processes, {told['in']}/s from them"
+    )
+
+
+def _clients(change: Change) -> str:
+    clients = show_count(change.now.total(metrics.TOPICS_CLIENTS))
+    requests = show_count(change.rate(metrics.TOPICS_REQUESTS))
+    published = show_count(change.rate(metrics.TOPICS_REQUESTS, type="publish", result="ok"))
+    return f"{clients}, {requests}/s requests, {published}/s published"
 
 
 def _format_labels(change: Change, name: str, label: str) -> str:

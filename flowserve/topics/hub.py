@@ -12,7 +12,15 @@ from time import time
 from typing import Any
 
 from flowserve.errors import ClientDisconnected, TopicsError
-from flowserve.metrics import SECONDS, TOPICS_CONNECTED, TOPICS_LAG, TOPICS_RECONNECTS, Snapshot, observe
+from flowserve.metrics import (
+    SECONDS,
+    TOPICS_CONNECTED,
+    TOPICS_LAG,
+    TOPICS_PRESENCE_MESSAGES,
+    TOPICS_RECONNECTS,
+    Snapshot,
+    observe,
+)
 from flowserve.topics.backplane import Backplane, Reading
 from flowserve.topics.behind import Behind
 from flowserve.topics.counts import Counts, TopicCounts
@@ -308,11 +316,25 @@ class Hub:
             return self._uncounted
         return self._counts.of(topic)
 
+    def count_client(self, more: int) -> None:
+        """Count one client of `topics.serve()` more or less."""
+        if self._counts is not None:
+            self._counts.clients += more
+
+    def count_request(self, type: str, result: str) -> None:
+        """Count a request of such a client. There are few types and results."""
+        if self._counts is not None:
+            self._counts.request(type, result)
+
     def snapshot(self) -> Snapshot:
-        """Return what was counted; nothing without `counts`. The backplane is part of it once it has been used."""
+        """Return what was counted; nothing without `counts`. The backplane is part of it once it has been used, and
+        what processes tell each other of presence once they do."""
         if self._counts is None:
             return {}
         found = self._counts.snapshot()
+        told = {"out": self.tracker.exchange.sent, "in": self.tracker.exchange.heard}
+        if any(told.values()):
+            found[TOPICS_PRESENCE_MESSAGES] = told
         if self._lag is not None and self._opening is not None and self._opening.done():
             found[TOPICS_LAG] = {"": list(self._lag)}
             found[TOPICS_RECONNECTS] = {"": self._backplane.reconnects}

@@ -34,6 +34,8 @@ _ESCAPED = 2
 """Characters of a request for each byte of a message: JSON writes some characters longer than UTF-8 does."""
 _MARGIN = 32768
 """Characters of a request beside the message."""
+_OTHER, _DONE = "other", "ok"
+"""What requests are counted as, beside the types and the codes of errors that the protocol has."""
 _LONGEST_TIMER = 3600.0
 """Seconds until the clock is looked at again, which may be set meanwhile."""
 
@@ -93,7 +95,8 @@ class _Conversation:
         self._keys = keys
         self._rate_limit = rate_limit
         self._policy = policy
-        self._settings = current_source().hub.settings
+        self._hub = current_source().hub
+        self._settings = self._hub.settings
         self._subscriptions: dict[str, Subscription] = {}
         self._granted: set[str] = set()  # those of them that a grant alone allows
         self._grants: list[Grant] = []
@@ -101,12 +104,14 @@ class _Conversation:
         self._ending: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
+        self._hub.count_client(1)
         try:
             while True:
                 await self._duplex.send(await self._answer(await self._duplex.receive()))
         except (PeerLeft, ClientDisconnected):
             pass
         finally:
+            self._hub.count_client(-1)
             if self._timer is not None:
                 self._timer.cancel()
             if self._ending is not None:
@@ -116,15 +121,20 @@ class _Conversation:
 
     async def _answer(self, message: str | bytes) -> str:
         request_id: int | None = None
+        type, result = _OTHER, _DONE
         try:
             request = parse_request(message, _ESCAPED * self._settings.max_size + _MARGIN)
             request_id = request.id
             handler = _HANDLERS.get(request.type)
             if handler is None:
                 raise Refusal("unknown_type", f"{request.type[:50]!r} is no type of a request")
-            return encode_answer(request_id, **await handler(self, request))
+            type = request.type
+            answer = encode_answer(request_id, **await handler(self, request))
         except Refusal as refusal:
-            return encode_refusal(refusal.request_id if request_id is None else request_id, refusal)
+            result = refusal.error["code"]
+            answer = encode_refusal(refusal.request_id if request_id is None else request_id, refusal)
+        self._hub.count_request(type, result)
+        return answer
 
     # Requests; the members of their answers
 
@@ -197,7 +207,7 @@ class _Conversation:
     async def _topic(self, request: Request) -> str:
         topic = request.text("topic")
         try:
-            current_source().hub.check_name(topic)
+            self._hub.check_name(topic)
         except TopicsError as error:
             raise Refusal("bad_request", str(error)) from None
         return topic

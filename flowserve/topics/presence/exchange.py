@@ -75,6 +75,8 @@ class Exchange:
         in it. `note` is told of members elsewhere before they change."""
         self.sent = 0
         """Messages to other processes."""
+        self.heard = 0
+        """Messages of other processes."""
         self._limits = limits
         self._name = name
         self._backplane = backplane
@@ -308,6 +310,7 @@ class Exchange:
         parcel = decode(message.data)
         if parcel is None or parcel.sender == self._name:
             return
+        self.heard += 1
         peer = self._peers.get(parcel.sender)
         if parcel.leaves:
             self._drop(parcel.sender)

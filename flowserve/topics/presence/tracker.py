@@ -10,6 +10,7 @@ from heapq import nsmallest
 from typing import Protocol
 
 from flowserve.topics.backplane import Backplane
+from flowserve.topics.counts import TopicCounts
 from flowserve.topics.message import Message
 from flowserve.topics.position import Place
 from flowserve.topics.presence.changes import Changes
@@ -25,6 +26,9 @@ class TrackerHost(ExchangeHost, Protocol):
     """What a tracker asks of its hub."""
 
     settings: Settings
+
+    def counts_of(self, topic: str) -> TopicCounts:
+        """Return where a topic counts."""
 
     def tell(self, name: ChangesName, message: Message) -> None:
         """Deliver changes."""
@@ -85,7 +89,13 @@ class Tracker:
 
     def join(self, topic: str, connection: object, id: str, info: str, now: float) -> None:
         """Have a connection be a member. `now` is in seconds since the epoch."""
-        ids = {id, self.roster.id_of(topic, connection) or id}
+        before, counts = self.roster.id_of(topic, connection), self._host.counts_of(topic)
+        if before == id:
+            counts.updated += 1
+        else:
+            counts.joined += 1
+            counts.left += before is not None
+        ids = {id, before or id}
         self._note(topic, ids)
         self.roster.join(topic, connection, id, info, now)
         self.exchange.changed(topic, ids)
@@ -96,6 +106,7 @@ class Tracker:
         if id is not None:
             self._note(topic, (id,))
             self.roster.leave(topic, connection)
+            self._host.counts_of(topic).left += 1
             self.exchange.changed(topic, (id,))
 
     def _note(self, topic: str, ids: Iterable[str]) -> None:
