@@ -1,0 +1,114 @@
+"""Clients that subscribe by themselves, of two workers that share Redis: from end to end, by the real command."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from support.helpers import within
+from support.redis_server import redis_needed
+
+from flowserve import topics
+from flowserve.errors import RequestRefused
+from flowserve.topics.client import Gap, Subscription, connect
+
+pytestmark = [pytest.mark.skipif(sys.platform == "win32", reason="one process only"), redis_needed]
+
+APP = '''\
+import json, os
+from urllib.parse import parse_qs
+
+from flowserve import topics
+
+async def app(scope, receive, send):
+    """HTTP: the process, /who the members of room:1. WebSocket: one as ?id=, whose client may use rooms, or what a
+    grant says, and publish as fast as ?rate= and ?burst= say."""
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+    elif scope["type"] == "websocket":
+        query = {name: values[0] for name, values in parse_qs(scope["query_string"].decode()).items()}
+        await receive()
+        await send({"type": "websocket.accept", "subprotocol": topics.SUBPROTOCOL})
+        await topics.subscribe(scope, "room:1", envelope="json", member=query["id"])
+        await topics.serve(
+            scope,
+            receive=receive,
+            send=send,
+            allow=lambda topic, action: topic.startswith("room:"),
+            secret="0123456789abcdef",
+            publish_rate=float(query["rate"]),
+            publish_burst=int(query["burst"]),
+        )
+    else:
+        body = f"{os.getpid()} now".encode()
+        if scope["path"] == "/who":
+            body = json.dumps([each.id for each in await topics.presence("room:1")]).encode()
+        headers = [(b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+'''
+NUMBER = 40
+SECRET = "0123456789abcdef"
+
+
+async def collect(subscription: Subscription) -> list[Any]:
+    """All numbers until the last one; a gap is None."""
+    found: list[Any] = []
+    async for item in subscription:
+        found.append(None if isinstance(item, Gap) else item.data)
+        if found[-1] == NUMBER - 1:
+            break
+    return found
+
+
+async def until_here(program: Any, ids: set[str]) -> None:
+    while set(json.loads((await program.get("/who")).body)) != ids:
+        pass
+
+
+async def test_clients_of_two_workers(start, redis):
+    """A worker is killed while one client publishes and three read: each message comes once, and in order."""
+    program = await start(
+        *("--workers", "2", "--topics-url", redis.url, "--topics-history", "1000"),
+        app="served:app",
+        files={"served.py": APP},
+    )
+    uri = "ws://{}:{}".format(*program.address)
+    async with AsyncExitStack() as stack:
+
+        async def client(id: str, rate: float = 10_000, burst: int = 1000, **options: Any) -> Any:
+            made = connect(f"{uri}/?id={id}&rate={rate}&burst={burst}", proxy=None, **options)
+            return await stack.enter_async_context(made)
+
+        readers = [await client(f"reader{number}") for number in range(3)]
+        reading = [asyncio.ensure_future(collect(each.subscribe("room:2", since=topics.START))) for each in readers]
+        writer = await client("writer", grant=lambda: topics.grant(SECRET, ["inbox:1"], ["subscribe", "publish"]))
+        inbox = writer.subscribe("inbox:1")
+        await writer.publish("inbox:1", "granted")
+        assert (await within(anext(inbox))).data == "granted"
+        with pytest.raises(RequestRefused) as refused:
+            await writer.publish("inbox:2", "x")
+        assert refused.value.code == "forbidden"
+        hasty = await client("hasty", rate=0.001, burst=2)
+        for _ in range(2):
+            await hasty.publish("room:3", "x")
+        with pytest.raises(RequestRefused) as refused:
+            await hasty.publish("room:3", "x")
+        assert refused.value.code == "rate_limited"
+        everyone = {"writer", "hasty", *(f"reader{number}" for number in range(3))}
+        await within(until_here(program, everyone), 20)
+        for number in range(NUMBER):
+            await writer.publish("room:2", json=number)
+            if number == NUMBER // 2:
+                os.kill((await program.identity())[0], signal.SIGKILL)
+        assert await within(asyncio.gather(*reading), 20) == [list(range(NUMBER))] * len(readers)
+    await program.stop()
