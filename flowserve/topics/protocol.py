@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from typing import Any
 
 from flowserve.topics.message import Kind
-from flowserve.topics.payload import json_of
+from flowserve.topics.payload import json_of, strict_json
 
 SUBPROTOCOL = "flowserve.topics.v1"
 """The subprotocol of the WebSocket (RFC 6455 section 1.9), which says the version of the protocol."""
@@ -71,7 +70,7 @@ def parse_request(message: str | bytes, max_size: int) -> Request:
     if len(message) > max_size:
         raise Refusal("too_big", f"a request has {max_size} characters at most")
     try:
-        members = json.loads(message, parse_constant=_no_constant)
+        members = strict_json(message)
     except (ValueError, RecursionError):
         raise Refusal("bad_request", "a request is a JSON object") from None
     if not isinstance(members, dict):
@@ -82,10 +81,6 @@ def parse_request(message: str | bytes, max_size: int) -> Request:
     if not isinstance(kind, str):
         raise Refusal("bad_request", '"type" is a string', request_id)
     return Request(members, request_id, kind)
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
 
 
 def encode_answer(request_id: int, **members: Any) -> str:

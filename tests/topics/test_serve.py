@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hmac
 import json
 import warnings
 from collections.abc import Awaitable, Callable
@@ -336,6 +338,45 @@ async def test_what_is_no_grant(start: Start) -> None:
     await one.request("authorize", grant=good)
     without = await (await start(allow=[]))()
     assert await without.refused("authorize", grant=good) == "invalid_grant"
+
+
+WRONG_GRANTS: list[Any] = [
+    [],
+    {},
+    {"topics": ["a"], "prefixes": [], "actions": ["subscribe"]},
+    *(
+        {"topics": ["a"], "prefixes": [], "actions": ["subscribe"], "expires": 4e9, **wrong}
+        for wrong in (
+            {"topics": "a"},
+            {"topics": [["a"]]},
+            {"prefixes": None},
+            {"prefixes": [1]},
+            {"actions": "subscribe"},
+            {"expires": "4000000000"},
+            {"expires": float("nan")},
+            {"expires": float("inf")},
+            {"expires": 10**400},
+            {"expires": None},
+        )
+    ),
+]
+"""What programs in other languages may have signed."""
+
+
+@pytest.mark.parametrize("said", WRONG_GRANTS, ids=str)
+async def test_a_grant_that_was_signed_and_says_something_else(start: Start, said: Any) -> None:
+    opened = await start(secret=SECRET)
+    one = await opened()
+    assert await one.refused("authorize", grant=signed(json.dumps(said).encode())) == "invalid_grant"
+    assert await one.refused("authorize", grant=signed(b"\xff")) == "invalid_grant"
+    assert await one.refused("subscribe", topic="a") == "forbidden"
+
+
+def signed(payload: bytes) -> str:
+    """A grant, as PROTOCOL.md says."""
+    text = base64.urlsafe_b64encode(payload).rstrip(b"=")
+    mac = hmac.digest(SECRET.encode(), b"flowserve.topics.grant.v1\n" + text, "sha256")
+    return f"v1.{text.decode()}.{base64.urlsafe_b64encode(mac).rstrip(b'=').decode()}"
 
 
 async def test_a_connection_has_few_grants(start: Start) -> None:

@@ -12,7 +12,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from flowserve.topics.payload import strict_json
 from flowserve.topics.presence.entries import Entry
+from flowserve.topics.presence.limits import limits
+
+_MOST = 2**53
+"""Up to here numbers of JSON are exact everywhere."""
 
 VERSION = 1
 """Of what messages are or say; those of others are not understood."""
@@ -79,19 +84,48 @@ def decode(data: bytes) -> Parcel | None:
         fields = json.loads(data)
         if fields.pop("version") != VERSION:
             return None
-        topics = {
-            topic: Statement(
-                subscribers,
-                connections,
-                {id: None if entry is None else Entry(*entry) for id, entry in entries.items()},
-                begins,
-                ends,
-            )
-            for topic, (subscribers, connections, begins, ends, entries) in fields.pop("topics", {}).items()
-        }
-        return Parcel(topics=topics, **fields)
-    except (ValueError, TypeError, KeyError, AttributeError):
+        topics = {topic: _statement(*said) for topic, said in fields.pop("topics", {}).items()}
+        parcel = Parcel(topics=topics, **fields)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
+    return parcel if _is_sound(parcel) else None
+
+
+def _statement(subscribers: Any, connections: Any, begins: Any, ends: Any, entries: Any) -> Statement:
+    found = {id: None if entry is None else _entry(*entry) for id, entry in entries.items()}
+    if not (_is_count(subscribers) and _is_count(connections) and {type(begins), type(ends)} == {bool}):
+        raise ValueError("this is no statement")
+    return Statement(subscribers, connections, found, begins, ends)
+
+
+def _entry(info: Any, since: Any, updated: Any, connections: Any) -> Entry:
+    """Return what is said of a member. `info` has to be JSON, as clients get it as it is."""
+    if not (type(info) is str and _is_time(since) and _is_time(updated) and _is_count(connections)):
+        raise ValueError("this is no entry")
+    if len(info.encode()) > limits.info:
+        raise ValueError("the info is too long")
+    strict_json(info)
+    return Entry(info, since, updated, connections)
+
+
+def _is_sound(parcel: Parcel) -> bool:
+    """Whether all fields have their types, but `topics`, which were read by themselves."""
+    names = (parcel.watch, parcel.unwatch, parcel.asks, [parcel.sender])
+    return (
+        _is_count(parcel.number)
+        and {type(parcel.leaves), type(parcel.resets)} == {bool}
+        and all(isinstance(some, list) and all(isinstance(each, str) for each in some) for some in names)
+        and isinstance(parcel.answers, dict)
+        and all(map(_is_count, parcel.answers.values()))
+    )
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _MOST
+
+
+def _is_time(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < _MOST  # which NaN is not
 
 
 class Packing:
