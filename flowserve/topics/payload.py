@@ -46,16 +46,12 @@ def check_key(key: str | None) -> None:
         key.encode()  # what can't be written raises here, whatever the backplane is
 
 
-def strict_json(text: str) -> Any:
-    """Return the value of a JSON text. Raises ValueError for what is none, as NaN, and RecursionError."""
-    return _STRICT.decode(text)
-
-
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
 
 
-_STRICT = json_module.JSONDecoder(parse_constant=_no_constant)
+STRICT = json_module.JSONDecoder(parse_constant=_no_constant)
+"""Reads JSON, which NaN is not. Raises ValueError, and RecursionError for what is nested too deep."""
 
 
 def json_of(value: Any) -> str:

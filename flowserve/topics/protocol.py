@@ -10,7 +10,7 @@ import binascii
 from typing import Any
 
 from flowserve.topics.message import Kind
-from flowserve.topics.payload import json_of, strict_json
+from flowserve.topics.payload import STRICT, json_of
 
 SUBPROTOCOL = "flowserve.topics.v1"
 """The subprotocol of the WebSocket (RFC 6455 section 1.9), which says the version of the protocol."""
@@ -70,7 +70,7 @@ def parse_request(message: str | bytes, max_size: int) -> Request:
     if len(message) > max_size:
         raise Refusal("too_big", f"a request has {max_size} characters at most")
     try:
-        members = strict_json(message)
+        members = STRICT.decode(message)
     except (ValueError, RecursionError):
         raise Refusal("bad_request", "a request is a JSON object") from None
     if not isinstance(members, dict):

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from flowserve.topics.payload import strict_json
+from flowserve.topics.payload import STRICT
 from flowserve.topics.presence.entries import Entry
 from flowserve.topics.presence.limits import limits
 
@@ -102,9 +102,10 @@ def _entry(info: Any, since: Any, updated: Any, connections: Any) -> Entry:
     """Return what is said of a member. `info` has to be JSON, as clients get it as it is."""
     if not (type(info) is str and _is_time(since) and _is_time(updated) and _is_count(connections)):
         raise ValueError("this is no entry")
-    if len(info.encode()) > limits.info:
+    if len(info if info.isascii() else info.encode()) > limits.info:
         raise ValueError("the info is too long")
-    strict_json(info)
+    if STRICT.raw_decode(info)[1] != len(info):
+        raise ValueError("the info is more than a JSON value")
     return Entry(info, since, updated, connections)
 
 
