@@ -30,7 +30,7 @@ from flowserve.topics.payload import check_key
 from flowserve.topics.position import BEGINNING, Place, Position, parse
 from flowserve.topics.presence.changes import ChangesTopic
 from flowserve.topics.presence.membership import Membership
-from flowserve.topics.presence.names import CONTROL, ChangesName
+from flowserve.topics.presence.names import CONTROL, ChangesName, topic_of
 from flowserve.topics.presence.tracker import Tracker
 from flowserve.topics.settings import Retention, Settings
 from flowserve.topics.topic import Topic
@@ -300,7 +300,7 @@ class Hub:
     # As the host of presence
 
     def subscribers(self, topic: str) -> int:
-        found = self._topics.get(topic)
+        found = self._topics.get(topic_of(topic))
         return 0 if found is None else found.subscribers
 
     def tell(self, name: ChangesName, message: Message) -> None:

@@ -45,7 +45,7 @@ class ExchangeHost(Protocol):
         """Run in a task of its own, and return that."""
 
     def subscribers(self, topic: str) -> int:
-        """Return how many a topic has in this process."""
+        """Return how many a topic that is followed has in this process."""
 
 
 class Watch:

@@ -17,7 +17,7 @@ from flowserve.topics.presence.changes import Changes
 from flowserve.topics.presence.entries import Entry, Presence, PresenceMember, merged
 from flowserve.topics.presence.exchange import Exchange, ExchangeHost
 from flowserve.topics.presence.limits import limits
-from flowserve.topics.presence.names import ChangesName
+from flowserve.topics.presence.names import ChangesName, counted_name
 from flowserve.topics.presence.roster import Roster
 from flowserve.topics.settings import Settings
 
@@ -133,8 +133,9 @@ class Tracker:
 
     async def count(self, topic: str) -> int:
         """Return how many subscribers a topic has."""
-        await self.exchange.follow(topic)
-        return self._host.subscribers(topic) + sum(each.subscribers for _, each in self.exchange.replicas(topic))
+        name = counted_name(topic)  # so that nobody sends lists
+        await self.exchange.follow(name)
+        return self._host.subscribers(topic) + sum(each.subscribers for _, each in self.exchange.replicas(name))
 
     def _entry(self, topic: str, id: str) -> Entry | None:
         known = (self.roster.entry(topic, id), *(each.entries.get(id) for _, each in self.exchange.replicas(topic)))
