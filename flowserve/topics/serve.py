@@ -11,15 +11,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from flowserve.errors import ClientDisconnected, TopicsError
 from flowserve.logs.loggers import logger
 from flowserve.topics.access import Access, Action, Allow
-from flowserve.topics.api import Subscription, subscribe
+from flowserve.topics.api import Subscription, membership_by, subscribe
 from flowserve.topics.current import current_source, in_hub
 from flowserve.topics.direct import Policy
 from flowserve.topics.duplex import Duplex, PeerLeft, Receive, Send, duplex_of
+from flowserve.topics.envelopes import JSON
 from flowserve.topics.grants import Grant, InvalidGrant, Secret, keys_of, read_grant
 from flowserve.topics.hub import Hub
 from flowserve.topics.payload import check_key
@@ -48,6 +50,8 @@ async def serve(
     publish_rate: float | None = 10.0,
     publish_burst: int = 20,
     policy: Policy | None = None,
+    member: str | None = None,
+    info: Any = None,
     receive: Receive | None = None,
     send: Send | None = None,
 ) -> None:
@@ -63,10 +67,11 @@ async def serve(
     `topics.grant()` has signed with it; one of the two has to be given.
 
     `publish_rate` is how many messages a second the client may publish over time, and `publish_burst` how many at once;
-    None is for no limit. `policy` is as for `subscribe()`. Other limits are those of the options of topics.
+    None is for no limit. `policy`, `member` and `info` are as for `subscribe()`: a client is a member of the topics to
+    which it is subscribed. Other limits are those of the options of topics.
 
-    Raises TypeError or ValueError for wrong arguments, RuntimeError if the WebSocket is not accepted yet, and what
-    `allow` raises.
+    Raises TypeError or ValueError for wrong arguments, TopicsError for a member or an info beyond its limit,
+    RuntimeError if the WebSocket is not accepted yet, and what `allow` raises.
     """
     if allow is None and secret is None:
         raise TypeError("say what is allowed: allow=..., or secret=... for grants")
@@ -74,7 +79,9 @@ async def serve(
     rate_limit = None if publish_rate is None else RateLimit(publish_rate, publish_burst)
     duplex = duplex_of(websocket, receive, send)
     owner_of(websocket)
-    await _Conversation(websocket, duplex, access, keys, rate_limit, policy).run()
+    membership_by(member, info)
+    subscribing = partial(subscribe, websocket, envelope="json", policy=policy, member=member, info=info)
+    await _Conversation(duplex, subscribing, access, keys, rate_limit).run()
 
 
 class _Conversation:
@@ -82,19 +89,18 @@ class _Conversation:
 
     def __init__(
         self,
-        websocket: Any,
         duplex: Duplex,
+        subscribe: Callable[..., Awaitable[Subscription]],
         access: Access,
         keys: Sequence[bytes],
         rate_limit: RateLimit | None,
-        policy: Policy | None,
     ) -> None:
-        self._websocket = websocket
+        """`subscribe` is topics.subscribe(), but for the topic and `since`."""
         self._duplex = duplex
+        self._subscribe_to = subscribe
         self._access = access
         self._keys = keys
         self._rate_limit = rate_limit
-        self._policy = policy
         self._hub = current_source().hub
         self._settings = self._hub.settings
         self._subscriptions: dict[str, Subscription] = {}
@@ -147,10 +153,13 @@ class _Conversation:
             raise Refusal("limit", f"a connection can subscribe to {most} topics at most")
         by_application = await self._check(topic, "subscribe")
         try:
-            made = await subscribe(self._websocket, topic, since=since, envelope="json", policy=self._policy)
+            made = await self._subscribe_to(topic, since=since)
         except TopicsError as error:
             raise _unavailable(error) from None
         self._subscriptions[topic] = made
+        if since is not None and not made.recovered[topic] and not made._begun:
+            # the application has subscribed the WebSocket before, so that nothing of the history was delivered
+            await self._duplex.send(JSON.gap(topic, Position()))
         if not by_application:
             self._granted.add(topic)
             self._watch()

@@ -91,6 +91,45 @@ async def test_resuming(start: Start) -> None:
         await three.request("unsubscribe", topic="news")
 
 
+async def test_resuming_what_the_application_has_subscribed_to(serve: Any, connect: Any) -> None:
+    """Nothing of the history is delivered then, which is told as a gap, of whatever length."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await topics.subscribe(scope, "news", envelope="json")
+        await topics.serve(scope, receive=receive, send=send, allow=ALL)
+
+    server = await serve(app)
+    peers = []
+    for _ in range(2):
+        peers.append(Requester(client := await connect(server)))
+        await client.upgrade("/")
+    one, two = peers
+    positions = [(await one.request("publish", topic="news", data=n))["position"] for n in range(3)]
+    two.deliveries.clear()
+    assert await two.request("subscribe", topic="news", since=positions[0]) == {
+        "position": positions[2],
+        "recovered": False,
+    }
+    assert two.deliveries[-1] == {"topic": "news", "gap": True, "position": None}
+    assert await one.request("subscribe", topic="news", since=positions[2]) == {
+        "position": positions[2],
+        "recovered": True,
+    }
+    assert not any("gap" in each for each in one.deliveries)
+
+
+async def test_members(start: Start) -> None:
+    opened = await start(allow=ALL, member="ada", info={"status": "here"})
+    one = await opened()
+    await one.request("subscribe", topic="news")
+    members = opened.hub().tracker.roster  # type: ignore[attr-defined]
+    assert [(id, entry.info) for id, entry in members.entries("news", 10)] == [("ada", '{"status":"here"}')]
+    await one.request("unsubscribe", topic="news")
+    assert not members
+
+
 @pytest.mark.parametrize("since", ["", "nonsense", "x" * 10_000, "0a1b2c3d4e.5.01020304"])
 async def test_resuming_from_what_is_not_kept(start: Start, since: str) -> None:
     opened = await start(allow=ALL)
@@ -415,6 +454,8 @@ async def test_what_it_is_called_with() -> None:
         await topics.serve(scope, receive=receive, send=receive, secret="short")
     with pytest.raises(ValueError, match="rate"):
         await topics.serve(scope, receive=receive, send=receive, allow=[], publish_rate=0)
+    with pytest.raises(TypeError, match="member"):
+        await topics.serve(scope, receive=receive, send=receive, allow=[], info="no member")
     with pytest.raises(TypeError, match="receive"):
         await topics.serve(scope, allow=[])
     with pytest.raises(TypeError):
