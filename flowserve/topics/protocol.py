@@ -48,6 +48,13 @@ class Request:
         """Return a member that is a string if it is there, and not null."""
         return None if self._members.get(name) is None else self.text(name)
 
+    def flag(self, name: str) -> bool:
+        """Return a member that is true or false; one that is not there, or null, is false."""
+        found = self._members.get(name)
+        if found is not None and not isinstance(found, bool):
+            raise Refusal("bad_request", f'"{name}" is true or false')
+        return bool(found)
+
     def payload(self) -> tuple[bytes, Kind]:
         """Return what is to be published: a string as text, any other value as JSON; binary if it is base64."""
         if "data" not in self._members:

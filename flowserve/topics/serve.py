@@ -52,6 +52,7 @@ async def serve(
     policy: Policy | None = None,
     member: str | None = None,
     info: Any = None,
+    presence: bool = False,
     receive: Receive | None = None,
     send: Send | None = None,
 ) -> None:
@@ -68,7 +69,8 @@ async def serve(
 
     `publish_rate` is how many messages a second the client may publish over time, and `publish_burst` how many at once;
     None is for no limit. `policy`, `member` and `info` are as for `subscribe()`: a client is a member of the topics to
-    which it is subscribed. Other limits are those of the options of topics.
+    which it is subscribed. With `presence`, it may ask to be told who else is. Other limits are those of the options of
+    topics.
 
     Raises TypeError or ValueError for wrong arguments, TopicsError for a member or an info beyond its limit,
     RuntimeError if the WebSocket is not accepted yet, and what `allow` raises.
@@ -81,7 +83,7 @@ async def serve(
     owner_of(websocket)
     membership_by(member, info)
     subscribing = partial(subscribe, websocket, envelope="json", policy=policy, member=member, info=info)
-    await _Conversation(duplex, subscribing, access, keys, rate_limit).run()
+    await _Conversation(duplex, subscribing, access, keys, rate_limit, presence).run()
 
 
 class _Conversation:
@@ -94,10 +96,12 @@ class _Conversation:
         access: Access,
         keys: Sequence[bytes],
         rate_limit: RateLimit | None,
+        presence: bool,
     ) -> None:
         """`subscribe` is topics.subscribe(), but for the topic and `since`."""
         self._duplex = duplex
         self._subscribe_to = subscribe
+        self._presence = presence
         self._access = access
         self._keys = keys
         self._rate_limit = rate_limit
@@ -105,6 +109,7 @@ class _Conversation:
         self._settings = self._hub.settings
         self._subscriptions: dict[str, Subscription] = {}
         self._granted: set[str] = set()  # those of them that a grant alone allows
+        self._told: set[str] = set()  # those of them with presence
         self._grants: list[Grant] = []
         self._timer: asyncio.TimerHandle | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -145,18 +150,22 @@ class _Conversation:
     # Requests; the members of their answers
 
     async def _subscribe(self, request: Request) -> dict[str, Any]:
-        topic, since = await self._topic(request), request.optional_text("since")
+        topic, since, presence = await self._topic(request), request.optional_text("since"), request.flag("presence")
         if topic in self._subscriptions:
             raise Refusal("subscribed", "the connection is subscribed to this topic")
-        if len(self._subscriptions) >= self._settings.max_per_connection:
-            most = self._settings.max_per_connection
+        used, most = len(self._subscriptions) + len(self._told), self._settings.max_per_connection
+        if used + 1 + presence > most:
             raise Refusal("limit", f"a connection can subscribe to {most} topics at most")
         by_application = await self._check(topic, "subscribe")
+        if presence and not self._presence:
+            raise Refusal("forbidden", "this client may not be told who is there")
         try:
-            made = await self._subscribe_to(topic, since=since)
+            made = await self._subscribe_to(topic, since=since, presence=presence)
         except TopicsError as error:
             raise _unavailable(error) from None
         self._subscriptions[topic] = made
+        if presence:
+            self._told.add(topic)
         if since is not None and not made.recovered[topic] and not made._begun:
             # the application has subscribed the WebSocket before, so that nothing of the history was delivered
             await self._duplex.send(JSON.gap(topic, Position()))
@@ -172,6 +181,7 @@ class _Conversation:
         if subscription is None:
             raise Refusal("not_subscribed", "the connection is not subscribed to this topic")
         self._granted.discard(topic)
+        self._told.discard(topic)
         await subscription.unsubscribe()
         return {}
 
@@ -253,6 +263,7 @@ class _Conversation:
         self._grants = [each for each in self._grants if each.expires > now]
         ended = [each for each in self._granted if not any(one.allows(each, "subscribe") for one in self._grants)]
         self._granted.difference_update(ended)
+        self._told.difference_update(ended)
         self._watch()
         for subscription in [self._subscriptions.pop(topic) for topic in ended]:
             await subscription.unsubscribe()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -11,7 +10,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from support.helpers import within
+from support.helpers import until, within
 from support.redis_server import redis_needed
 
 from flowserve import topics
@@ -21,14 +20,14 @@ from flowserve.topics.client import Gap, Subscription, connect
 pytestmark = [pytest.mark.skipif(sys.platform == "win32", reason="one process only"), redis_needed]
 
 APP = '''\
-import json, os
+import os
 from urllib.parse import parse_qs
 
 from flowserve import topics
 
 async def app(scope, receive, send):
-    """HTTP: the process, /who the members of room:1. WebSocket: one as ?id=, whose client may use rooms, or what a
-    grant says, and publish as fast as ?rate= and ?burst= say."""
+    """HTTP: the process. WebSocket: one of ?id=, whose client may use rooms, or what a grant says, and publish as fast
+    as ?rate= and ?burst= say."""
     if scope["type"] == "lifespan":
         await receive()
         await send({"type": "lifespan.startup.complete"})
@@ -38,7 +37,6 @@ async def app(scope, receive, send):
         query = {name: values[0] for name, values in parse_qs(scope["query_string"].decode()).items()}
         await receive()
         await send({"type": "websocket.accept", "subprotocol": topics.SUBPROTOCOL})
-        await topics.subscribe(scope, "room:1", envelope="json", member=query["id"])
         await topics.serve(
             scope,
             receive=receive,
@@ -47,11 +45,11 @@ async def app(scope, receive, send):
             secret="0123456789abcdef",
             publish_rate=float(query["rate"]),
             publish_burst=int(query["burst"]),
+            member=query["id"],
+            presence=True,
         )
     else:
         body = f"{os.getpid()} now".encode()
-        if scope["path"] == "/who":
-            body = json.dumps([each.id for each in await topics.presence("room:1")]).encode()
         headers = [(b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -70,11 +68,6 @@ async def collect(subscription: Subscription) -> list[Any]:
     return found
 
 
-async def until_here(program: Any, ids: set[str]) -> None:
-    while set(json.loads((await program.get("/who")).body)) != ids:
-        pass
-
-
 async def test_clients_of_two_workers(start, redis):
     """A worker is killed while one client publishes and three read: each message comes once, and in order."""
     program = await start(
@@ -90,7 +83,8 @@ async def test_clients_of_two_workers(start, redis):
             return await stack.enter_async_context(made)
 
         readers = [await client(f"reader{number}") for number in range(3)]
-        reading = [asyncio.ensure_future(collect(each.subscribe("room:2", since=topics.START))) for each in readers]
+        subscriptions = [each.subscribe("room:1", since=topics.START, presence=True) for each in readers]
+        reading = [asyncio.ensure_future(collect(each)) for each in subscriptions]
         writer = await client("writer", grant=lambda: topics.grant(SECRET, ["inbox:1"], ["subscribe", "publish"]))
         inbox = writer.subscribe("inbox:1")
         await writer.publish("inbox:1", "granted")
@@ -100,14 +94,14 @@ async def test_clients_of_two_workers(start, redis):
         assert refused.value.code == "forbidden"
         hasty = await client("hasty", rate=0.001, burst=2)
         for _ in range(2):
-            await hasty.publish("room:3", "x")
+            await hasty.publish("room:2", "x")
         with pytest.raises(RequestRefused) as refused:
-            await hasty.publish("room:3", "x")
+            await hasty.publish("room:2", "x")
         assert refused.value.code == "rate_limited"
-        everyone = {"writer", "hasty", *(f"reader{number}" for number in range(3))}
-        await within(until_here(program, everyone), 20)
+        everyone = {f"reader{number}" for number in range(3)}
+        await until(lambda: all(each.present.keys() == everyone for each in subscriptions), 20)
         for number in range(NUMBER):
-            await writer.publish("room:2", json=number)
+            await writer.publish("room:1", json=number)
             if number == NUMBER // 2:
                 os.kill((await program.identity())[0], signal.SIGKILL)
         assert await within(asyncio.gather(*reading), 20) == [list(range(NUMBER))] * len(readers)

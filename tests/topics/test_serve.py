@@ -130,6 +130,26 @@ async def test_members(start: Start) -> None:
     assert not members
 
 
+async def test_presence(start: Start) -> None:
+    opened = await start(allow=ALL, member="ada", presence=True, options={"topics_max_per_connection": 3})
+    one, two = await opened(), await opened()
+    await two.request("subscribe", topic="news")
+    await one.request("subscribe", topic="news", presence=True)
+    told = await one.delivery()
+    assert [each["id"] for each in told["members"]] == ["ada"]
+    assert list(told) == ["topic", "members", "complete"]
+    assert two.deliveries == []
+    assert await one.refused("subscribe", topic="more", presence=True) == "limit"
+    await one.request("subscribe", topic="more")
+    await one.request("unsubscribe", topic="news")
+    await one.request("subscribe", topic="more still", presence=True)
+    for wrong in (1, "true", []):
+        assert await two.refused("subscribe", topic="more", presence=wrong) == "bad_request"
+    silent = await (await start(allow=ALL, member="ada"))()
+    assert await silent.refused("subscribe", topic="news", presence=True) == "forbidden"
+    await silent.request("subscribe", topic="news", presence=False)
+
+
 @pytest.mark.parametrize("since", ["", "nonsense", "x" * 10_000, "0a1b2c3d4e.5.01020304"])
 async def test_resuming_from_what_is_not_kept(start: Start, since: str) -> None:
     opened = await start(allow=ALL)

@@ -91,12 +91,13 @@ class Client:
         self._ended = False
         self._error: Exception | None = None
 
-    def subscribe(self, topic: str, *, since: str | None = None) -> Subscription:
+    def subscribe(self, topic: str, *, since: str | None = None, presence: bool = False) -> Subscription:
         """Return an asynchronous iterator over the messages of a topic, from now on, or after the position `since`;
-        `topics.START` and `topics.OLDEST` are such, too. Raises ValueError if the topic is subscribed to already."""
+        `topics.START` and `topics.OLDEST` are such, too. With `presence`, its attribute `present` says who is there, if
+        the server allows that. Raises ValueError if the topic is subscribed to already."""
         if topic in self._subscriptions:
             raise ValueError(f"{topic!r} is subscribed to already; a topic has one subscription of a client")
-        subscription = Subscription(self, topic, since, self._max_queue)
+        subscription = Subscription(self, topic, since, self._max_queue, presence)
         if self._ended:
             subscription._end(self._error)
         else:
@@ -225,9 +226,11 @@ class Client:
     def _begin(self, subscription: Subscription) -> None:
         if self._outgoing is None:
             return
-        message = {"type": "subscribe", "topic": subscription.topic}
+        message: dict[str, Any] = {"type": "subscribe", "topic": subscription.topic}
         if subscription._since is not None:
             message["since"] = subscription._since
+        if subscription._presence:
+            message["presence"] = True
 
         def done(answer: dict[str, Any]) -> None:
             if self._subscriptions.get(subscription.topic) is not subscription:
@@ -283,6 +286,8 @@ class Client:
             subscription._end(failure and TopicsError(f"the stream {topic!r} is not complete: {failure}"))
         elif message.get("gap"):
             subscription._put(Gap(topic, position))
+        elif "members" in message or "joins" in message:
+            subscription._meet(message)
         elif "data" in message:
             data = message["data"]
             subscription._put(
