@@ -29,12 +29,8 @@ def observe(data: bytes) -> Any:
     require(isinstance(request.type, str), "a type that is no string", request.type)
     answer = json.loads(encode_answer(request.id, type=request.type))
     require(answer == {"id": request.id, "type": request.type}, "an answer is to another request", answer)
-    return (
-        request.id,
-        request.type,
-        [_member(request, name) for name in ("topic", "since", "key", "grant")],
-        _published(request),
-    )
+    members = [_member(request, name) for name in ("topic", "since", "key", "grant")]
+    return request.id, request.type, members, _flag(request), _published(request)
 
 
 def _member(request: Request, name: str) -> Any:
@@ -44,6 +40,13 @@ def _member(request: Request, name: str) -> Any:
         return _refused(request.id, refusal)
     require(found is None or isinstance(found, str), "a member of another type", name, found)
     return found
+
+
+def _flag(request: Request) -> Any:
+    try:
+        return request.flag("presence")
+    except Refusal as refusal:
+        return _refused(request.id, refusal)
 
 
 def _published(request: Request) -> Any:
