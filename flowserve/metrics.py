@@ -91,6 +91,11 @@ TOPICS_DROPPED = "flowserve_topics_dropped_total"
 TOPICS_GAPS = "flowserve_topics_gaps_total"
 TOPICS_RESUMES = "flowserve_topics_resumes_total"
 TOPICS_SUBSCRIBERS = "flowserve_topics_subscribers"
+TOPICS_MEMBERS = "flowserve_topics_members"
+TOPICS_MEMBER_CHANGES = "flowserve_topics_member_changes_total"
+TOPICS_PRESENCE_MESSAGES = "flowserve_topics_presence_messages_total"
+TOPICS_CLIENTS = "flowserve_topics_clients"
+TOPICS_REQUESTS = "flowserve_topics_client_requests_total"
 TOPICS_LAG = "flowserve_topics_backplane_lag_seconds"
 TOPICS_RECONNECTS = "flowserve_topics_backplane_reconnects_total"
 TOPICS_CONNECTED = "flowserve_topics_backplane_connected"
@@ -132,6 +137,11 @@ FAMILIES: dict[str, Family] = {
         "Subscriptions from a position on, and whether nothing was missing.", "topic", "recovered"
     ),
     TOPICS_SUBSCRIBERS: _gauge("Subscriptions to topics.", "topic"),
+    TOPICS_MEMBERS: _gauge("Connections that are members of topics.", "topic"),
+    TOPICS_MEMBER_CHANGES: _counter("Connections that became members, left, or gave another info.", "topic", "change"),
+    TOPICS_PRESENCE_MESSAGES: _counter("Messages about presence between processes.", "direction"),
+    TOPICS_CLIENTS: _gauge("Clients that subscribe by themselves (topics.serve)."),
+    TOPICS_REQUESTS: _counter("Requests of these clients, done (ok) or refused, and why.", "type", "result"),
     TOPICS_LAG: _histogram("Time from when a message got its place in a topic to its delivery in a worker.", SECONDS),
     TOPICS_RECONNECTS: _counter("Times that workers connected to the backplane of topics again."),
     TOPICS_CONNECTED: _per_worker("gauge", "1 while a worker is connected to the backplane of topics, else 0."),

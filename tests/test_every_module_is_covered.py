@@ -43,6 +43,7 @@ COVERED_BY = {
     "commands/connect/conversation": "commands/connect/test_command.py",
     "commands/connect/lines": "commands/connect/test_command.py",
     "commands/connect/prompt": "commands/connect/test_command.py",
+    "commands/figures": "commands/test_top.py",
     "config/addresses": "config/test_config.py server/test_listen.py",
     "config/close_kinds": "config/test_config.py",
     "config/combinations": "config/test_config.py",

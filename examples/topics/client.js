@@ -117,8 +117,8 @@ export function connect(url, { onstatus, grant, events } = {}) {
   function begin(subscription, topic) {
     if (link?.source) return drop(), open();
     if (!link?.open) return;
-    const { since } = subscription;
-    request({ type: "subscribe", topic, ...(since && { since }) }, ({ error, position }) => {
+    const { since, handlers: { onpresence } } = subscription;
+    request({ type: "subscribe", topic, presence: !!onpresence, ...(since && { since }) }, ({ error, position }) => {
       if (topics.get(topic) !== subscription) return;
       if (error) refused(subscription, topic, error);
       else subscription.since ??= position;
@@ -150,7 +150,7 @@ export function connect(url, { onstatus, grant, events } = {}) {
     request({ type: "unsubscribe", topic }, () => count(-1));
   }
 
-  function take({ id, topic, position, data, encoding, gap, end, failure, error }) {
+  function take({ id, topic, position, data, encoding, gap, end, failure, error, ...presence }) {
     link.heard = Date.now();
     if (id !== undefined) {
       id ??= requests.keys().next().value;  // answers come in order
@@ -161,8 +161,9 @@ export function connect(url, { onstatus, grant, events } = {}) {
     const subscription = topics.get(topic);
     if (!subscription || link.leaving.get(topic)) return;  // what comes behind an unsubscribe would come twice
     if (error) return refused(subscription, topic, error);
-    if (data === undefined && !gap && !end) return;
     const { handlers } = subscription;
+    if (presence.members || presence.joins) return handlers.onpresence?.(presence);
+    if (data === undefined && !gap && !end) return;
     subscription.since = position ?? subscription.since;
     subscription.renewed = false;
     if (end) leave(topic), handlers.onend?.(failure);

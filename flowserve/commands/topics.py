@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from flowserve.commands.endpoint import one_line, option
-from flowserve.commands.top import show_count, show_seconds, show_size
+from flowserve.commands.figures import show_count, show_seconds, show_size
 from flowserve.config.kinds import duration, number
 from flowserve.errors import TopicsError
 from flowserve.runtime.event_loop import run_in_loop

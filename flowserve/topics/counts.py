@@ -12,10 +12,14 @@ from typing import Any
 
 from flowserve.metrics import (
     SECONDS,
+    TOPICS_CLIENTS,
     TOPICS_DELIVERED,
     TOPICS_DROPPED,
     TOPICS_GAPS,
+    TOPICS_MEMBER_CHANGES,
+    TOPICS_MEMBERS,
     TOPICS_PUBLISHED,
+    TOPICS_REQUESTS,
     TOPICS_RESUMES,
     TOPICS_SUBSCRIBERS,
     Snapshot,
@@ -55,7 +59,18 @@ def _is_plain(prefix: str) -> bool:
 class TopicCounts:
     """What the topics of one label count."""
 
-    __slots__ = ("delivered", "dropped", "gaps", "lost", "published", "recovered", "subscribers")
+    __slots__ = (
+        "delivered",
+        "dropped",
+        "gaps",
+        "joined",
+        "left",
+        "lost",
+        "published",
+        "recovered",
+        "subscribers",
+        "updated",
+    )
 
     def __init__(self) -> None:
         self.published = 0  # messages
@@ -65,13 +80,20 @@ class TopicCounts:
         self.recovered = 0  # subscriptions from a position on that missed nothing,
         self.lost = 0  # and the others
         self.subscribers = 0  # that there are now
+        self.joined = 0  # connections that became members,
+        self.left = 0  # that are members no more,
+        self.updated = 0  # and that gave another info, or the same again
 
 
 class Counts:
-    """What the topics of one hub count. `lag` is a histogram over SECONDS of the backplane's lag."""
+    """What the topics of one hub count. `lag` is a histogram over SECONDS of the backplane's lag; `requests` are
+    those of the clients of `topics.serve()`, by type and result, of which there are few."""
 
     def __init__(self) -> None:
         self.lag = cells(SECONDS)
+        self.clients = 0
+        """Those of `topics.serve()` that there are now."""
+        self.requests: dict[str, int] = {}
         self._labels = Labels()
         self._by_label: dict[str, TopicCounts] = {}
 
@@ -82,6 +104,11 @@ class Counts:
         if found is None:
             found = self._by_label.setdefault(self._labels.of(prefix), TopicCounts())
         return found
+
+    def request(self, type: str, result: str) -> None:
+        """Count a request."""
+        label = f"{type},{result}"
+        self.requests[label] = self.requests.get(label, 0) + 1
 
     def snapshot(self) -> Snapshot:
         """Return all counts by label; `lag` is left to the caller."""
@@ -94,10 +121,38 @@ class Counts:
             TOPICS_GAPS: {label: each.gaps for label, each in counted},
             TOPICS_RESUMES: {**resumes, **{f"{label},false": each.lost for label, each in counted}},
             TOPICS_SUBSCRIBERS: {label: each.subscribers for label, each in counted},
+            **self._presence(),
+            **self._served(),
         }
 
+    def _presence(self) -> Snapshot:
+        """Return what was counted of members, where there have been any."""
+        joined = [(label, each) for label, each in self._by_label.items() if each.joined]
+        if not joined:
+            return {}
+        changes: dict[str, int] = {}
+        for label, each in joined:
+            changes |= {f"{label},joined": each.joined, f"{label},left": each.left, f"{label},updated": each.updated}
+        members = {label: each.joined - each.left for label, each in joined}
+        return {TOPICS_MEMBERS: members, TOPICS_MEMBER_CHANGES: changes}
 
-_BY_TOPIC = (TOPICS_PUBLISHED, TOPICS_DELIVERED, TOPICS_DROPPED, TOPICS_GAPS, TOPICS_RESUMES, TOPICS_SUBSCRIBERS)
+    def _served(self) -> Snapshot:
+        """Return what was counted of clients that subscribe by themselves, if there have been any."""
+        if not self.clients and not self.requests:
+            return {}
+        return {TOPICS_CLIENTS: {"": self.clients}, TOPICS_REQUESTS: dict(self.requests)}
+
+
+_BY_TOPIC = (
+    TOPICS_PUBLISHED,
+    TOPICS_DELIVERED,
+    TOPICS_DROPPED,
+    TOPICS_GAPS,
+    TOPICS_RESUMES,
+    TOPICS_SUBSCRIBERS,
+    TOPICS_MEMBERS,
+    TOPICS_MEMBER_CHANGES,
+)
 """The families of which `topic` is the first label."""
 
 

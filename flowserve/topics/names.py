@@ -5,6 +5,18 @@ from __future__ import annotations
 CONTROL = "\0presence"
 """The topic in which processes tell each other of presence. The names of users' topics do not begin so."""
 
+_COUNTED = f"{CONTROL}#"
+
+
+def counted_name(topic: str) -> str:
+    """Return the name under which a topic is followed for the number of its subscribers alone: one without members."""
+    return _COUNTED + topic
+
+
+def topic_of(name: str) -> str:
+    """Return the topic of a name that is followed."""
+    return name.removeprefix(_COUNTED)
+
 
 class ChangesName(str):
     """The name under which clients are subscribed to the changes of a topic's presence."""

@@ -6,9 +6,13 @@ import json as json_module
 import re
 from typing import Any
 
+from flowserve.errors import TopicsError
 from flowserve.topics.message import Kind
 
 UNSET: Any = object()
+
+MAX_KEY = 200
+"""Characters of a key, whoever publishes."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -27,6 +31,27 @@ def payload_of(text: str | None, data: Any, json: Any) -> tuple[bytes, Kind]:
         except TypeError:
             raise TypeError(f"data is bytes, not {type(data).__name__}; for other values write json=...") from None
     return json_of(json).encode(), Kind.JSON
+
+
+def check_key(key: str | None) -> None:
+    """Raise TypeError for a key that is no str, TopicsError for one that is too long, UnicodeEncodeError for one that
+    can't be written in UTF-8."""
+    if key is None:
+        return
+    if not isinstance(key, str):
+        raise TypeError(f"key is str, not {type(key).__name__}")
+    if len(key) > MAX_KEY:
+        raise TopicsError(f"a key has {MAX_KEY} characters at most, not {len(key)}")
+    if not key.isascii():
+        key.encode()  # what can't be written raises here, whatever the backplane is
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+STRICT = json_module.JSONDecoder(parse_constant=_no_constant)
+"""Reads JSON, which NaN is not. Raises ValueError, and RecursionError for what is nested too deep."""
 
 
 def json_of(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import os
 import pty
 import re
@@ -24,7 +25,7 @@ from support.helpers import echo, hello, within
 from flowserve import Config, Server, topics
 from flowserve.cli import main
 from flowserve.commands import top
-from flowserve.commands.top import (
+from flowserve.commands.figures import (
     Change,
     MetricsAddress,
     Scrape,
@@ -188,6 +189,36 @@ async def test_topics(measured):
     shown = text_of(place, Change(before, Scrape(before.at + 10, now.values)))
     assert "topics            3/s published, 6/s delivered to 2 subscribers" in shown
     assert "published" not in text_of(place, Change(before, before)), "nobody has used topics"
+
+
+async def served_room(scope, receive, send):
+    """A member of a topic, which may publish to it."""
+    assert scope["type"] == "websocket"
+    await receive()
+    await send({"type": "websocket.accept"})
+    await topics.subscribe(scope, "room:1", envelope="json", member="ada")
+    allow = {"room:1": ("subscribe", "publish")}
+    await topics.serve(scope, receive=receive, send=send, allow=allow)
+
+
+async def test_presence_and_clients_of_topics(measured):
+    server, address = await measured(served_room)
+    place = parse_address(address)
+    before = await asyncio.to_thread(scrape, place)
+    async with websockets.connect(server.ws_url) as ws:
+        for number, topic in enumerate(["room:1"] * 10 + ["another"] * 10):
+            await ws.send(json.dumps({"id": number, "type": "publish", "topic": topic, "data": "x"}))
+            while "id" not in json.loads(await within(ws.recv())):
+                pass
+        now = await asyncio.to_thread(scrape, place)
+    shown = text_of(place, Change(before, Scrape(before.at + 10, now.values)))
+    rows = dict(
+        re.split(r"  +", line.rstrip(), maxsplit=1) for line in shown.splitlines() if re.search(r"\w  +\w", line)
+    )
+    assert rows["presence"] == "1 members, 0/s joined, 0/s left; 0/s messages to other processes, 0/s from them"
+    assert rows["topics' clients"] == "1, 2/s requests, 1/s published"
+    assert rows["their requests"] == "forbidden 10 (+10), ok 10 (+10)"
+    assert "members" not in text_of(place, Change(before, before)), "nobody has used them"
 
 
 def test_several_workers_have_a_line_of_sums():

@@ -14,6 +14,7 @@ from support.pages import BROWSERS, ENGINES, Lab, reported, running
 from support.topic_rooms import Room
 
 from flowserve import topics
+from flowserve.topics.client import connect
 
 each_engine = pytest.mark.parametrize("engine", ENGINES)
 in_node = pytest.mark.parametrize("engine", ["node"])  # the client's own logic: what starts at once will do
@@ -26,6 +27,7 @@ class Bench(NamedTuple):
     lab: Lab
     room: Room
     run: Callable[[str], AbstractAsyncContextManager[None]]
+    base: str
 
     async def opened(self, count: int = 1) -> None:
         """Wait until there are so many WebSockets."""
@@ -46,7 +48,8 @@ async def bench(serve: Any, connect: Any, engine: str, tmp_path: Path) -> OpenBe
         base = f"http://127.0.0.1:{server.address[1]}"
         folder = tmp_path / "engine"
         folder.mkdir()
-        return Bench(lab, Room(server, None, connect), lambda script: running(engine, lab, base, folder, script))  # type: ignore[arg-type]
+        room = Room(server, None, connect)  # type: ignore[arg-type]
+        return Bench(lab, room, lambda script: running(engine, lab, base, folder, script), base)
 
     return start
 
@@ -75,6 +78,28 @@ async def test_each_message_once_and_in_order(bench: OpenBench) -> None:
                 await one.opened()
         await one.room.publish("news", "stop")
         assert await reported(one.lab) == list(range(200))
+
+
+@in_node
+async def test_presence(bench: OpenBench) -> None:
+    one = await bench()
+    script = """
+      const told = [];
+      const client = connect(url + "?member=bob");
+      client.subscribe("news", {
+        onmessage(data) { report([told, data]); },
+        onpresence(change) { told.push(change); if (change.joins) client.publish("news", "seen"); },
+      });
+    """
+    async with one.run(script):
+        await one.subscribed()
+        await one.opened()
+        async with connect(f"{one.base}/topics?member=ada".replace("http", "ws"), proxy=None) as client:
+            client.subscribe("news")
+            told, data = await reported(one.lab)
+    assert data == "seen"
+    assert told[0]["complete"] is True
+    assert [each["id"] for each in told[-1]["joins"]][-1] == "ada"
 
 
 @in_node

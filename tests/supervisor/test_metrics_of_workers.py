@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -151,7 +152,8 @@ from urllib.parse import parse_qs
 from flowserve import topics
 
 async def app(scope, receive, send):
-    """HTTP: /?topic=&count= publishes; says the process. WebSocket: the process, then topic room:1."""
+    """HTTP: /?topic=&count= publishes; says the process. WebSocket: the process, then topic room:1, of which it is a
+    member, and answers to requests."""
     if scope["type"] == "lifespan":
         await receive()
         await send({"type": "lifespan.startup.complete"})
@@ -160,14 +162,15 @@ async def app(scope, receive, send):
     elif scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.accept"})
-        await topics.subscribe(scope, "room:1", since=topics.OLDEST)
+        await topics.subscribe(scope, "room:1", since=topics.OLDEST, member="somebody")
         await send({"type": "websocket.send", "text": str(os.getpid())})
-        while (await receive())["type"] != "websocket.disconnect":
-            pass
+        await topics.serve(scope, receive=receive, send=send, allow=["room:1"])
     else:
         query = {name: values[0] for name, values in parse_qs(scope["query_string"].decode()).items()}
         for number in range(int(query.get("count", "0"))):
             await topics.publish(query["topic"].format(pid=os.getpid(), number=number), "text")
+        if "present" in query:
+            assert (await topics.presence(query["present"])).complete
         body = f"{os.getpid()} now".encode()
         headers = [(b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -186,7 +189,16 @@ async def test_the_topics_of_two_workers(start, tmp_path):
     assert (await program.get("/?topic=room:1&count=20")).status == 200
     for client in everyone:
         assert [await client.message() for _ in range(20)] == ["text"] * 20
+    for each in everyone:
+        await each.send_text('{"id": 1, "type": "ping"}')
+        assert json.loads(await each.message()) == {"id": 1}
+    assert (await program.get("/?present=room:1")).status == 200
     figures = await page(tmp_path)
+    assert figures.value("topics_members", topic="room") == len(everyone), "as many connections, though one member"
+    assert figures.value("topics_clients") == len(everyone)
+    assert figures.value("topics_client_requests_total", type="ping", result="ok") == len(everyone)
+    told = figures.labelled("topics_presence_messages_total", "direction")
+    assert 0 < told["in"] <= told["out"]
     assert figures.value("topics_subscribers", topic="room") == len(everyone)
     assert figures.value("topics_published_total", topic="room") == 20
     assert figures.value("topics_delivered_total", topic="room") == 20 * len(everyone)
@@ -198,6 +210,9 @@ async def test_the_topics_of_two_workers(start, tmp_path):
     os.kill(dead, signal.SIGKILL)
     figures = await until_page(tmp_path, lambda f: names(f) == {"1", "2"} and restarts(f) == 1)
     assert figures.value("topics_subscribers", topic="room") == len(clients[alive])
+    assert figures.value("topics_members", topic="room") == figures.value("topics_clients") == len(clients[alive])
+    assert figures.value("topics_member_changes_total", topic="room", change="joined") == len(everyone)
+    assert figures.value("topics_client_requests_total", type="ping", result="ok") == len(everyone)
     assert figures.value("topics_delivered_total", topic="room") == 20 * len(everyone)
     await program.stop()
 

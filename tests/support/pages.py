@@ -108,7 +108,13 @@ class Lab:
         if self.grants:
             await topics.serve(websocket, secret=SECRET)
         else:
-            await topics.serve(websocket, allow=lambda topic, _: topic != "secret", publish_rate=None)
+            await topics.serve(
+                websocket,
+                allow=lambda topic, _: topic != "secret",
+                publish_rate=None,
+                member=websocket.query_params.get("member"),
+                presence=True,
+            )
 
 
 def engine_path(engine: str) -> str:

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,11 +30,13 @@ SLOTS = 16384
 class Node(RedisServer):
     """A node, which keeps nothing over a restart unless its options say so."""
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, tls: Path | None = None) -> None:
+        """`tls` is where server.pem is, with the node's key and certificates, and the CA's ca.pem."""
         port, bus = free_port(), free_port()
         cluster = ("--cluster-enabled", "yes", "--cluster-port", str(bus), "--cluster-node-timeout", "1000")
         speed = ("--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0")
-        super().__init__(*cluster, *speed, *options, port=port)
+        super().__init__(*cluster, *speed, *(() if tls is None else _tls(port, tls)), *options, port=port)
+        self.tls = tls is not None
         self.bus = bus
         self.id = ""
 
@@ -46,12 +49,23 @@ class Node(RedisServer):
         self.id = await self.call("CLUSTER", "MYID")
 
 
+def _tls(port: int, folder: Path) -> tuple[str, ...]:
+    """The options of a node that speaks nothing but TLS, and tells clients its name, as managed clusters do."""
+    return (
+        *("--port", "0", "--tls-port", str(port), "--tls-cluster", "yes", "--tls-replication", "yes"),
+        *("--tls-cert-file", f"{folder}/server.pem", "--tls-key-file", f"{folder}/server.pem"),
+        *("--tls-ca-cert-file", f"{folder}/ca.pem"),
+        *("--cluster-announce-hostname", "localhost", "--cluster-preferred-endpoint-type", "hostname"),
+    )
+
+
 class RedisCluster:
     """Three masters, and `replicas` of the first one."""
 
-    def __init__(self, *options: str, replicas: int = 0) -> None:
-        self.masters = [Node(*options) for _ in range(3)]
-        self.replicas = [Node(*options) for _ in range(replicas)]
+    def __init__(self, *options: str, replicas: int = 0, tls: Path | None = None) -> None:
+        """`tls` as for Node."""
+        self.masters = [Node(*options, tls=tls) for _ in range(3)]
+        self.replicas = [Node(*options, tls=tls) for _ in range(replicas)]
 
     @property
     def nodes(self) -> Sequence[Node]:

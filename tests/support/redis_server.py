@@ -35,6 +35,8 @@ class RedisServer:
         self._folder = tempfile.TemporaryDirectory(prefix="redis")  # a short path, for the socket
         self.folder = Path(self._folder.name)
         self.port = port
+        self.tls = False
+        """Whether the port speaks TLS alone, so that the test itself uses the socket."""
         self.socket = self.folder / "redis.sock"
         self._options = options
         self._process: asyncio.subprocess.Process | None = None
@@ -74,7 +76,7 @@ class RedisServer:
 
     async def call(self, *command: str | int) -> Any:
         """The answer to a command."""
-        if self.port:
+        if self.port and not self.tls:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         else:
             reader, writer = await asyncio.open_unix_connection(str(self.socket))

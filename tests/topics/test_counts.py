@@ -14,10 +14,11 @@ from support.helpers import until, within
 from support.machines import Machine
 from support.redis_server import RedisServer, redis_needed
 from support.scraping import Figures, Place, place_in, scrape
+from support.topic_requests import Requester
 from support.topic_rooms import OpenRoom, Room
 
 from flowserve import topics
-from flowserve.metrics import TOPICS_PUBLISHED, TOPICS_RESUMES, merge, render
+from flowserve.metrics import TOPICS_MEMBER_CHANGES, TOPICS_MEMBERS, TOPICS_PUBLISHED, TOPICS_RESUMES, merge, render
 from flowserve.topics.counts import OTHER, Counts, Labels, bound
 
 HOSTILE = ["", ",", "a,b", "\n", '"', "\\", "{}", "\u202e", "\0", "x" * 65, "é" * 64, OTHER, "a,true"]
@@ -68,8 +69,11 @@ def test_labels_of_workers_that_come_and_go_are_few() -> None:
         counts = Counts()
         for number in range(1000):
             counts.of(f"{worker}-{number}:x").recovered += 1
+            counts.of(f"{worker}-{number}:x").joined += 1
         ended = merge([ended, bound(counts.snapshot(), labels)])
     assert len(ended[TOPICS_RESUMES]) == 2 * 101
+    assert len(ended[TOPICS_MEMBERS]) == 101
+    assert sum(ended[TOPICS_MEMBERS].values()) == sum(ended[TOPICS_MEMBER_CHANGES].values()) == 50_000
     assert sum(count for label, count in ended[TOPICS_RESUMES].items() if label.endswith(",true")) == 50_000
     assert bound(ended, labels) == ended
 
@@ -223,6 +227,85 @@ async def test_an_envelope_that_raises_is_a_gap(measured) -> None:
     figures = await look()
     assert topic_of(figures, "gaps_total") == 2
     assert topic_of(figures, "delivered_total") == 1
+
+
+# Presence
+
+
+async def test_members(measured) -> None:
+    """Connections, each in the worker that has it: with one id they are several."""
+    room, look = await measured()
+    ada, again, bob = [await room.guest("room:1", member=name) for name in ("ada", "ada", "bob")]
+    await room.guest("room:1")
+    await room.subscribe(ada.act.scope, "room:1", member="ada", info="busy")
+    await room.subscribe(again.act.scope, "room:1", member="eve")
+    await bob.subscription.unsubscribe()
+    figures = await look()
+    assert figures.labelled("topics_members", "topic") == {"room": 2}
+    assert figures.labelled("topics_member_changes_total", "change") == {"joined": 4, "left": 2, "updated": 1}
+    for guest in (ada, again):
+        guest.client.reset()
+    figures = await until_figures(look, lambda figures: topic_of(figures, "members") == 0)
+    assert topic_of(figures, "member_changes_total", change="left") == 4
+    assert figures.labelled("topics_presence_messages_total", "direction") == {}, "there is no other process"
+
+
+async def test_topics_without_members_have_no_series_of_presence(measured) -> None:
+    room, look = await measured()
+    await room.guest("room:1")
+    figures = await look()
+    for name in ("members", "member_changes_total", "presence_messages_total", "clients", "client_requests_total"):
+        assert not [each for each, _ in figures.samples if each == f"flowserve_topics_{name}"]
+
+
+# Clients that subscribe by themselves
+
+
+async def test_requests_of_clients(measured) -> None:
+    """By their types and results, which are few whatever clients send."""
+    room, look = await measured()
+    client, act = await room.open()
+    serving = asyncio.ensure_future(
+        room.run(
+            topics.serve(
+                act.scope,
+                receive=act.receive,
+                send=act.send,
+                allow={"room:1": ("subscribe", "publish")},
+                secret="0123456789abcdef",
+                publish_rate=0.001,
+                publish_burst=2,
+            )
+        )
+    )
+    peer = Requester(client)
+    await peer.request("subscribe", topic="room:1")
+    await peer.request("publish", topic="room:1", data="x")
+    assert await peer.refused("publish", topic="secret:1", data="x") == "forbidden"
+    assert await peer.refused("publish", topic="room:1", data="x") == "rate_limited"
+    assert await peer.refused("authorize", grant="v1..") == "invalid_grant"
+    for number in range(200):
+        assert await peer.refused(f"nonsense-{number}") == "unknown_type"
+    await client.send_text("no JSON")
+    await peer.answer(None)
+    figures = await look()
+    assert figures.value("topics_clients") == 1
+    assert {labels: n for (name, labels), n in figures.samples.items() if name.endswith("client_requests_total")} == {
+        frozenset({"type": type, "result": result}.items()): count
+        for type, result, count in (
+            ("subscribe", "ok", 1),
+            ("publish", "ok", 1),
+            ("publish", "forbidden", 1),
+            ("publish", "rate_limited", 1),
+            ("authorize", "invalid_grant", 1),
+            ("other", "unknown_type", 200),
+            ("other", "bad_request", 1),
+        )
+    }
+    assert topic_of(figures, "published_total") == 1
+    client.reset()
+    await serving
+    assert (await look()).value("topics_clients") == 0
 
 
 async def test_ten_thousand_topics_of_clients(measured) -> None:

@@ -137,6 +137,15 @@ async def test_data(room: Room) -> None:
             await room.publish("t", **unwritable)
 
 
+async def test_a_key_is_as_long_as_it_says(room: Room) -> None:
+    first = await room.publish("t", "x", key="\u00fc" * 200)
+    assert await room.publish("t", "y", key="\u00fc" * 200) == first
+    stream = topics.stream("s")
+    for publish in (topics.publish("t", "z", key="k" * 201), stream.write("z", key="k" * 201)):
+        with pytest.raises(TopicsError, match="a key has 200 characters at most, not 201"):
+            await room.run(publish)
+
+
 @pytest.mark.parametrize("value", ["half \ud83d", {"\udc00": "\u00e9 \ud83d"}, "\N{WAVING HAND SIGN}", "\ud83d\udc4b"])
 async def test_half_characters_in_json(room: Room, value: Any) -> None:
     """Peers can send them escaped, and they are passed on as such."""

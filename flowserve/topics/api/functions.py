@@ -40,8 +40,8 @@ async def publish(
     WebSocket, as for `subscribe()`, that is not to get it, though it is subscribed.
 
     Returns the message's position. It is empty, and so false, if only this machine was reached. Raises TopicsError for
-    a name or a message that is too long, TypeError for anything but one message, ValueError for what UTF-8 or JSON
-    can't hold.
+    a name, a message or a key that is too long, TypeError for anything but one message, ValueError for what UTF-8 or
+    JSON can't hold.
     """
     payload, kind = payload_of(text, data, json)
     owner = None if exclude is None else owner_of(exclude)

@@ -8,6 +8,7 @@ channel is a `WorkQueue`; in a group, the process that has added it forwards the
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import secrets
 from collections.abc import Callable, Mapping
@@ -202,7 +203,7 @@ class Router:
         while (item := await forwarder.receive()) is not None:
             assert isinstance(item, Message)
             try:  # the key: other processes may have added the channel to the group, too
-                await self._queue(name).send(item.data, f"{item.topic} {item.position}" if item.place else None)
+                await self._queue(name).send(item.data, _key_of(item))
             except ChannelFull:
                 self.dropped(item.topic, name, "it is full")
             except TopicsError as error:
@@ -284,6 +285,14 @@ class Router:
 
 def _client_of(name: str) -> str:
     return name.partition("!")[0].rpartition(".")[2]
+
+
+def _key_of(message: Message) -> str | None:
+    """Return what a group's message is known by in a queue, which several processes may forward it to; a name and a
+    position may be longer than a key."""
+    if not message.place:
+        return None
+    return hashlib.blake2b(f"{message.topic} {message.position}".encode(), digest_size=16).hexdigest()
 
 
 class _Inbox(QueueSubscriber):

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from flowserve.topics.client.client import Client, connect
-from flowserve.topics.client.subscription import Gap, Message, Subscription
+from flowserve.topics.client.subscription import Gap, Member, Message, Subscription
 
-__all__ = ["Client", "Gap", "Message", "Subscription", "connect"]
+__all__ = ["Client", "Gap", "Member", "Message", "Subscription", "connect"]

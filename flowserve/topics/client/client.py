@@ -27,7 +27,7 @@ from flowserve.library.websocket import WebSocket
 from flowserve.logs.loggers import logger
 from flowserve.topics.client.subscription import Gap, Message, Subscription
 from flowserve.topics.message import Kind
-from flowserve.topics.payload import UNSET, json_of, payload_of
+from flowserve.topics.payload import UNSET, check_key, json_of, payload_of
 from flowserve.topics.position import Position
 from flowserve.topics.serving.protocol import SUBPROTOCOL
 from flowserve.websocket.constants import CloseCode
@@ -92,12 +92,13 @@ class Client:
         self._ended = False
         self._error: Exception | None = None
 
-    def subscribe(self, topic: str, *, since: str | None = None) -> Subscription:
+    def subscribe(self, topic: str, *, since: str | None = None, presence: bool = False) -> Subscription:
         """Return an asynchronous iterator over the messages of a topic, from now on, or after the position `since`;
-        `topics.START` and `topics.OLDEST` are such, too. Raises ValueError if the topic is subscribed to already."""
+        `topics.START` and `topics.OLDEST` are such, too. With `presence`, its attribute `present` says who is there, if
+        the server allows that. Raises ValueError if the topic is subscribed to already."""
         if topic in self._subscriptions:
             raise ValueError(f"{topic!r} is subscribed to already; a topic has one subscription of a client")
-        subscription = Subscription(self, topic, since, self._max_queue)
+        subscription = Subscription(self, topic, since, self._max_queue, presence)
         if self._ended:
             subscription._end(self._error)
         else:
@@ -113,9 +114,10 @@ class Client:
 
         A message that was not answered when the connection was lost is sent again, with its `key`, which is made if
         none is given, so that it is published once. Raises RequestRefused if the server refuses it, TopicsError if the
-        client ends, or if a thousand messages wait already, and TypeError or ValueError as `topics.publish()`.
+        client ends, or if a thousand messages wait already, and as `topics.publish()`.
         """
         payload, kind = payload_of(text, data, json)
+        check_key(key)
         message: dict[str, Any] = {
             "type": "publish",
             "topic": topic,
@@ -224,9 +226,11 @@ class Client:
     def _begin(self, subscription: Subscription) -> None:
         if self._outgoing is None:
             return
-        message = {"type": "subscribe", "topic": subscription.topic}
+        message: dict[str, Any] = {"type": "subscribe", "topic": subscription.topic}
         if subscription._since is not None:
             message["since"] = subscription._since
+        if subscription._presence:
+            message["presence"] = True
 
         def done(answer: dict[str, Any]) -> None:
             if self._subscriptions.get(subscription.topic) is not subscription:
@@ -282,6 +286,8 @@ class Client:
             subscription._end(failure and TopicsError(f"the stream {topic!r} is not complete: {failure}"))
         elif message.get("gap"):
             subscription._put(Gap(topic, position))
+        elif "members" in message or "joins" in message:
+            subscription._meet(message)
         elif "data" in message:
             data = message["data"]
             subscription._put(

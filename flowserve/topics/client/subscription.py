@@ -30,6 +30,17 @@ class Gap:
     """Those that follow come after this one; empty if it is not known."""
 
 
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Who is in a topic."""
+
+    id: str
+    info: Any
+    """Any JSON value."""
+    since: float
+    """Seconds since the epoch."""
+
+
 class SubscriptionHost(Protocol):
     """What a subscription asks of its client."""
 
@@ -48,11 +59,14 @@ class Subscription:
     end of a stream, which raises TopicsError if the stream is not complete; it raises RequestRefused if the server
     does. `position` is that of the last item, to be kept as `since`."""
 
-    def __init__(self, host: SubscriptionHost, topic: str, since: str | None, max_queue: int) -> None:
+    def __init__(self, host: SubscriptionHost, topic: str, since: str | None, max_queue: int, presence: bool) -> None:
         self.topic = topic
         self.position: str | None = since
+        self.present: dict[str, Member] = {}
+        """Who is there by id, as the server has told last; nobody if it was not asked for."""
         self._host = host
         self._max_queue = max_queue
+        self._presence = presence
         self._since = since  # that of the last one that was received
         self._items: deque[Message | Gap] = deque()
         self._paused = False  # unsubscribed until the queue is empty
@@ -98,6 +112,15 @@ class Subscription:
         if len(self._items) >= self._max_queue:
             self._paused = True
             self._host._pause(self)
+
+    def _meet(self, told: dict[str, Any]) -> None:
+        """Take what the server tells of presence."""
+        if "members" in told:
+            self.present = {}
+        for each in (*told.get("members", ()), *told.get("joins", ())):
+            self.present[each["id"]] = Member(each["id"], each["info"], each["since"])
+        for id in told.get("leaves", ()):
+            self.present.pop(id, None)
 
     def _end(self, error: Exception | None) -> None:
         if not self._ended:

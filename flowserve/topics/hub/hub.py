@@ -13,14 +13,23 @@ from typing import Any
 
 from flowserve.errors import ClientDisconnected, TopicsError
 from flowserve.logs.loggers import logger
-from flowserve.metrics import SECONDS, TOPICS_CONNECTED, TOPICS_LAG, TOPICS_RECONNECTS, Snapshot, observe
+from flowserve.metrics import (
+    SECONDS,
+    TOPICS_CONNECTED,
+    TOPICS_LAG,
+    TOPICS_PRESENCE_MESSAGES,
+    TOPICS_RECONNECTS,
+    Snapshot,
+    observe,
+)
 from flowserve.topics.backplane import Backplane, Reading
 from flowserve.topics.counts import Counts, TopicCounts
 from flowserve.topics.delivery.backlog import Backlog
 from flowserve.topics.delivery.members import Member, Subscriber
 from flowserve.topics.delivery.topic import Topic
 from flowserve.topics.message import Kind, Message
-from flowserve.topics.names import CONTROL, ChangesName
+from flowserve.topics.names import CONTROL, ChangesName, topic_of
+from flowserve.topics.payload import check_key
 from flowserve.topics.position import BEGINNING, NOWHERE, Place, Position, parse
 from flowserve.topics.presence.changes import ChangesTopic
 from flowserve.topics.presence.membership import Membership
@@ -108,10 +117,7 @@ class Hub:
         self.check_name(topic)
         if len(data) > self.settings.max_size:
             raise TopicsError(f"the message has {len(data)} bytes; at most {self.settings.max_size} can be published")
-        if key is not None and not isinstance(key, str):
-            raise TypeError(f"key is str, not {type(key).__name__}")
-        if key is not None and not key.isascii():
-            key.encode()  # what can't be written raises here, whatever the backplane is
+        check_key(key)
         await self.open()
         origin = f"{self._name}.{next(self._numbers)}"
         if exclude is not None and topic in self._topics:
@@ -314,7 +320,7 @@ class Hub:
     # As the host of presence
 
     def subscribers(self, topic: str) -> int:
-        found = self._topics.get(topic)
+        found = self._topics.get(topic_of(topic))
         return 0 if found is None else found.subscribers
 
     def deliver_changes(self, name: ChangesName, message: Message) -> None:
@@ -330,11 +336,25 @@ class Hub:
             return self._uncounted
         return self._counts.of(topic)
 
+    def count_client(self, more: int) -> None:
+        """Count one client of `topics.serve()` more or less."""
+        if self._counts is not None:
+            self._counts.clients += more
+
+    def count_request(self, type: str, result: str) -> None:
+        """Count a request of such a client. There are few types and results."""
+        if self._counts is not None:
+            self._counts.request(type, result)
+
     def snapshot(self) -> Snapshot:
-        """Return what was counted; nothing without `counts`. The backplane is part of it once it has been used."""
+        """Return what was counted; nothing without `counts`. The backplane is part of it once it has been used, and
+        what processes tell each other of presence once they do."""
         if self._counts is None:
             return {}
         found = self._counts.snapshot()
+        told = {"out": self.tracker.exchange.sent, "in": self.tracker.exchange.heard}
+        if any(told.values()):
+            found[TOPICS_PRESENCE_MESSAGES] = told
         if self._lag is not None and self._opening is not None and self._opening.done():
             found[TOPICS_LAG] = {"": list(self._lag)}
             found[TOPICS_RECONNECTS] = {"": self._backplane.reconnects}

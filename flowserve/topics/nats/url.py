@@ -14,6 +14,7 @@ SCHEMES = ("nats", "tls")
 
 _FILES = ("credentials", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _PARAMETERS = ("prefix", "storage", "replicas", "client_name", "socket_timeout", "health_check_interval", *_FILES)
+_CREDENTIALS = re.compile(r"BEGIN NATS USER JWT-+\s+[\w.-]+\s.*BEGIN USER NKEY SEED-+\s+([A-Z2-7]+)\s", re.DOTALL)
 _PORT = 4222
 
 
@@ -71,7 +72,7 @@ class _Parser(URLParser):
             user=user,
             password=password,
             token=token,
-            credentials=self.query.get("credentials"),
+            credentials=self._credentials(),
             prefix=self._prefix(),
             storage=self._storage(),
             replicas=self._replicas(),
@@ -94,6 +95,25 @@ class _Parser(URLParser):
 
     def _addresses(self) -> tuple[tuple[str, int], ...]:
         return tuple(self.address(each.rpartition("@")[2], _PORT) for each in self.parts.netloc.split(","))
+
+    def _credentials(self) -> str | None:
+        """Return the file of credentials, which nats-py reads whenever it connects."""
+        path = self.query.get("credentials")
+        if path is None:
+            return None
+        try:
+            import nkeys
+        except ImportError:
+            self.fail("credentials need nkeys: pip install 'flowserve[nats]'")
+        try:
+            with open(path, encoding="utf-8") as file:
+                found = _CREDENTIALS.search(file.read())
+            if found is None:
+                self.fail(f"credentials: {path} has no JWT and seed of a user, as nsc writes them")
+            nkeys.from_seed(found[1].encode())
+        except (OSError, ValueError, nkeys.NkeysError) as error:
+            self.fail(f"credentials: {path} can't be used: {error}")
+        return path
 
     def _prefix(self) -> str:
         prefix = self.query.get("prefix", "flowserve")

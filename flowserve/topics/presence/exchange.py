@@ -45,7 +45,7 @@ class ExchangeHost(Protocol):
         """Run in a task of its own, and return that."""
 
     def subscribers(self, topic: str) -> int:
-        """Return how many a topic has in this process."""
+        """Return how many a topic that is followed has in this process."""
 
 
 class Watch:
@@ -75,6 +75,8 @@ class Exchange:
         in it. `note` is told of members elsewhere before they change."""
         self.sent = 0
         """Messages to other processes."""
+        self.heard = 0
+        """Messages of other processes."""
         self._limits = limits
         self._name = name
         self._backplane = backplane
@@ -308,6 +310,7 @@ class Exchange:
         packet = decode(message.data)
         if packet is None or packet.sender == self._name:
             return
+        self.heard += 1
         peer = self._peers.get(packet.sender)
         if packet.leaves:
             self._drop(packet.sender)

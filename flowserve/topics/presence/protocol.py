@@ -12,7 +12,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from flowserve.topics.payload import STRICT
 from flowserve.topics.presence.entries import Entry
+from flowserve.topics.presence.limits import limits
+
+_MOST = 2**53
+"""Up to here numbers of JSON are exact everywhere."""
 
 VERSION = 1
 """Of what messages are or say; those of others are not understood."""
@@ -79,19 +84,49 @@ def decode(data: bytes) -> Packet | None:
         fields = json.loads(data)
         if fields.pop("version") != VERSION:
             return None
-        topics = {
-            topic: Statement(
-                subscribers,
-                connections,
-                {id: None if entry is None else Entry(*entry) for id, entry in entries.items()},
-                begins,
-                ends,
-            )
-            for topic, (subscribers, connections, begins, ends, entries) in fields.pop("topics", {}).items()
-        }
-        return Packet(topics=topics, **fields)
-    except (ValueError, TypeError, KeyError, AttributeError):
+        topics = {topic: _statement(*said) for topic, said in fields.pop("topics", {}).items()}
+        packet = Packet(topics=topics, **fields)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
+    return packet if _is_sound(packet) else None
+
+
+def _statement(subscribers: Any, connections: Any, begins: Any, ends: Any, entries: Any) -> Statement:
+    found = {id: None if entry is None else _entry(*entry) for id, entry in entries.items()}
+    if not (_is_count(subscribers) and _is_count(connections) and {type(begins), type(ends)} == {bool}):
+        raise ValueError("this is no statement")
+    return Statement(subscribers, connections, found, begins, ends)
+
+
+def _entry(info: Any, since: Any, updated: Any, connections: Any) -> Entry:
+    """Return what is said of a member. `info` has to be JSON, as clients get it as it is."""
+    if not (type(info) is str and _is_time(since) and _is_time(updated) and _is_count(connections)):
+        raise ValueError("this is no entry")
+    if len(info if info.isascii() else info.encode()) > limits.info:
+        raise ValueError("the info is too long")
+    if STRICT.raw_decode(info)[1] != len(info):
+        raise ValueError("the info is more than a JSON value")
+    return Entry(info, since, updated, connections)
+
+
+def _is_sound(packet: Packet) -> bool:
+    """Whether all fields have their types, but `topics`, which were read by themselves."""
+    names = (packet.watch, packet.unwatch, packet.asks, [packet.sender])
+    return (
+        _is_count(packet.number)
+        and {type(packet.leaves), type(packet.resets)} == {bool}
+        and all(isinstance(some, list) and all(isinstance(each, str) for each in some) for some in names)
+        and isinstance(packet.answers, dict)
+        and all(map(_is_count, packet.answers.values()))
+    )
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _MOST
+
+
+def _is_time(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < _MOST  # which NaN is not
 
 
 class PacketBuilder:

@@ -10,8 +10,9 @@ from heapq import nsmallest
 from typing import Protocol
 
 from flowserve.topics.backplane import Backplane
+from flowserve.topics.counts import TopicCounts
 from flowserve.topics.message import Message
-from flowserve.topics.names import ChangesName
+from flowserve.topics.names import ChangesName, counted_name
 from flowserve.topics.position import Place
 from flowserve.topics.presence.changes import Changes
 from flowserve.topics.presence.entries import Entry, Presence, PresenceMember, merged
@@ -25,6 +26,9 @@ class TrackerHost(ExchangeHost, Protocol):
     """What a tracker asks of its hub."""
 
     settings: Settings
+
+    def counts_of(self, topic: str) -> TopicCounts:
+        """Return where a topic counts."""
 
     def deliver_changes(self, name: ChangesName, message: Message) -> None:
         """Deliver changes."""
@@ -92,7 +96,13 @@ class Tracker:
 
     def join(self, topic: str, connection: object, id: str, info: str, now: float) -> None:
         """Have a connection be a member. `now` is in seconds since the epoch."""
-        ids = {id, self.roster.id_of(topic, connection) or id}
+        before, counts = self.roster.id_of(topic, connection), self._host.counts_of(topic)
+        if before == id:
+            counts.updated += 1
+        else:
+            counts.joined += 1
+            counts.left += before is not None
+        ids = {id, before or id}
         self._note(topic, ids)
         self.roster.join(topic, connection, id, info, now)
         self.exchange.changed(topic, ids)
@@ -103,6 +113,7 @@ class Tracker:
         if id is not None:
             self._note(topic, (id,))
             self.roster.leave(topic, connection)
+            self._host.counts_of(topic).left += 1
             self.exchange.changed(topic, (id,))
 
     def _note(self, topic: str, ids: Iterable[str]) -> None:
@@ -129,8 +140,9 @@ class Tracker:
 
     async def count(self, topic: str) -> int:
         """Return how many subscribers a topic has."""
-        await self.exchange.follow(topic)
-        return self._host.subscribers(topic) + sum(each.subscribers for _, each in self.exchange.replicas(topic))
+        name = counted_name(topic)  # so that nobody sends lists
+        await self.exchange.follow(name)
+        return self._host.subscribers(topic) + sum(each.subscribers for _, each in self.exchange.replicas(name))
 
     def _entry(self, topic: str, id: str) -> Entry | None:
         known = (self.roster.entry(topic, id), *(each.entries.get(id) for _, each in self.exchange.replicas(topic)))

@@ -46,12 +46,7 @@ _FORBIDDEN = frozenset(("NOAUTH", "WRONGPASS", "NOPERM", "NOPROTO", "DENIED"))
 _CLUSTER_VERSION = 7
 """Of Redis, which has sharded channels from it on."""
 
-_HINTS = {"NOAUTH": "; write redis://:PASSWORD@HOST, or redis://USER:PASSWORD@HOST"}
-_PLAIN_HINT = "; if it does not want TLS, write redis://"
-_TLS_HINTS = {
-    "CERTIFICATE_VERIFY_FAILED": "; add ssl_ca_certs=FILE to the URL for a CA of your own",
-    "WRONG_VERSION_NUMBER": _PLAIN_HINT,
-}
+_CA_HINT = "; add ssl_ca_certs=FILE to the URL for a CA of your own"
 
 
 def code_of(error: hiredis.ReplyError | str) -> str:
@@ -130,7 +125,7 @@ class Connector:
         try:
             await asyncio.wait([task], timeout=self._url.timeout)
             if not task.done():
-                where, hint = link.address or self._url.shown, _PLAIN_HINT if self._url.ssl else ""
+                where, hint = link.address or self._url.shown, self._plain_hint if self._url.ssl else ""
                 raise Unreachable(f"Redis at {where} does not answer within {self._url.timeout:g} s{hint}")
             task.result()
         except BaseException as error:
@@ -145,16 +140,20 @@ class Connector:
         cause = link.error if isinstance(error, LinkLost) else error
         if isinstance(cause, ssl.SSLError):
             what = getattr(cause, "verify_message", None) or cause.reason or str(cause)
-            return Refused(f"TLS with Redis at {at} failed: {what}{_TLS_HINTS.get(cause.reason, '')}")
+            hints = {"CERTIFICATE_VERIFY_FAILED": _CA_HINT, "WRONG_VERSION_NUMBER": self._plain_hint}
+            return Refused(f"TLS with Redis at {at} failed: {what}{hints.get(cause.reason, '')}")
         if isinstance(error, hiredis.ReplyError):
             kind = Unreachable if is_unavailable(error) else Refused
             prefix = self._url.prefix.partition("{")[0]  # without the partition of a cluster
             permissions = CLUSTER_PERMISSIONS if self._url.cluster else PERMISSIONS
             needed = f"~{prefix}* resetchannels &{prefix}* {' '.join(permissions)}"
-            hint = f"; the user needs {needed}" if _lacks_permission(error) else _HINTS.get(code_of(error), "")
+            scheme = self._scheme()
+            login = f"; write {scheme}://:PASSWORD@HOST, or {scheme}://USER:PASSWORD@HOST"
+            hint = login if code_of(error) == "NOAUTH" else ""
+            hint = f"; the user needs {needed}" if _lacks_permission(error) else hint
             return kind(f"Redis at {at} answers: {str(error).rstrip('.')}{hint}")
         if isinstance(error, LinkLost):
-            hint = "; if it wants TLS, write rediss://"
+            hint = f"; if it wants TLS, write {self._scheme(tls=True)}://"
             if self._url.ssl is not None:
                 certified = "ssl_certfile" in self._url.ssl_options
                 hint = "" if certified else "; if it wants a certificate, add ssl_certfile=FILE&ssl_keyfile=FILE"
@@ -162,6 +161,17 @@ class Connector:
         if isinstance(error, OSError):
             return Unreachable(f"Redis at {at} can't be reached: {error.strerror or error}")
         return error
+
+    def _scheme(self, kind: str | None = None, tls: bool | None = None) -> str:
+        """Return the scheme of this URL, or of one of another kind, or with or without TLS, for those who wrote it."""
+        if kind is None:
+            kind = "+cluster" if self._url.cluster else "+sentinel" if self._url.service else ""
+        secure = self._url.ssl is not None if tls is None else tls
+        return f"{'rediss' if secure else 'redis'}{kind}"
+
+    @property
+    def _plain_hint(self) -> str:
+        return f"; if it does not want TLS, write {self._scheme(tls=False)}://"
 
     async def _connect(self, link: Link) -> None:
         await self._connect_to_master(link)
@@ -198,11 +208,12 @@ class Connector:
             raise
         mode, role = hello.get(b"mode"), hello.get(b"role")
         if mode == b"sentinel":
-            raise Refused(f"{link.address} is a Sentinel: write redis+sentinel://{link.address}/SERVICE")
+            said = f"{self._scheme('+sentinel')}://{link.address}/SERVICE"
+            raise Refused(f"{link.address} is a Sentinel: write {said}")
         if mode == b"cluster" and not url.cluster:
-            raise Refused(f"Redis at {link.address} is a cluster: write redis+cluster://HOST:PORT")
+            raise Refused(f"Redis at {link.address} is a cluster: write {self._scheme('+cluster')}://HOST:PORT")
         if mode != b"cluster" and url.cluster:
-            raise Refused(f"Redis at {link.address} is no cluster: write redis://{link.address}")
+            raise Refused(f"Redis at {link.address} is no cluster: write {self._scheme('')}://{link.address}")
         if url.cluster and int(hello.get(b"version", b"0").partition(b".")[0]) < _CLUSTER_VERSION:
             raise Refused(f"Redis at {link.address} is too old: topics in a cluster need Redis 7.0")
         return role

@@ -16,6 +16,7 @@ import base64
 import hashlib
 import hmac
 import json
+import math
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -102,13 +103,29 @@ def read_grant(text: str, keys: Sequence[bytes]) -> Grant:
         raise InvalidGrant("this is no grant")
     if not any(hmac.compare_digest(mac, _mac(key, payload)) for key in keys):
         raise InvalidGrant("the grant was not signed with a secret of this server")
-    said: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    found = Grant(
-        frozenset(said["topics"]), tuple(said["prefixes"]), frozenset(said["actions"]), float(said["expires"])
-    )
+    try:
+        found = _decode(payload)
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):  # whoever signs may write it wrong
+        raise InvalidGrant("the grant does not say what a grant has to say") from None
     if time.time() >= found.expires:
         raise InvalidGrant("the grant has expired")
     return found
+
+
+def _decode(payload: str) -> Grant:
+    """Return what a payload says. Raises if that is not what PROTOCOL.md says."""
+    said: Any = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    topics, prefixes, actions = (_texts(said[name]) for name in ("topics", "prefixes", "actions"))
+    expires = said["expires"]
+    if type(expires) not in (int, float) or not math.isfinite(expires):
+        raise ValueError("a grant expires at a time")
+    return Grant(frozenset(topics), tuple(prefixes), frozenset(actions), float(expires))
+
+
+def _texts(value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise ValueError("names are in an array")
+    return value
 
 
 def _key(secret: Secret) -> bytes:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from typing import Any
 
 from flowserve.topics.message import Kind
-from flowserve.topics.payload import json_of
+from flowserve.topics.payload import STRICT, json_of
 
 SUBPROTOCOL = "flowserve.topics.v1"
 """The subprotocol of the WebSocket (RFC 6455 section 1.9), which says the version of the protocol."""
@@ -49,6 +48,13 @@ class Request:
         """Return a member that is a string if it is there, and not null."""
         return None if self._members.get(name) is None else self.text(name)
 
+    def flag(self, name: str) -> bool:
+        """Return a member that is true or false; one that is not there, or null, is false."""
+        found = self._members.get(name)
+        if found is not None and not isinstance(found, bool):
+            raise Refusal("bad_request", f'"{name}" is true or false')
+        return bool(found)
+
     def payload(self) -> tuple[bytes, Kind]:
         """Return what is to be published: a string as text, any other value as JSON; binary if it is base64."""
         if "data" not in self._members:
@@ -71,7 +77,7 @@ def parse_request(message: str | bytes, max_size: int) -> Request:
     if len(message) > max_size:
         raise Refusal("too_big", f"a request has {max_size} characters at most")
     try:
-        members = json.loads(message, parse_constant=_no_constant)
+        members = STRICT.decode(message)
     except (ValueError, RecursionError):
         raise Refusal("bad_request", "a request is a JSON object") from None
     if not isinstance(members, dict):
@@ -82,10 +88,6 @@ def parse_request(message: str | bytes, max_size: int) -> Request:
     if not isinstance(kind, str):
         raise Refusal("bad_request", '"type" is a string', request_id)
     return Request(members, request_id, kind)
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
 
 
 def encode_answer(request_id: int, **members: Any) -> str:

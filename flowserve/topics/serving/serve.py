@@ -11,13 +11,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from flowserve.errors import ClientDisconnected, TopicsError
 from flowserve.logs.loggers import logger
-from flowserve.topics.api.functions import Subscription, subscribe
+from flowserve.topics.api.functions import Subscription, membership_by, subscribe
+from flowserve.topics.envelopes import JSON
 from flowserve.topics.hub.current import current_source, in_hub
 from flowserve.topics.hub.hub import Hub
+from flowserve.topics.payload import check_key
 from flowserve.topics.position import Position
 from flowserve.topics.serving.access import Access, Action, Allow
 from flowserve.topics.serving.duplex import Duplex, PeerLeft, Receive, Send, duplex_of
@@ -34,14 +37,14 @@ from flowserve.topics.serving.rate_limit import RateLimit
 from flowserve.topics.subscribers.lookup import owner_of
 from flowserve.topics.subscribers.session import Policy
 
-_MAX_KEY = 100
-"""Characters of a message's key."""
 _MAX_GRANTS = 16
 """That one connection may have shown."""
 _ESCAPED = 2
 """Characters of a request for each byte of a message: JSON writes some characters longer than UTF-8 does."""
 _MARGIN = 32768
 """Characters of a request beside the message."""
+_OTHER, _DONE = "other", "ok"
+"""What requests are counted as, beside the types and the codes of errors that the protocol has."""
 _LONGEST_TIMER = 3600.0
 """Seconds until the clock is looked at again, which may be set meanwhile."""
 
@@ -54,6 +57,9 @@ async def serve(
     publish_rate: float | None = 10.0,
     publish_burst: int = 20,
     policy: Policy | None = None,
+    member: str | None = None,
+    info: Any = None,
+    presence: bool = False,
     receive: Receive | None = None,
     send: Send | None = None,
 ) -> None:
@@ -69,10 +75,12 @@ async def serve(
     `topics.grant()` has signed with it; one of the two has to be given.
 
     `publish_rate` is how many messages a second the client may publish over time, and `publish_burst` how many at once;
-    None is for no limit. `policy` is as for `subscribe()`. Other limits are those of the options of topics.
+    None is for no limit. `policy`, `member` and `info` are as for `subscribe()`: a client is a member of the topics to
+    which it is subscribed. With `presence`, it may ask to be told who else is. Other limits are those of the options of
+    topics.
 
-    Raises TypeError or ValueError for wrong arguments, RuntimeError if the WebSocket is not accepted yet, and what
-    `allow` raises.
+    Raises TypeError or ValueError for wrong arguments, TopicsError for a member or an info beyond its limit,
+    RuntimeError if the WebSocket is not accepted yet, and what `allow` raises.
     """
     if allow is None and secret is None:
         raise TypeError("say what is allowed: allow=..., or secret=... for grants")
@@ -80,7 +88,9 @@ async def serve(
     rate_limit = None if publish_rate is None else RateLimit(publish_rate, publish_burst)
     duplex = duplex_of(websocket, receive, send)
     owner_of(websocket)
-    await _Conversation(websocket, duplex, access, keys, rate_limit, policy).run()
+    membership_by(member, info)
+    subscribing = partial(subscribe, websocket, envelope="json", policy=policy, member=member, info=info)
+    await _Conversation(duplex, subscribing, access, keys, rate_limit, presence).run()
 
 
 class _Conversation:
@@ -88,33 +98,38 @@ class _Conversation:
 
     def __init__(
         self,
-        websocket: Any,
         duplex: Duplex,
+        subscribe: Callable[..., Awaitable[Subscription]],
         access: Access,
         keys: Sequence[bytes],
         rate_limit: RateLimit | None,
-        policy: Policy | None,
+        presence: bool,
     ) -> None:
-        self._websocket = websocket
+        """`subscribe` is topics.subscribe(), but for the topic and `since`."""
         self._duplex = duplex
+        self._subscribe_to = subscribe
+        self._presence = presence
         self._access = access
         self._keys = keys
         self._rate_limit = rate_limit
-        self._policy = policy
-        self._settings = current_source().hub.settings
+        self._hub = current_source().hub
+        self._settings = self._hub.settings
         self._subscriptions: dict[str, Subscription] = {}
         self._granted: set[str] = set()  # those of them that a grant alone allows
+        self._told: set[str] = set()  # those of them with presence
         self._grants: list[Grant] = []
         self._timer: asyncio.TimerHandle | None = None
         self._ending: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
+        self._hub.count_client(1)
         try:
             while True:
                 await self._duplex.send(await self._answer(await self._duplex.receive()))
         except (PeerLeft, ClientDisconnected):
             pass
         finally:
+            self._hub.count_client(-1)
             if self._timer is not None:
                 self._timer.cancel()
             if self._ending is not None:
@@ -124,31 +139,43 @@ class _Conversation:
 
     async def _answer(self, message: str | bytes) -> str:
         request_id: int | None = None
+        type, result = _OTHER, _DONE
         try:
             request = parse_request(message, _ESCAPED * self._settings.max_size + _MARGIN)
             request_id = request.id
             handler = _HANDLERS.get(request.type)
             if handler is None:
                 raise Refusal("unknown_type", f"{request.type[:50]!r} is no type of a request")
-            return encode_answer(request_id, **await handler(self, request))
+            type = request.type
+            answer = encode_answer(request_id, **await handler(self, request))
         except Refusal as refusal:
-            return encode_refusal(refusal.request_id if request_id is None else request_id, refusal)
+            result = refusal.error["code"]
+            answer = encode_refusal(refusal.request_id if request_id is None else request_id, refusal)
+        self._hub.count_request(type, result)
+        return answer
 
     # Requests; the members of their answers
 
     async def _subscribe(self, request: Request) -> dict[str, Any]:
-        topic, since = await self._topic(request), request.optional_text("since")
+        topic, since, presence = await self._topic(request), request.optional_text("since"), request.flag("presence")
         if topic in self._subscriptions:
             raise Refusal("subscribed", "the connection is subscribed to this topic")
-        if len(self._subscriptions) >= self._settings.max_per_connection:
-            most = self._settings.max_per_connection
+        used, most = len(self._subscriptions) + len(self._told), self._settings.max_per_connection
+        if used + 1 + presence > most:
             raise Refusal("limit", f"a connection can subscribe to {most} topics at most")
         by_application = await self._check(topic, "subscribe")
+        if presence and not self._presence:
+            raise Refusal("forbidden", "this client may not be told who is there")
         try:
-            made = await subscribe(self._websocket, topic, since=since, envelope="json", policy=self._policy)
+            made = await self._subscribe_to(topic, since=since, presence=presence)
         except TopicsError as error:
             raise _unavailable(error) from None
         self._subscriptions[topic] = made
+        if presence:
+            self._told.add(topic)
+        if since is not None and not made.recovered[topic] and not made._begun:
+            # the application has subscribed the WebSocket before, so that nothing of the history was delivered
+            await self._duplex.send(JSON.gap(topic, Position()))
         if not by_application:
             self._granted.add(topic)
             self._watch()
@@ -161,6 +188,7 @@ class _Conversation:
         if subscription is None:
             raise Refusal("not_subscribed", "the connection is not subscribed to this topic")
         self._granted.discard(topic)
+        self._told.discard(topic)
         await subscription.unsubscribe()
         return {}
 
@@ -170,8 +198,10 @@ class _Conversation:
             raise Refusal("rate_limited", "too many messages were published", retry_after=round(wait + 0.0005, 3))
         topic, key = await self._topic(request), request.optional_text("key")
         data, kind = request.payload()
-        if key is not None and len(key) > _MAX_KEY:
-            raise Refusal("bad_request", f'"key" has {_MAX_KEY} characters at most')
+        try:
+            check_key(key)
+        except (TopicsError, UnicodeEncodeError) as error:
+            raise Refusal("bad_request", str(error)) from None
         if len(data) > self._settings.max_size:
             raise Refusal("too_big", f"a message has {self._settings.max_size} bytes at most")
         await self._check(topic, "publish")
@@ -183,8 +213,6 @@ class _Conversation:
             return {"position": _wire(await in_hub(work))}
         except TopicsError as error:
             raise _unavailable(error) from None
-        except UnicodeEncodeError:
-            raise Refusal("bad_request", '"key" can\'t be written in UTF-8') from None
 
     async def _authorize(self, request: Request) -> dict[str, Any]:
         try:
@@ -205,7 +233,7 @@ class _Conversation:
     async def _topic(self, request: Request) -> str:
         topic = request.text("topic")
         try:
-            current_source().hub.check_name(topic)
+            self._hub.check_name(topic)
         except TopicsError as error:
             raise Refusal("bad_request", str(error)) from None
         return topic
@@ -242,6 +270,7 @@ class _Conversation:
         self._grants = [each for each in self._grants if each.expires > now]
         ended = [each for each in self._granted if not any(one.allows(each, "subscribe") for one in self._grants)]
         self._granted.difference_update(ended)
+        self._told.difference_update(ended)
         self._watch()
         for subscription in [self._subscriptions.pop(topic) for topic in ended]:
             await subscription.unsubscribe()

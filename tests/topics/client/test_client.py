@@ -13,7 +13,7 @@ from support.topic_rooms import Room
 
 from flowserve import HandshakeError, topics
 from flowserve.errors import RequestRefused, TopicsError
-from flowserve.topics.client import Client, Gap, Subscription, connect
+from flowserve.topics.client import Client, Gap, Member, Subscription, connect
 from flowserve.topics.client import client as client_module
 
 
@@ -68,6 +68,24 @@ async def test_subscribing_and_publishing(bench: OpenBench) -> None:
         await subscription.aclose()
         assert [each async for each in subscription] == []
         await until(lambda: not one.room.hub._topics)
+
+
+async def test_presence(bench: OpenBench) -> None:
+    """Also after a loss, upon which all is told anew."""
+    one = await bench()
+    async with one.connect() as client:
+        subscription = client.subscribe("news", presence=True)
+        await until(lambda: bool(one.room.hub._topics))
+        async with connect(f"{one.uri}?member=ada", proxy=None) as other:
+            other.subscribe("news")
+            await until(lambda: list(subscription.present) == ["ada"])
+            assert subscription.present["ada"] == Member("ada", None, subscription.present["ada"].since)
+            one.lab.abort()
+            subscription.present.clear()
+            await until(lambda: list(subscription.present) == ["ada"])
+        await until(lambda: not subscription.present)
+        await client.publish("news", "only messages are items")
+        assert (await within(anext(subscription))).data == "only messages are items"
 
 
 async def test_each_message_once_and_in_order(bench: OpenBench) -> None:

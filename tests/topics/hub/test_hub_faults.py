@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any
 
 import pytest
@@ -74,11 +73,13 @@ async def test_a_slow_subscriber_whose_history_can_not_be_decoded_is_closed(capl
     await hub.close()
 
 
-async def test_what_is_no_message_about_presence_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """Another program may publish in the same Redis. The backplane, whose connection this comes on, hears nothing."""
+async def test_a_message_that_can_not_be_delivered_is_logged(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backplane, whose connection it comes on, hears nothing."""
     hub = Hub(MemoryBackplane(Settings()), Settings())
-    packet = json.dumps({"version": 1, "sender": "another", "number": "seven"}).encode()
-    hub.received(Message(CONTROL, packet, Kind.BINARY, Place("epoch", 1, "1")))
+    monkeypatch.setattr(hub.tracker.exchange, "received", lambda message: 1 / 0)
+    hub.received(Message(CONTROL, b"", Kind.BINARY, Place("epoch", 1, "1")))
     assert "could not be delivered" in caplog.text
     await hub.close()
 

@@ -10,6 +10,7 @@ import pytest
 import trustme
 from support.helpers import until
 from support.machines import Machine, Machines
+from support.nats_credentials import Authority
 from support.nats_server import NATSServer, nats_needed
 from support.terminal import flowserve
 
@@ -130,6 +131,23 @@ async def test_tls(start: Start, machine: Machines, authority: Path) -> None:
     assert said.startswith(f"TLS with NATS at {at} failed: ")
     assert said.endswith("; add ssl_ca_certs=FILE to the URL for a CA of your own")
     assert await machine(f"tls://{at}?ssl_ca_certs={authority}/ca.pem").publish("t", "x")
+
+
+async def test_tls_with_a_certificate_and_credentials(start: Start, machine: Machines, authority: Path) -> None:
+    """The server asks for both, as a managed one may."""
+    operator, stranger = Authority(), Authority()
+    files = f'cert_file: "{authority}/server.pem", key_file: "{authority}/server.pem", ca_file: "{authority}/ca.pem"'
+    server = await start(f"tls {{ {files}, verify: true }}\n{operator.configuration}")
+    operator.write_credentials(authority / "me.creds")
+    stranger.write_credentials(authority / "stranger.creds")
+    url = f"tls://localhost:{server.port}?ssl_ca_certs={authority}/ca.pem&ssl_certfile={authority}/server.pem"
+    at = f"NATS at localhost:{server.port}"
+    for wrong in ("", f"&credentials={authority}/stranger.creds"):
+        assert await refused(machine, url + wrong) == f"{at} answers: 'Authorization Violation'"
+    here, there = (machine(f"{url}&credentials={authority}/me.creds") for _ in range(2))
+    reader = await there.reader("t")
+    await here.publish("t", "x", key="k")
+    assert await reader.texts(1) == ["x"]
 
 
 async def test_a_password_is_told_to_nobody_without_tls(nats: NATSServer, machine: Machines) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from support.nats_credentials import Authority
 
 from flowserve.errors import ConfigError
 from flowserve.topics.nats.url import parse_url
@@ -65,3 +68,23 @@ def test_what_is_wrong(text: str, why: str) -> None:
     with pytest.raises(ConfigError, match=why) as refused:
         parse_url(text)
     assert "a:b" not in str(refused.value)
+
+
+def test_a_file_of_credentials_that_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "me.creds"
+    Authority().write_credentials(path)
+    good = path.read_text()
+    assert parse_url(f"nats://host?credentials={path}").credentials == str(path)
+    none = "has no JWT and seed of a user, as nsc writes them"
+    seed = good.split()[-5]
+    for wrong, why in (
+        ("", none),
+        ("nothing of the kind", none),
+        (good[: good.index("-----BEGIN USER")], none),
+        (good.replace(seed, "x"), none),
+        (good.replace(seed, "SUAAAA"), "can't be used: nkeys: invalid seed"),
+    ):
+        path.write_text(wrong)
+        with pytest.raises(ConfigError, match=why) as refused:
+            parse_url(f"nats://host?credentials={path}")
+        assert seed not in str(refused.value)

@@ -77,6 +77,22 @@ async def test_one_member_with_connections_in_several_processes(processes: OpenP
     assert ada.since > since
 
 
+async def test_a_count_asks_for_no_members(processes: OpenProcesses) -> None:
+    """A thousand members are a number to those who ask for no more, also when some come and go."""
+    one, two = await processes(2, **QUICK)
+    await one.join_many("t", [f"member {number}" for number in range(1000)], "x" * 500)
+    guest = await one.subscribe("t")
+    await until_count(two, "t", 1)
+    await one.join_many("t", ["another"])
+    await one.subscribe("t")
+    one.hub.ended(guest)
+    await one.subscribe("t")
+    await until_count(two, "t", 2)
+    assert not any(statement.entries for packet in one.told for statement in packet.topics.values())
+    assert len((await until_found(two, "t", lambda found: found.complete)).members) == 1001
+    assert await two.count("t") == 2
+
+
 async def test_counts_of_processes_that_never_asked(processes: OpenProcesses) -> None:
     one, two, three = await processes(3, **QUICK)
     mine = await one.subscribe("t")

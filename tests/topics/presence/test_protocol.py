@@ -14,7 +14,8 @@ from flowserve.topics.presence.protocol import Packet, PacketBuilder, decode, en
 
 names = st.text(min_size=1, max_size=20)
 entries = (
-    st.builds(Entry, st.text(max_size=20), st.floats(0, 1e10), st.floats(0, 1e10), st.integers(1, 1000)) | st.none()
+    st.builds(Entry, st.text(max_size=20).map(json.dumps), st.floats(0, 1e10), st.floats(0, 1e10), st.integers(1, 1000))
+    | st.none()
 )
 topics = st.dictionaries(names, st.tuples(st.dictionaries(names, entries, max_size=5), st.booleans()), max_size=5)
 
@@ -45,10 +46,45 @@ def test_a_heartbeat_in_literal_bytes() -> None:
 
 def test_messages_are_about_as_large_as_they_may_be() -> None:
     builder = PacketBuilder(10_000)
-    builder.state("t", 0, 0, ((str(number), Entry("x" * 100, 1e9, 1e9, 1)) for number in range(1000)), True)
+    builder.state("t", 0, 0, ((str(number), Entry(json.dumps("x" * 100), 1e9, 1e9, 1)) for number in range(1000)), True)
     sizes = [len(encode(each)) for each in builder.packets]
     assert max(sizes) < 11_000
     assert len(sizes) < 30
+
+
+WRONG: list[dict[str, Any]] = [
+    {"sender": 1},
+    {"number": "1"},
+    {"number": True},
+    {"number": -1},
+    {"leaves": 1},
+    {"resets": "yes"},
+    {"watch": "t"},
+    {"unwatch": [1]},
+    {"asks": {"*": 1}},
+    {"answers": ["a"]},
+    {"answers": {"a": "1"}},
+    {"topics": {"t": ["0", 0, False, False, {}]}},
+    {"topics": {"t": [0, 0.5, False, False, {}]}},
+    {"topics": {"t": [0, 0, 0, False, {}]}},
+    *(
+        {"topics": {"t": [0, 0, False, False, {"a": entry}]}}
+        for entry in (
+            "abcd",
+            [None, 1, 1, 1],
+            ["", 1, 1, 1],
+            ["{", 1, 1, 1],
+            ["NaN", 1, 1, 1],
+            ['"\ud800"', 1, 1, 1],
+            [json.dumps("x" * 1023), 1, 1, 1],
+            ["1", "1", 1, 1],
+            ["1", float("nan"), 1, 1],
+            ["1", 1, 10**400, 1],
+            ["1", 1, 1, None],
+        )
+    ),
+]
+"""Fields that can't be what they are."""
 
 
 @pytest.mark.parametrize(
@@ -64,6 +100,8 @@ def test_messages_are_about_as_large_as_they_may_be() -> None:
         b'{"version":1,"sender":"a","number":1,"topics":{"t":[1]}}',
         b'{"version":1,"sender":"a","number":1,"topics":[]}',
         json.dumps({"version": 1, "topics": {"t": [0, 0, False, False, {"a": [1]}]}}).encode(),
+        b"[" * 100_000,
+        *(json.dumps({"version": 1, "sender": "a", "number": 1, **wrong}).encode() for wrong in WRONG),
     ],
 )
 def test_what_is_none_is_not_understood(data: bytes) -> None:

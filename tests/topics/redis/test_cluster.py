@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
+import trustme
 from support.helpers import until
 from support.redis_cluster import RedisCluster, cluster_needed, topics_of_all_nodes
 from support.redis_server import RedisServer, redis_needed
 from support.traffic import TOPIC, flows, traffic
 
 from compliance._servers import free_port
-from flowserve.topics.redis.connect import CLUSTER_PERMISSIONS
-from flowserve.topics.remote.errors import Refused
+from flowserve.topics.redis.connect import CLUSTER_PERMISSIONS, Connector
+from flowserve.topics.redis.slots import owners
+from flowserve.topics.redis.url import parse_url
+from flowserve.topics.remote.errors import Refused, Unreachable
 
 pytestmark = [redis_needed, cluster_needed]
 
@@ -185,3 +189,52 @@ async def test_a_permission_that_is_missing_is_noticed_at_start(cluster, machine
     for node in cluster.masters:
         assert await node.call("ACL", "SETUSER", "me", *rules, *CLUSTER_PERMISSIONS) == "OK"
     assert await machine(url).publish("t", "x", key="k")
+
+
+# TLS
+
+
+@pytest.fixture
+async def secure(tmp_path: Path) -> AsyncIterator[RedisCluster]:
+    """Its nodes have certificates for their names, not for their addresses, and ask for one."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
+    authority.issue_cert("me").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "client.pem"))
+    cluster = RedisCluster(tls=tmp_path)
+    try:
+        await cluster.start()
+        yield cluster
+    finally:
+        await cluster.close()
+
+
+async def test_tls_and_a_user(secure, machine, tmp_path, logs):
+    rules = ("on", ">secret", "~flowserve:*", "resetchannels", "&flowserve:*", *CLUSTER_PERMISSIONS)
+    for node in secure.masters:
+        assert await node.call("ACL", "SETUSER", "me", *rules) == "OK"
+    at = f"localhost:{secure.masters[2].port}"
+    with pytest.raises(Refused, match=f"TLS with Redis at {at} failed: .*; add ssl_ca_certs=FILE to the URL"):
+        await machine(f"rediss+cluster://me:secret@{at}").publish("t", "x")
+    tls = f"?ssl_ca_certs={tmp_path}/ca.pem&ssl_certfile={tmp_path}/client.pem"
+    with pytest.raises(Unreachable, match="if it wants TLS, write rediss\\+cluster://"):
+        await Connector(parse_url(f"redis+cluster://me:secret@{at}")).ask(owners)
+    with pytest.raises(Refused, match="is a cluster: write rediss\\+cluster://HOST:PORT"):
+        await machine(f"rediss://me:secret@{at}{tls}").publish("t", "x")
+    with pytest.raises(Refused, match="WRONGPASS"):
+        await machine(f"rediss+cluster://me:wrong@{at}{tls}").publish("t", "x")
+    url = f"rediss+cluster://me:secret@localhost:{free_port()},{at}{tls}"
+    here, there = machine(url, max_per_connection=1000), machine(url, max_per_connection=1000)
+    topics = topics_of_all_nodes()
+    reader = await there.reader(*topics)
+    await asyncio.gather(*(here.publish(topic, topic, key="k") for topic in topics))
+    assert sorted(await reader.texts(len(topics))) == sorted(topics)
+    for node in secure.masters:
+        clients = [line for line in (await node.call("CLIENT", "LIST")).splitlines() if "name=flowserve" in line]
+        assert len(clients) == 2
+        assert all(" user=me " in line for line in clients)
+    slot = await secure.slot_of(topics[0])
+    source = await secure.owner(slot)
+    await secure.move(slot, next(node for node in secure.masters if node is not source))
+    assert await here.publish(topics[0], "moved")
+    assert await reader.texts(1) == ["moved"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hmac
 import json
 import warnings
 from collections.abc import Awaitable, Callable
@@ -89,6 +91,65 @@ async def test_resuming(start: Start) -> None:
         await three.request("unsubscribe", topic="news")
 
 
+async def test_resuming_what_the_application_has_subscribed_to(serve: Any, connect: Any) -> None:
+    """Nothing of the history is delivered then, which is told as a gap, of whatever length."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await topics.subscribe(scope, "news", envelope="json")
+        await topics.serve(scope, receive=receive, send=send, allow=ALL)
+
+    server = await serve(app)
+    peers = []
+    for _ in range(2):
+        peers.append(Requester(client := await connect(server)))
+        await client.upgrade("/")
+    one, two = peers
+    positions = [(await one.request("publish", topic="news", data=n))["position"] for n in range(3)]
+    two.deliveries.clear()
+    assert await two.request("subscribe", topic="news", since=positions[0]) == {
+        "position": positions[2],
+        "recovered": False,
+    }
+    assert two.deliveries[-1] == {"topic": "news", "gap": True, "position": None}
+    assert await one.request("subscribe", topic="news", since=positions[2]) == {
+        "position": positions[2],
+        "recovered": True,
+    }
+    assert not any("gap" in each for each in one.deliveries)
+
+
+async def test_members(start: Start) -> None:
+    opened = await start(allow=ALL, member="ada", info={"status": "here"})
+    one = await opened()
+    await one.request("subscribe", topic="news")
+    members = opened.hub().tracker.roster  # type: ignore[attr-defined]
+    assert [(id, entry.info) for id, entry in members.entries("news", 10)] == [("ada", '{"status":"here"}')]
+    await one.request("unsubscribe", topic="news")
+    assert not members
+
+
+async def test_presence(start: Start) -> None:
+    opened = await start(allow=ALL, member="ada", presence=True, options={"topics_max_per_connection": 3})
+    one, two = await opened(), await opened()
+    await two.request("subscribe", topic="news")
+    await one.request("subscribe", topic="news", presence=True)
+    told = await one.delivery()
+    assert [each["id"] for each in told["members"]] == ["ada"]
+    assert list(told) == ["topic", "members", "complete"]
+    assert two.deliveries == []
+    assert await one.refused("subscribe", topic="more", presence=True) == "limit"
+    await one.request("subscribe", topic="more")
+    await one.request("unsubscribe", topic="news")
+    await one.request("subscribe", topic="more still", presence=True)
+    for wrong in (1, "true", []):
+        assert await two.refused("subscribe", topic="more", presence=wrong) == "bad_request"
+    silent = await (await start(allow=ALL, member="ada"))()
+    assert await silent.refused("subscribe", topic="news", presence=True) == "forbidden"
+    await silent.request("subscribe", topic="news", presence=False)
+
+
 @pytest.mark.parametrize("since", ["", "nonsense", "x" * 10_000, "0a1b2c3d4e.5.01020304"])
 async def test_resuming_from_what_is_not_kept(start: Start, since: str) -> None:
     opened = await start(allow=ALL)
@@ -133,7 +194,8 @@ async def test_a_key(start: Start) -> None:
     first = await one.request("publish", topic="news", data="a", key="1")
     assert await one.request("publish", topic="news", data="b", key="1") == first
     assert [each["data"] for each in one.deliveries] == ["a"]
-    for key in (1, "x" * 101, "\ud800"):
+    assert "position" in await one.request("publish", topic="news", data="c", key="x" * 200)
+    for key in (1, "x" * 201, "\ud800"):
         assert await one.refused("publish", topic="news", data="a", key=key) == "bad_request"
 
 
@@ -337,6 +399,45 @@ async def test_what_is_no_grant(start: Start) -> None:
     assert await without.refused("authorize", grant=good) == "invalid_grant"
 
 
+WRONG_GRANTS: list[Any] = [
+    [],
+    {},
+    {"topics": ["a"], "prefixes": [], "actions": ["subscribe"]},
+    *(
+        {"topics": ["a"], "prefixes": [], "actions": ["subscribe"], "expires": 4e9, **wrong}
+        for wrong in (
+            {"topics": "a"},
+            {"topics": [["a"]]},
+            {"prefixes": None},
+            {"prefixes": [1]},
+            {"actions": "subscribe"},
+            {"expires": "4000000000"},
+            {"expires": float("nan")},
+            {"expires": float("inf")},
+            {"expires": 10**400},
+            {"expires": None},
+        )
+    ),
+]
+"""What programs in other languages may have signed."""
+
+
+@pytest.mark.parametrize("said", WRONG_GRANTS, ids=str)
+async def test_a_grant_that_was_signed_and_says_something_else(start: Start, said: Any) -> None:
+    opened = await start(secret=SECRET)
+    one = await opened()
+    assert await one.refused("authorize", grant=signed(json.dumps(said).encode())) == "invalid_grant"
+    assert await one.refused("authorize", grant=signed(b"\xff")) == "invalid_grant"
+    assert await one.refused("subscribe", topic="a") == "forbidden"
+
+
+def signed(payload: bytes) -> str:
+    """A grant, as PROTOCOL.md says."""
+    text = base64.urlsafe_b64encode(payload).rstrip(b"=")
+    mac = hmac.digest(SECRET.encode(), b"flowserve.topics.grant.v1\n" + text, "sha256")
+    return f"v1.{text.decode()}.{base64.urlsafe_b64encode(mac).rstrip(b'=').decode()}"
+
+
 async def test_a_connection_has_few_grants(start: Start) -> None:
     opened = await start(secret=SECRET)
     one = await opened()
@@ -373,6 +474,8 @@ async def test_what_it_is_called_with() -> None:
         await topics.serve(scope, receive=receive, send=receive, secret="short")
     with pytest.raises(ValueError, match="rate"):
         await topics.serve(scope, receive=receive, send=receive, allow=[], publish_rate=0)
+    with pytest.raises(TypeError, match="member"):
+        await topics.serve(scope, receive=receive, send=receive, allow=[], info="no member")
     with pytest.raises(TypeError, match="receive"):
         await topics.serve(scope, allow=[])
     with pytest.raises(TypeError):
