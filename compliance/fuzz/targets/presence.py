@@ -65,7 +65,7 @@ class _Host:
     def counts_of(self, topic: str) -> TopicCounts:
         return TopicCounts()
 
-    def tell(self, name: ChangesName, message: Message) -> None:
+    def deliver_changes(self, name: ChangesName, message: Message) -> None:
         self.told.append(message)
 
 
