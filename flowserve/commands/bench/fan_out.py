@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from time import perf_counter_ns, process_time
 
 from flowserve.commands.bench.deliveries import Deliveries, DeliveryConnection, Marker
-from flowserve.commands.bench.histogram import Histogram
-from flowserve.commands.bench.load import open_all
+from flowserve.commands.bench.load import ConnectionsResult, open_all
 from flowserve.commands.bench.publishers import Publisher, subscribe_request
 from flowserve.commands.endpoint import Endpoint, Unreachable, one_line
 from flowserve.errors import FlowserveError
@@ -53,15 +52,11 @@ class FanOutPlan:
 
 
 @dataclass
-class FanOutResult:
-    """The results."""
+class FanOutResult(ConnectionsResult):
+    """The results of a benchmark of topics."""
 
-    totals: Deliveries
-    handshakes: Histogram = field(default_factory=Histogram)
-    """The times of opening a connection."""
-    failures: Counter[str] = field(default_factory=Counter)
-    """How often connections could not be opened, by reason."""
-    opened: int = 0
+    totals: Deliveries = field(kw_only=True)
+    """What came on all connections."""
     unsubscribed: int = 0
     """Connections on which nothing that was published has come before it began."""
     unpublished: Counter[str] = field(default_factory=Counter)
@@ -72,10 +67,6 @@ class FanOutResult:
     """Messages that were due, and not published in time."""
     lost: int = 0
     """Messages that did not come, each once a connection."""
-    seconds: float = 0.0
-    """From the first message to the last delivery, or until no more were waited for."""
-    cpu: float = 0.0
-    """Seconds of CPU time that this process used in this time."""
 
     @property
     def good(self) -> bool:
@@ -89,7 +80,7 @@ class FanOut:
     """Runs a benchmark of topics: `await open()`, `await run()`, `await close()`."""
 
     def __init__(self, endpoint: Endpoint, plan: FanOutPlan, publisher: Publisher) -> None:
-        self.result = FanOutResult(Deliveries(int(plan.late * 1e9)))
+        self.result = FanOutResult(totals=Deliveries(int(plan.late * 1e9)))
         self._endpoint = endpoint
         self._plan = plan
         self._publisher = publisher
@@ -161,8 +152,7 @@ class FanOut:
         result.published = len(totals.published_at) - len(self._failed)
         result.lost = sum(each.lost(self._failed) for each in self._connections)
         end = perf_counter_ns() if result.lost else totals.last or perf_counter_ns()
-        result.seconds = max(end - self._started_at, 1) / 1e9
-        result.cpu = process_time() - cpu
+        result.end(self._started_at, end, cpu)
 
     async def _publish_all(self) -> None:
         """Publish at the plan's rate."""

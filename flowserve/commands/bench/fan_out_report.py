@@ -6,8 +6,15 @@ from collections import Counter
 from typing import Any
 
 from flowserve.commands.bench.fan_out import FanOutPlan, FanOutResult
-from flowserve.commands.bench.histogram import PRECISION
-from flowserve.commands.bench.report import chart, figures, many, notes_of_connections, time_table, traffic, used_cpu
+from flowserve.commands.bench.report import (
+    connections_line,
+    many,
+    notes_of_connections,
+    page,
+    timings,
+    traffic,
+    used_cpu,
+)
 from flowserve.commands.endpoint import Endpoint, one_line
 from flowserve.config.kinds import duration
 from flowserve.version import __version__
@@ -45,32 +52,23 @@ def as_json(endpoint: Endpoint, plan: FanOutPlan, result: FanOutResult) -> dict[
         "published_per_second": result.published / result.seconds,
         "deliveries_per_second": totals.delivered / result.seconds,
         "received_bytes_per_second": totals.received_bytes / result.seconds,
-        "handshake": figures(result.handshakes),
-        "latency": figures(totals.latencies),
-        "precision": PRECISION,
-        "histogram": [{"from": low, "to": high, "count": count} for low, high, count in totals.latencies.rows()],
+        **timings(result.handshakes, totals.latencies),
     }
 
 
 def as_text(endpoint: Endpoint, plan: FanOutPlan, result: FanOutResult) -> str:
     """Return the report as text: a table, the histogram of latencies, and notes."""
     totals, seconds = result.totals, result.seconds
-    failed, closed = sum(result.failures.values()), sum(totals.ends.values())
     late = f"{totals.late:,} late (over {duration().show(plan.late)})"
     lines = [
         f"{endpoint.uri}: what is published to {one_line(plan.topic)}, {plan.rate:,} messages a second",
         "",
-        f"connections  {result.opened:,} opened, {failed:,} failed, {closed:,} closed by the server",
+        connections_line(result, totals.ends),
         f"published    {result.published:,} messages, {result.published / seconds:,.0f}/s, in {seconds:.2f} s",
         f"delivered    {traffic(totals.delivered, totals.received_bytes, seconds)}",
         f"             {result.lost:,} lost, {totals.doubled:,} doubled, {totals.swapped:,} swapped, {late}",
-        "",
-        *time_table({"handshake": result.handshakes, "latency": totals.latencies}),
     ]
-    if totals.delivered:
-        lines += ["", *chart(totals.latencies)]
-    notes = _notes(plan, result)
-    return "\n".join([*lines, *([""] if notes else []), *notes])
+    return page(lines, result.handshakes, totals.latencies, _notes(plan, result))
 
 
 def _notes(plan: FanOutPlan, result: FanOutResult) -> list[str]:

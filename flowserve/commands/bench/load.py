@@ -44,17 +44,32 @@ class Plan:
 
 
 @dataclass
-class Result:
-    """The results of a benchmark."""
+class ConnectionsResult:
+    """What every benchmark knows of its connections, and of the time that it took."""
 
-    totals: Totals = field(default_factory=Totals)
-    """The counters of all connections."""
     handshakes: Histogram = field(default_factory=Histogram)
     """The times of opening a connection."""
     failures: Counter[str] = field(default_factory=Counter)
     """How often connections could not be opened, by reason."""
     opened: int = 0
     """How many connections were opened."""
+    seconds: float = 0.0
+    """Seconds from the first message to the last one that came, or until no more were waited for."""
+    cpu: float = 0.0
+    """Seconds of CPU time that this process used in this time."""
+
+    def end(self, begin: int, end: int, cpu: float) -> None:
+        """Note that it ran from `begin` to `end`, by `perf_counter_ns()`; `cpu` is the CPU time used until then."""
+        self.seconds = max(end - begin, 1) / 1e9
+        self.cpu = process_time() - cpu
+
+
+@dataclass
+class Result(ConnectionsResult):
+    """The results of a benchmark."""
+
+    totals: Totals = field(default_factory=Totals)
+    """The counters of all connections."""
     sent: int = 0
     """How many messages were sent."""
     missing: int = 0
@@ -63,10 +78,6 @@ class Result:
     """Whether it was given up to wait for the missing ones (`Plan.timeout`)."""
     unsent: int = 0
     """Messages that the rate required but the limit of messages in flight did not allow."""
-    seconds: float = 0.0
-    """Seconds from the first message to the last one received, or until no more were waited for."""
-    cpu: float = 0.0
-    """Seconds of CPU time that this process used in this time."""
 
     @property
     def good(self) -> bool:
@@ -151,8 +162,7 @@ class Load:
         result.sent = self.sent
         result.missing = sum(connection.missing for connection in connections)
         end = perf_counter_ns() if result.timed_out else result.totals.last or perf_counter_ns()
-        result.seconds = max(end - self._started_at, 1) / 1e9
-        result.cpu = process_time() - cpu
+        result.end(self._started_at, end, cpu)
 
     def stop(self) -> None:
         """Make `run()` stop sending."""

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from flowserve.commands.bench.histogram import PRECISION, Histogram
-from flowserve.commands.bench.load import Plan, Result
+from flowserve.commands.bench.load import ConnectionsResult, Plan, Result
 from flowserve.commands.endpoint import Endpoint
 from flowserve.config.kinds import duration
 from flowserve.version import __version__
@@ -59,10 +59,17 @@ def as_json(endpoint: Endpoint, plan: Plan, result: Result) -> dict[str, Any]:
         "sent_bytes_per_second": result.sent * plan.size / seconds,
         "received_per_second": totals.received / seconds,
         "received_bytes_per_second": totals.received_bytes / seconds,
-        "handshake": figures(result.handshakes),
-        "latency": figures(totals.latencies),
+        **timings(result.handshakes, totals.latencies),
+    }
+
+
+def timings(handshakes: Histogram, latencies: Histogram) -> dict[str, Any]:
+    """Return the members of a JSON object that tell the times."""
+    return {
+        "handshake": figures(handshakes),
+        "latency": figures(latencies),
         "precision": PRECISION,
-        "histogram": [{"from": low, "to": high, "count": count} for low, high, count in totals.latencies.rows()],
+        "histogram": [{"from": low, "to": high, "count": count} for low, high, count in latencies.rows()],
     }
 
 
@@ -70,22 +77,29 @@ def as_text(endpoint: Endpoint, plan: Plan, result: Result) -> str:
     """Return the report as text: a table, the histogram of latencies, and notes."""
     totals = result.totals
     kind = "binary" if plan.binary else "text"
-    failed, closed = sum(result.failures.values()), sum(totals.ends.values())
     lines = [
         f"{endpoint.uri}: {kind} messages of {plan.size:,} bytes, {plan.in_flight:,} in flight on each connection",
         "",
-        f"connections  {result.opened:,} opened, {failed:,} failed, {closed:,} closed by the server",
+        connections_line(result, totals.ends),
         f"sent         {traffic(result.sent, result.sent * plan.size, result.seconds)}, in {result.seconds:.2f} s",
         f"received     {traffic(totals.received, totals.received_bytes, result.seconds)}",
         f"echoes       {totals.echoed:,} right, {totals.wrong:,} wrong, {result.missing:,} missing;"
         f" {totals.unasked:,} other messages",
-        "",
-        *time_table({"handshake": result.handshakes, "latency": totals.latencies}),
     ]
-    if totals.answered:
-        lines += ["", *chart(totals.latencies)]
-    notes = _notes(plan, result)
-    return "\n".join([*lines, *([""] if notes else []), *notes])
+    return page(lines, result.handshakes, totals.latencies, _notes(plan, result))
+
+
+def connections_line(result: ConnectionsResult, ends: Counter[str]) -> str:
+    """Return the line that tells how many connections there were."""
+    failed, closed = sum(result.failures.values()), sum(ends.values())
+    return f"connections  {result.opened:,} opened, {failed:,} failed, {closed:,} closed by the server"
+
+
+def page(lines: list[str], handshakes: Histogram, latencies: Histogram, notes: list[str]) -> str:
+    """Return a report: some lines, the table of times, the histogram of latencies if there are some, and notes."""
+    table = time_table({"handshake": handshakes, "latency": latencies})
+    bars = ["", *chart(latencies)] if latencies.rows() else []
+    return "\n".join([*lines, "", *table, *bars, *([""] if notes else []), *notes])
 
 
 def traffic(messages: int, size: int, seconds: float) -> str:
