@@ -4,6 +4,8 @@
 yields them to the application itself. `event_source()` is a response with server-sent events of topics, and `stream()`
 writes a topic that has an end. `presence()` and `count()` tell who is there, and how many. `serve()` lets clients
 subscribe by themselves, and `topics.client` is such a client. `ChannelLayer` is a layer for Django Channels.
+
+To read the code, begin with `hub/hub.py`, where all of it meets; flowserve/README.md tells the way of a message.
 """
 
 from __future__ import annotations
