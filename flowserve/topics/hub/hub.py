@@ -80,7 +80,9 @@ class Hub:
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run what several calls wait for, by `_end_of()`, any of which may be cancelled."""
-        task = self.spawn(work)
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda _: task.cancelled() or task.exception())  # nobody may be left to see it
         return task
 
@@ -309,10 +311,19 @@ class Hub:
     # As the host of topics
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run in a task of its own until `close()`, and return that. What it raises is logged."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._on_done)
         return task
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, TopicsError):
+            logger.debug("Topics: %s", error)
+        elif error is not None:
+            logger.error("A task of topics has failed", exc_info=error)
 
     async def read(self, topic: str, after: Place) -> Reading:
         return await self._backplane.read(topic, after)

@@ -28,7 +28,7 @@ from flowserve.topics.message import Kind
 from flowserve.topics.position import Place, parse
 from flowserve.topics.redis.connect import is_of_server
 from flowserve.topics.redis.link import Commands, pack
-from flowserve.topics.redis.scripts import Keys, encode_record, escape, keys_of, publish_command
+from flowserve.topics.redis.scripts import MALFORMED, Keys, encode_record, escape, keys_of, publish_command
 from flowserve.topics.remote.errors import LinkLost
 from flowserve.topics.settings import Retention
 
@@ -229,12 +229,14 @@ class Publisher:
             del self._lanes[topic]
 
     def _settle(self, batch: Sequence[_Item], answer: Any) -> None:
-        if isinstance(answer, Exception):
-            error = TopicsError(f"Redis answers: {answer}")
+        try:
+            places = _places(answer, batch)
+        except (AttributeError, *MALFORMED):  # an error, or what another program has written
+            said = answer if isinstance(answer, Exception) else f"{answer!r:.100}, which tells no places"
             for item in batch:
-                self._fail(item, error)
+                self._fail(item, TopicsError(f"Redis answers: {said}"))
             return
-        for item, place in zip(batch, _places(answer, batch), strict=True):
+        for item, place in zip(batch, places, strict=True):
             if not item.result.done():
                 item.result.set_result(place)
 

@@ -131,3 +131,15 @@ async def test_changes_that_can_not_be_followed_leave_those_of_no_other_topic(mo
         await within(hub.subscribe(queue, names, {}))
     assert not hub.tracker._changes
     await hub.close()
+
+
+async def test_a_task_that_fails_is_logged_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def work() -> None:
+        raise ValueError("a defect")
+
+    hub = Hub(MemoryBackplane(Settings()), Settings())
+    await asyncio.wait([hub.spawn(work())])
+    assert "A task of topics has failed" in caplog.text
+    assert "a defect" in caplog.text
+    assert not hub._tasks
+    await hub.close()

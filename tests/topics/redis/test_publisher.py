@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import time
+from typing import Any
 
 import pytest
 from support.helpers import until, within
@@ -16,6 +17,7 @@ from flowserve.topics.message import Kind
 from flowserve.topics.position import NOWHERE
 from flowserve.topics.redis import publisher
 from flowserve.topics.remote import reconnector
+from flowserve.topics.settings import Retention
 
 pytestmark = redis_needed
 
@@ -189,3 +191,27 @@ async def test_a_stalled_event_loop_is_no_lost_connection(redis, machine, logs):
         assert await publishing
     assert await reader.texts(5) == ["0", "1", "2", "3", "4"]
     assert not logs.lines()
+
+
+class StrangeLink:
+    """Answers what Redis never should."""
+
+    paused = retired = False
+
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+
+    def run(self, commands, answers):
+        for each in answers:
+            each(self._answer)
+
+
+@pytest.mark.parametrize("answer", [b"nonsense", b"epoch one", None, 5])
+async def test_an_answer_that_is_none_keeps_nobody_waiting(answer):
+    """As of a key of a producer that another program has written."""
+    publishing = publisher.Publisher("prefix:", "producer")
+    publishing.up(StrangeLink(answer))
+    with pytest.raises(TopicsError, match="which tells no places"):
+        await within(publishing.publish("t", b"x", Kind.TEXT, None, "", Retention(1, 1, 1.0)))
+    assert not publishing._lanes
+    assert publishing._pending_bytes._size == 0
