@@ -48,6 +48,7 @@ class Hub:
         self._topics: dict[str, Topic] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening: asyncio.Future[None] | None = None
+        self._is_open = False  # `open()` has succeeded, so that publishing needs not call it
         self._retention = settings.retention
         self._name = secrets.token_hex(8)
         self._numbers = count(1)
@@ -60,6 +61,7 @@ class Hub:
             opening = self._opening = asyncio.ensure_future(self._backplane.open(self))
         if not opening.done():
             await asyncio.shield(opening)
+        self._is_open = True
 
     @property
     def connected(self) -> bool:
@@ -95,7 +97,8 @@ class Hub:
             raise TypeError(f"key is str, not {type(key).__name__}")
         if key is not None and not key.isascii():
             key.encode()  # what can't be written raises here, whatever the backplane is
-        await self.open()
+        if not self._is_open:
+            await self.open()
         origin = f"{self._name}.{next(self._numbers)}"
         if exclude is not None and topic in self._topics:
             self.excluded[origin] = exclude

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import hiredis
@@ -99,11 +99,11 @@ class RedisBackplane:
             await self._publisher.drain(GRACE)
         await self._supervision.close()
 
-    async def publish(
+    def publish(
         self, topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention
-    ) -> Place | None:
+    ) -> Coroutine[Any, Any, Place | None]:
         """See `Backplane.publish()`. Raises TopicsError if it is unknown whether the message was published."""
-        return await self._publisher.publish(topic, data, kind, key, origin, retention)
+        return self._publisher.publish(topic, data, kind, key, origin, retention)
 
     async def subscribe(self, topics: Sequence[str]) -> list[Place]:
         return await self._subscriptions.subscribe(topics)

@@ -152,7 +152,7 @@ async def test_a_caller_that_is_cancelled(redis, machine):
     await here.publish("t", "5")
     assert await reader.texts(2) == ["4", "5"]
     assert not here.backplane._publisher._lanes
-    assert here.backplane._publisher._backlog._size == 0
+    assert here.backplane._publisher._shared._size == 0
 
 
 async def test_more_than_can_wait(redis, machine, logs, monkeypatch):
