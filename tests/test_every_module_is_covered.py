@@ -112,6 +112,7 @@ COVERED_BY = {
     "topics/members": "topics/test_hub.py topics/test_direct.py",
     "topics/memory": "topics/test_hub.py topics/test_direct.py",
     "topics/message": "topics/test_direct.py topics/test_api.py",
+    "topics/nats/attempt": "topics/nats/test_backplane.py topics/nats/test_faults.py",
     "topics/nats/batch": "topics/nats/test_backplane.py topics/nats/test_faults.py",
     "topics/nats/history": "topics/nats/test_backplane.py topics/test_every_backplane.py",
     "topics/nats/link": "topics/nats/test_connect.py topics/nats/test_faults.py",
