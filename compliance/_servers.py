@@ -65,6 +65,14 @@ class Server:
             time.sleep(0.02)
         raise self.failed(f"the server was not ready after {seconds:.0f} s")
 
+    def wait_for_workers(self, seconds: float) -> None:
+        """Wait until all workers of flowserve serve, not the first one alone. Raises ServerFailed."""
+        deadline = time.monotonic() + seconds
+        while "workers serve on" not in self.log.read_text(errors="replace"):
+            if time.monotonic() > deadline:
+                raise self.failed(f"not all workers serve after {seconds:g} s")
+            time.sleep(0.05)
+
     def stop(self) -> None:
         """SIGTERM, and SIGKILL for what is left of its session after a few seconds."""
         if self.process.poll() is None:
@@ -147,9 +155,14 @@ def tree(pid: int) -> list[int]:
     return found
 
 
+def process_cpu_seconds(pid: int) -> float:
+    """User and system time of one process. Its CPU clock counts nanoseconds, not ticks as stat does."""
+    return time.clock_gettime((~pid << 3) | 2)  # clock_getcpuclockid(3) on Linux
+
+
 def cpu_seconds(pid: int) -> float:
-    """User and system time of the process tree. The process's CPU clock counts nanoseconds, not ticks as stat does."""
-    return sum(time.clock_gettime((~member << 3) | 2) for member in tree(pid))  # clock_getcpuclockid(3) on Linux
+    """User and system time of the process tree."""
+    return sum(process_cpu_seconds(member) for member in tree(pid))
 
 
 def memory_kib(pid: int) -> int:

@@ -154,11 +154,11 @@ def test_the_options_of_a_subcommand_are_explained(name):
 
 
 FOREIGN = (
-    "both cacert cache cases cert check client clients config configuration deploy-hook draw env "
+    "backplane both cacert cache cases cert check client clients config configuration deploy-hook draw env "
     "experimental-websocket full "
     "graceful-timeout help ignore inplace list messages minimize minutes "
-    "now output print-config pure python python27 quick reuse-port rm rows scenario seconds seed servers steps "
-    "stop-timeout subscribers update url version wstest"
+    "now output print-config pure python python27 quick reuse-port rm rounds rows scenario seconds seed servers "
+    "steps stop-timeout store subscribers update url version wstest"
 )
 """Options of other programs than the command itself, and of those in compliance."""
 

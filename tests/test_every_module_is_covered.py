@@ -115,6 +115,7 @@ COVERED_BY = {
     "topics/delivery/members": "topics/hub/test_hub.py topics/subscribers/test_session.py",
     "topics/local/memory": "topics/hub/test_hub.py topics/subscribers/test_session.py",
     "topics/message": "topics/subscribers/test_session.py topics/api/test_functions.py",
+    "topics/nats/attempt": "topics/nats/test_backplane.py topics/nats/test_faults.py",
     "topics/nats/batch": "topics/nats/test_backplane.py topics/nats/test_faults.py",
     "topics/nats/history": "topics/nats/test_backplane.py topics/test_every_backplane.py",
     "topics/nats/link": "topics/nats/test_connect.py topics/nats/test_faults.py",

@@ -14,12 +14,14 @@ from redis.crc import key_slot
 from compliance._servers import HOST
 from compliance.topics.crowd import until
 from compliance.topics.redis_scenarios import again_and_again
-from compliance.topics.scenarios import DEEP, Rig, scenario
+from compliance.topics.scenarios import DEEP, Rig, lose_connections, scenario
 from compliance.topics.stores import ClusterNode
 from flowserve.topics.redis.slots import partition_of
 
 _MOVED = 2.0
 """Seconds between two moves of a slot."""
+_LOST = 2.0
+"""Seconds whose writes a failover loses."""
 
 _cluster = partial(scenario, store="cluster", servers=2, subscribers=1000)
 
@@ -51,18 +53,51 @@ async def cluster_moves(rig: Rig) -> None:
     rolls_back=True,
 )
 async def cluster_failover(rig: Rig) -> None:
-    first, second, third, replica = _nodes(rig)
-    slot = _slot_of("cluster-failover:0")
-    source = _owner([first, second, third], slot)
-    if source is not first:
-        await asyncio.to_thread(_move, slot, source, first, [first, second, third])
+    await _to_the_first(rig, "cluster-failover:0")
     await rig.pause(0.3)
+    await _fail_over(rig)
+    await rig.pause(0.3)
+
+
+@_cluster(
+    "cluster-failover-lossy",
+    "the same, the replica lacks the last writes, and connections are lost meanwhile",
+    *DEEP,
+    complete=False,
+    rolls_back=True,
+    told=True,
+)
+async def cluster_failover_lossy(rig: Rig) -> None:
+    await _to_the_first(rig, "cluster-failover-lossy:0")
+    first, *_, replica = _nodes(rig)
+    losing = asyncio.ensure_future(lose_connections(rig, 1.0))
+    await rig.pause(0.3)
+    replica.ask("CONFIG SET masterauth wrong")  # so that it cannot connect again
+    first.ask("CLIENT KILL TYPE replica")  # what is written from now on is lost
+    await asyncio.sleep(_LOST)
+    if "master_link_status:down" not in replica.ask("INFO replication"):
+        rig.checker.violation("the replica has not lost its master, so that the scenario shows nothing")
+    await _fail_over(rig)
+    await losing
+
+
+async def _to_the_first(rig: Rig, topic: str) -> None:
+    """Move a topic's slot to the first node, which has a replica."""
+    masters = _nodes(rig)[:3]
+    slot = _slot_of(topic)
+    source = _owner(masters, slot)
+    if source is not masters[0]:
+        await asyncio.to_thread(_move, slot, source, masters[0], masters)
+
+
+async def _fail_over(rig: Rig) -> None:
+    """Kill the first node, and wait until its replica is the master."""
+    first, *_, replica = _nodes(rig)
     first.end(signal.SIGKILL)
     began = time.monotonic()
     if not await until(lambda: "role:master" in replica.ask("INFO replication"), 60):
         rig.checker.violation("the replica did not become the master")
     rig.notes.append(f"the failover took {time.monotonic() - began:.0f} s")
-    await rig.pause(0.3)
 
 
 def _nodes(rig: Rig) -> list[ClusterNode]:

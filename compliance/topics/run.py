@@ -11,7 +11,7 @@ import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import uvloop
 
@@ -21,6 +21,7 @@ from compliance.topics.checker import Checker
 from compliance.topics.crowd import Crowd
 from compliance.topics.scenarios import Rig, Scenario
 
+T = TypeVar("T")
 APP = "compliance.topics.application:app"
 _WORKERS = 2
 _PATIENCE = 30.0
@@ -71,8 +72,8 @@ def run(scenario: Scenario, options: argparse.Namespace, progress: Progress) -> 
             port = free_port()
             command = flowserve_command(sys.executable, APP, CHECKOUT, port, *arguments)
             servers.append(stack.enter_context(serving(command, port=port)))
-            _wait_for_workers(servers[-1])
-        outcome = _in_loop(_run(scenario, options, servers, started, progress))
+            servers[-1].wait_for_workers(_PATIENCE)
+        outcome = in_loop(_run(scenario, options, servers, started, progress))
         for server in servers:
             log = server.log.read_text(errors="replace").splitlines()
             wrong = [line for line in log if "Traceback" in line or "Error" in line]
@@ -80,16 +81,8 @@ def run(scenario: Scenario, options: argparse.Namespace, progress: Progress) -> 
     return outcome
 
 
-def _wait_for_workers(server: Server) -> None:
-    """Wait until all workers serve, not the first one alone. Raises ServerFailed."""
-    deadline = time.monotonic() + _PATIENCE
-    while "workers serve on" not in server.log.read_text(errors="replace"):
-        if time.monotonic() > deadline:
-            raise server.failed(f"not all workers serve after {_PATIENCE:g} s")
-        time.sleep(0.05)
-
-
-def _in_loop(work: Coroutine[Any, Any, Outcome]) -> Outcome:
+def in_loop(work: Coroutine[Any, Any, T]) -> T:
+    """Run something in an event loop of uvloop."""
     loop = uvloop.new_event_loop()
     try:
         return loop.run_until_complete(work)

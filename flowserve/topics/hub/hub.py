@@ -57,6 +57,7 @@ class Hub:
         self._topics: dict[str, Topic] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening: asyncio.Task[None] | None = None
+        self._is_open = False  # `open()` has succeeded, so that publishing needs not call it
         self._closed = False
         self._retention = settings.retention
         self._name = secrets.token_hex(8)
@@ -72,6 +73,7 @@ class Hub:
             opening = self._opening = self._begin(self._backplane.open(self))
         if not opening.done():
             await self._end_of(opening)
+        self._is_open = True
 
     @property
     def connected(self) -> bool:
@@ -120,7 +122,8 @@ class Hub:
         if len(data) > self.settings.max_size:
             raise TopicsError(f"the message has {len(data)} bytes; at most {self.settings.max_size} can be published")
         check_key(key)
-        await self.open()
+        if not self._is_open:
+            await self.open()
         origin = f"{self._name}.{next(self._numbers)}"
         if exclude is not None and topic in self._topics:
             self.excluded[origin] = exclude

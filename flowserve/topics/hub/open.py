@@ -38,10 +38,11 @@ def _of_package(url: str) -> Callable[[str, Settings], Backplane] | None:
 def open_hub(url: str | None, settings: Settings, counts: Counts | None = None) -> Hub:
     """Return a hub, which opens its backplane when it is first used. `counts` as for Hub. Raises ConfigError for a URL
     that names no backplane."""
-    return Hub(_backplane(url, settings), settings, counts)
+    return Hub(open_backplane(url, settings), settings, counts)
 
 
-def _backplane(url: str | None, settings: Settings) -> Backplane:
+def open_backplane(url: str | None, settings: Settings) -> Backplane:
+    """Return the backplane that a URL names. Raises ConfigError."""
     if url == ALONE:
         logger.warning(
             "Topics: each worker has its own, so that what is published in one does not reach those who are subscribed"

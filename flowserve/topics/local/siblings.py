@@ -50,6 +50,7 @@ class SiblingsBackplane(asyncio.Protocol):
         self._receiver: Receiver
         self._transport: asyncio.Transport | None = None
         self._reader = FrameReader()
+        self._outgoing: list[bytes] = []  # frames that were not written yet
         self._answers: dict[int, asyncio.Future[list[bytes]]] = {}
         self._numbers = count(1)
         self._paused = False
@@ -114,6 +115,7 @@ class SiblingsBackplane(asyncio.Protocol):
             await asyncio.wait(due, timeout=left)
             await asyncio.sleep(0)  # those who waited to write have written, those who were answered have gone
         if self._transport is not None:
+            self._write()
             self._transport.close()
 
     async def _reconnect(self) -> None:
@@ -151,7 +153,7 @@ class SiblingsBackplane(asyncio.Protocol):
     def unsubscribe(self, topics: Sequence[str]) -> None:
         self._topics.difference_update(topics)
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(encode(FrameType.UNSUBSCRIBE, 0, [topic.encode() for topic in topics]))
+            self._send(encode(FrameType.UNSUBSCRIBE, 0, [topic.encode() for topic in topics]))
 
     async def read(self, topic: str, after: Place) -> Reading:
         return reading_of(await self._ask(FrameType.READ, [topic.encode(), *place_fields(after)]))
@@ -168,11 +170,22 @@ class SiblingsBackplane(asyncio.Protocol):
         number = next(self._numbers) & 0xFFFFFFFF
         answer: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
         self._answers[number] = answer
-        self._transport.write(encode(type, number, fields))
+        self._send(encode(type, number, fields))
         try:
             return await answer
         finally:
             self._answers.pop(number, None)
+
+    def _send(self, frame: bytes) -> None:
+        """Have a frame written at the end of this event loop iteration, with all others."""
+        if not self._outgoing:
+            asyncio.get_running_loop().call_soon(self._write)
+        self._outgoing.append(frame)
+
+    def _write(self) -> None:
+        outgoing, self._outgoing = self._outgoing, []
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(b"".join(outgoing))
 
     # As the transport's asyncio.Protocol
 

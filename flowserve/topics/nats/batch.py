@@ -24,6 +24,7 @@ import re
 import struct
 import time
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from random import getrandbits
 from typing import NamedTuple
 from urllib.parse import quote, unquote
@@ -39,6 +40,9 @@ _CHECK_SIZE = 8
 _FIRST_CHECK = "0" * _CHECK_SIZE
 _LEAST_WINDOW = Retention(100, 1 << 16, 0.0)
 """Behind a mark, so that not each message purges another where little is kept."""
+
+_KNOWN_TOKENS = 4096
+"""Topics whose tokens are kept in memory."""
 
 HEAD_SIZE = _HEAD.size
 MALFORMED = (struct.error, ValueError, IndexError)
@@ -145,9 +149,28 @@ def new_record_check() -> str:
     return f"{getrandbits(32):08x}"
 
 
-def encode_batch(tail: Tail | None, records: Sequence[bytes], retention: Retention) -> tuple[bytes, int]:
-    """Return the batch that follows `tail`, None for an empty log, and the sequence number up to which the log can be
-    purged then, 0 for none. Without records it keeps the topic's place."""
+class NewBatch(NamedTuple):
+    """A batch that is not stored yet."""
+
+    data: bytes
+    obsolete: int
+    """The sequence number up to which the log can be purged once it is stored, 0 for none."""
+    before: Place
+    before_size: int
+    mark: Mark
+    retention: Retention
+
+    def stored(self, seq: int, checks: Sequence[str], size: int) -> tuple[Tail, list[Place]]:
+        """Return the end of the log and the places of its messages, now that it has a sequence number, given the checks
+        of its records and the bytes of its messages."""
+        epoch, offset = self.before.epoch, self.before.offset
+        places = [place_of(epoch, offset + number, check, seq) for number, check in enumerate(checks, 1)]
+        last = places[-1] if places else self.before
+        return Tail(seq, last, self.before_size + size, self.mark, self.retention), places
+
+
+def encode_batch(tail: Tail | None, records: Sequence[bytes], retention: Retention) -> NewBatch:
+    """Return the batch that follows `tail`, None for an empty log. Without records it keeps the topic's place."""
     now = int(time.time() * 1000)
     if tail is None:
         epoch = f"{now:011x}{getrandbits(20):05x}"
@@ -160,9 +183,10 @@ def encode_batch(tail: Tail | None, records: Sequence[bytes], retention: Retenti
     check, seq = place.check[:_CHECK_SIZE], int(place.check[_CHECK_SIZE:], 16)
     kept = (retention.messages, retention.size, max(1, int(retention.age * 1000)))
     head = _HEAD.pack(place.epoch.encode(), place.offset, check.encode(), seq, now, *kept, tail.size, tail.seq, *mark)
-    return b"".join((head, *records)), obsolete
+    return NewBatch(b"".join((head, *records)), obsolete, place, tail.size, mark, retention)
 
 
+@lru_cache(_KNOWN_TOKENS)
 def token(topic: str) -> str:
     """Return a topic's name as one token of a NATS subject, which has no dots, wildcards or spaces."""
     return quote(topic, safe=":@!$&'()+,;=/").replace(".", "%2E") or _PROBE_TOKEN

@@ -11,8 +11,8 @@ from contextlib import suppress
 from typing import Any
 
 import nats.errors
-from nats.aio.client import Client
 
+from flowserve.topics.nats.client import ShortClient
 from flowserve.topics.nats.link import Answered, Link, Unavailable
 from flowserve.topics.nats.log import NO_STREAM, Log, kept_age
 from flowserve.topics.nats.url import NATSURL
@@ -52,7 +52,7 @@ class Connector:
 
     async def _connect(self, host: str, port: int, prepare: Callable[[Link], Awaitable[Log]]) -> Log:
         url, at = self._url, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        client = Client()
+        client = ShortClient()
         link: Link | None = None
         failed: list[Exception] = []
 
@@ -81,7 +81,7 @@ class Connector:
                     await asyncio.wait_for(client.close(), url.timeout)
             raise self._explained(error, at, link) from None
 
-    async def _open(self, client: Client, at: str, report: Any, closed: Any) -> None:
+    async def _open(self, client: ShortClient, at: str, report: Any, closed: Any) -> None:
         url = self._url
         await client.connect(
             f"{'tls' if url.ssl else 'nats'}://{at}",
@@ -99,21 +99,21 @@ class Connector:
         )
         self._check_tls(client)
 
-    def _password(self, client: Client) -> Any:
+    def _password(self, client: ShortClient) -> Any:
         def password() -> str | None:
             self._check_tls(client)
             return self._url.password
 
         return password
 
-    def _token(self, client: Client) -> Any:
+    def _token(self, client: ShortClient) -> Any:
         def token() -> str | None:
             self._check_tls(client)
             return self._url.token
 
         return token
 
-    def _check_tls(self, client: Client) -> None:
+    def _check_tls(self, client: ShortClient) -> None:
         """See to it that nothing is told to a server without TLS where the URL wants it."""
         if self._url.ssl is not None and not client._server_info.get("tls_required"):
             raise Refused("NATS has no TLS: write nats://, or give its configuration a block tls")

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from typing import Any
 
 import nats.errors
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from flowserve.errors import TopicsError
 from flowserve.logs.loggers import logger
+from flowserve.topics.nats.client import Received, ShortClient, Take
 from flowserve.topics.remote.errors import LinkLost
 
 _NO_RESPONDERS = "503"
@@ -34,17 +35,47 @@ class Answered(TopicsError):
         self.code = code
 
 
+Answer = Callable[[Received | TopicsError], None]
+"""Takes the answer to a request, or what went wrong."""
+
+
+def _settle(result: asyncio.Future[Received], answer: Received | TopicsError) -> None:
+    if result.done():
+        return
+    if isinstance(answer, TopicsError):
+        result.set_exception(answer)
+    else:
+        result.set_result(answer)
+
+
+def decode(message: Received) -> dict[str, Any]:
+    """Return an answer of JetStream, which is JSON. Raises Unavailable, Answered."""
+    try:
+        answer: dict[str, Any] = json.loads(message.data.decode())
+        error = answer.get("error")
+    except (ValueError, AttributeError):
+        raise Answered(0, f"something that is not JSON: {message.data[:100]!r}") from None
+    if error is None:
+        return answer
+    text = str(error.get("description", error))
+    if error.get("code") == 503:
+        raise Unavailable(f"NATS answers: {text}")
+    raise Answered(int(error.get("err_code", 0)), text)
+
+
 class Link:
     """A connection, from `start()` on."""
 
-    def __init__(self, client: Client, address: str, timeout: float) -> None:
+    def __init__(self, client: ShortClient, address: str, timeout: float) -> None:
         """`timeout` is how many seconds an answer may take."""
         self._client = client
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
         self._inbox = client.new_inbox()
         self._numbers = count(1)
-        self._answers: dict[str, asyncio.Future[Msg]] = {}
+        self._answers: dict[str, Answer] = {}  # who waits, by inbox
+        self._due: deque[tuple[float, str]] = deque()  # when answers are to be there at last
+        self._timer: asyncio.TimerHandle | None = None
         self._subscriptions: set[Subscription] = set()
         self._lost: asyncio.Future[None] = self._loop.create_future()
         self._closing: asyncio.Task[None] | None = None
@@ -74,9 +105,9 @@ class Link:
             return
         self.reason = reason
         self._lost.set_result(None)
-        for answer in self._answers.values():
-            if not answer.done():
-                answer.set_exception(LinkLost(reason))
+        self._fail_all(LinkLost(reason))
+        if self._timer is not None:
+            self._timer.cancel()
         self._closing = self._loop.create_task(self._close())
 
     async def _close(self) -> None:
@@ -102,9 +133,7 @@ class Link:
             if not self.denied:
                 logger.error("Topics: NATS at %s: %s", self.address, _text(error))
             self.denied = _text(error)
-            for answer in self._answers.values():
-                if not answer.done():
-                    answer.set_exception(Answered(0, self.denied))
+            self._fail_all(Answered(0, self.denied))
         elif isinstance(error, nats.errors.SlowConsumerError):
             self.abort("messages came faster than they could be taken")
         elif isinstance(error, (nats.errors.UnexpectedEOF, OSError)):
@@ -122,58 +151,74 @@ class Link:
 
     # Requests
 
-    async def _answered(self, message: Msg) -> None:
-        answer = self._answers.get(message.subject)
-        if answer is not None and not answer.done():
-            answer.set_result(message)
+    def _answered(self, message: Received) -> None:
+        answer = self._answers.pop(message.subject, None)
+        if answer is None:
+            return
+        if not message.data and message.headers.get("Status") == _NO_RESPONDERS:
+            answer(Unavailable("JetStream is not there"))
+        else:
+            answer(message)
 
-    async def request(self, subject: str, data: bytes = b"", headers: dict[str, str] | None = None) -> Msg:
-        """Return the answer. Raises LinkLost, Unavailable."""
+    def ask(self, subject: str, data: bytes, headers: dict[str, str], answer: Answer) -> None:
+        """Send a request. `answer` is called with the answer, LinkLost or Unavailable, or with Answered if it is too
+        large; at once, or later."""
         if self._lost.done():
-            raise LinkLost(self.reason)
+            answer(LinkLost(self.reason))
+            return
         inbox = f"{self._inbox}.{next(self._numbers)}"
-        answer: asyncio.Future[Msg] = self._loop.create_future()
-        self._answers[inbox] = answer
-        timer = self._loop.call_later(self._timeout, self._expire, answer)
         try:
-            await self._client.publish(subject, data, inbox, headers)
-            message = await answer
+            self._client.send(subject, inbox, data, headers)
         except nats.errors.MaxPayloadError:
-            raise Answered(0, f"a message may have {self.max_payload} bytes at most") from None
+            answer(Answered(0, f"a message may have {self.max_payload} bytes at most"))
         except (nats.errors.Error, OSError) as error:
-            raise self._failed(error) from None
-        finally:
-            timer.cancel()
-            del self._answers[inbox]
-        if message.headers and not message.data and message.headers.get("Status") == _NO_RESPONDERS:
-            raise Unavailable("JetStream is not there")
-        return message
+            answer(self._failed(error))
+        else:
+            self._answers[inbox] = answer
+            self._expect(inbox)
 
-    def _expire(self, answer: asyncio.Future[Msg]) -> None:
-        if not answer.done():
-            answer.set_exception(LinkLost(f"JetStream has not answered for {self._timeout:g} s"))
+    def _expect(self, inbox: str) -> None:
+        """See to it that an answer comes in time, with one timer for all: their time is the same."""
+        due = self._due
+        while due and due[0][1] not in self._answers:
+            due.popleft()
+        due.append((self._loop.time() + self._timeout, inbox))
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._timeout, self._expire)
+
+    def _expire(self) -> None:
+        self._timer, due, now = None, self._due, self._loop.time()
+        while due and (due[0][1] not in self._answers or due[0][0] <= now):
+            answer = self._answers.pop(due.popleft()[1], None)
+            if answer is not None:
+                answer(LinkLost(f"JetStream has not answered for {self._timeout:g} s"))
+        if due:
+            self._timer = self._loop.call_at(due[0][0], self._expire)
+
+    def _fail_all(self, error: TopicsError) -> None:
+        """Answer all requests with an error."""
+        answers, self._answers = self._answers, {}
+        for answer in answers.values():
+            answer(error)
+
+    async def request(self, subject: str, data: bytes = b"") -> Received:
+        """Return the answer. Raises LinkLost, Unavailable, Answered."""
+        result: asyncio.Future[Received] = self._loop.create_future()
+        self.ask(subject, data, {}, partial(_settle, result))
+        return await result
 
     async def call(self, subject: str, data: bytes = b"", headers: dict[str, str] | None = None) -> dict[str, Any]:
         """Return what JetStream answers, as JSON. Raises LinkLost, Unavailable, Answered."""
-        message = await self.request(subject, data, headers)
-        try:
-            answer: dict[str, Any] = json.loads(message.data)
-            error = answer.get("error")
-        except (ValueError, AttributeError):
-            raise Answered(0, f"something that is not JSON: {message.data[:100]!r}") from None
-        if error is None:
-            return answer
-        text = str(error.get("description", error))
-        if error.get("code") == 503:
-            raise Unavailable(f"NATS answers: {text}")
-        raise Answered(int(error.get("err_code", 0)), text)
+        result: asyncio.Future[Received] = self._loop.create_future()
+        self.ask(subject, data, headers or {}, partial(_settle, result))
+        return decode(await result)
 
     # Subscriptions
 
-    async def subscribe(self, subject: str, take: Callable[[Msg], Awaitable[None]]) -> Subscription:
+    async def subscribe(self, subject: str, take: Take) -> Subscription:
         """Have messages passed to `take`. Raises LinkLost."""
         try:
-            subscription = await self._client.subscribe(subject, cb=take)
+            subscription = await self._client.listen(subject, take)
         except (nats.errors.Error, OSError) as error:
             raise self._failed(error) from None
         self._subscriptions.add(subscription)

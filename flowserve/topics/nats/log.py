@@ -7,14 +7,17 @@ other. JetStream publishes it again as `PREFIX.live.TOKEN` once it is stored, fo
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
-from nats.aio.msg import Msg
-
+from flowserve.errors import TopicsError
 from flowserve.topics.nats.batch import MALFORMED, PROBE, Batch, Tail, encode_batch, token
-from flowserve.topics.nats.link import Answered, Link, Unavailable
+from flowserve.topics.nats.client import Received
+from flowserve.topics.nats.link import Answered, Link, Unavailable, decode
 from flowserve.topics.remote.errors import LinkLost
 from flowserve.topics.settings import MIN_KEY_AGE, Retention
 
@@ -39,6 +42,28 @@ class Stored(NamedTuple):
     seq: int
     duplicate: bool
     """The key was used before, for the batch with this sequence number."""
+
+
+Outcome = Stored | TopicsError | Conflict
+Done = Callable[[Outcome], None]
+
+
+def _stored(done: Done, answer: Received | TopicsError) -> None:
+    """Tell what an answer to a batch means."""
+    if isinstance(answer, TopicsError):
+        done(answer)
+        return
+    try:
+        found = decode(answer)
+        done(Stored(int(found["seq"]), bool(found.get("duplicate"))))
+    except Answered as error:
+        if error.code == _WRONG_SEQUENCE:
+            seq = re.search(r"(\d+)$", str(error))
+            done(Conflict(int(seq[1]) if seq else -1))
+        else:
+            done(error)
+    except TopicsError as error:
+        done(error)
 
 
 class Log:
@@ -105,7 +130,7 @@ class Log:
 
     async def _get(self, **what: Any) -> Batch | None:
         answer = await self.link.request(f"$JS.API.DIRECT.GET.{self._prefix}", json.dumps(what).encode())
-        headers = answer.headers or {}
+        headers = answer.headers
         if "Nats-Sequence" not in headers:
             if headers.get("Status") == _NOT_FOUND:
                 return None
@@ -140,27 +165,35 @@ class Log:
 
     # Writing
 
-    async def store(self, topic: str, batch: bytes, expected: int, id: str | None = None) -> Stored:
+    def begin_store(self, topic: str, batch: bytes, expected: int, id: str | None, done: Done) -> None:
         """Store a batch behind that with the sequence number `expected`. With an `id` that was used before, store
-        nothing. Raises Conflict."""
+        nothing. `done` is called with the outcome, a TopicsError or a Conflict."""
         headers = {"Nats-Expected-Last-Subject-Sequence": str(expected)}
         if id is not None:
             headers["Nats-Msg-Id"] = id
-        try:
-            answer = await self.link.call(self.subject(topic), batch, headers)
-        except Answered as error:
-            if error.code == _WRONG_SEQUENCE:
-                seq = re.search(r"(\d+)$", str(error))
-                raise Conflict(int(seq[1]) if seq else -1) from None
-            raise
-        return Stored(int(answer["seq"]), bool(answer.get("duplicate")))
+        self.link.ask(self.subject(topic), batch, headers, partial(_stored, done))
+
+    async def store(self, topic: str, batch: bytes, expected: int, id: str | None = None) -> Stored:
+        """As `begin_store()`. Raises LinkLost, Unavailable, Answered, Conflict."""
+        result: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
+
+        def done(outcome: Outcome) -> None:
+            if result.done():
+                return
+            if isinstance(outcome, Stored):
+                result.set_result(outcome)
+            else:
+                result.set_exception(outcome)
+
+        self.begin_store(topic, batch, expected, id, done)
+        return await result
 
     async def keep(self, topic: str, tail: Tail | None, retention: Retention) -> Tail:
         """Store a batch without messages, so that the topic's place does not expire, and return the new end. Raises
         Conflict."""
-        data, _ = encode_batch(tail, (), retention)
-        stored = await self.store(topic, data, tail.seq if tail else 0)
-        return Batch(stored.seq, data).tail
+        batch = encode_batch(tail, (), retention)
+        stored = await self.store(topic, batch.data, tail.seq if tail else 0)
+        return batch.stored(stored.seq, (), 0)[0]
 
     async def purge(self, topic: str, seq: int) -> None:
         """Remove the batches of a topic up to a sequence number."""
@@ -179,7 +212,7 @@ class Log:
         self.max_age = age
 
 
-async def _ignore(message: Msg) -> None:
+def _ignore(message: Received) -> None:
     pass
 
 

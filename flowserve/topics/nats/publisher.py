@@ -9,29 +9,26 @@ stored any more, even if it arrives late.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from flowserve.errors import TopicsError
 from flowserve.logs.loggers import logger
 from flowserve.topics.backplane import unknown_whether_published
 from flowserve.topics.message import Kind
+from flowserve.topics.nats.attempt import Attempt, Item
 from flowserve.topics.nats.batch import (
     HEAD_SIZE,
-    Batch,
     Tail,
-    encode_batch,
     encode_record,
     new_record_check,
-    token,
 )
 from flowserve.topics.nats.link import Answered, Unavailable
-from flowserve.topics.nats.log import Conflict, Log, Stored, kept_age
+from flowserve.topics.nats.log import Log, kept_age
 from flowserve.topics.position import Place
 from flowserve.topics.remote.errors import LinkLost
-from flowserve.topics.remote.reconnector import GRACE
 from flowserve.topics.settings import Retention
 
 _MAX_BATCH = 256
@@ -42,29 +39,8 @@ _MAX_PENDING = 64 << 20
 """Bytes of messages that wait for NATS."""
 _KNOWN_TAILS = 4096
 """Topics of which the end of the log is remembered."""
-_RETRY_INTERVAL = 0.1
-"""Seconds between attempts while JetStream can't work."""
 _HEADERS = 1024
 """Bytes of a message's payload that are left to NATS."""
-
-
-class _Item:
-    """A message that is being published. `result` is its place, None if it was not published."""
-
-    __slots__ = ("key", "record", "result")
-
-    def __init__(self, record: bytes, key: str | None, result: asyncio.Future[Place | None]) -> None:
-        self.record = record
-        self.key = key
-        self.result = result
-
-    def settle(self, place: Place | None) -> None:
-        if not self.result.done():
-            self.result.set_result(place)
-
-    def fail(self, error: TopicsError) -> None:
-        if not self.result.done():
-            self.result.set_exception(error)
 
 
 class _Lane:
@@ -74,7 +50,7 @@ class _Lane:
 
     def __init__(self, topic: str) -> None:
         self.topic = topic
-        self.queue: deque[_Item] = deque()
+        self.queue: deque[Item] = deque()
         self.retention: Retention  # as the last call of publish() wants it
 
 
@@ -85,8 +61,13 @@ class Publisher:
         """`connected()` returns the stream on the connection that there is, or the next one. Raises TopicsError."""
         self._connected = connected
         self._lanes: dict[str, _Lane] = {}
+        self._ready: list[_Lane] = []  # that begin at the end of this event loop iteration
+        self._log: Log | None = None
         self._tails: OrderedDict[str, Tail] = OrderedDict()  # as they were on this connection
         self._size = 0  # bytes in all lanes
+        self._obsolete: dict[str, int] = {}  # by topic, up to which sequence number its log is to be purged
+        self._purging = False
+        self._idle: asyncio.Future[None] | None = None  # done when nothing is being published
         self._given_up = False
         self._overflowing = False
         self._silent = False  # JetStream does not answer, which was logged
@@ -98,7 +79,8 @@ class Publisher:
         self, topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention
     ) -> Place | None:
         """See `Backplane.publish()`."""
-        record = encode_record(data, kind, origin, new_record_check())
+        check = new_record_check()
+        record = encode_record(data, kind, origin, check)
         if len(record) + HEAD_SIZE + _HEADERS > self._max_payload:
             raise TopicsError(
                 f"the message has {len(data)} bytes, more than NATS takes: raise max_payload, which is "
@@ -109,10 +91,12 @@ class Publisher:
         lane = self._lanes.get(topic)
         if lane is None:
             lane = self._lanes[topic] = _Lane(topic)
-            self._spawn(self._run(lane))
+            if not self._ready:
+                self._loop.call_soon(self._flush)
+            self._ready.append(lane)
         lane.retention = retention
         result: asyncio.Future[Place | None] = self._loop.create_future()
-        lane.queue.append(_Item(record, key, result))
+        lane.queue.append(Item(record, check, len(data), key, result))
         self._size += len(record)
         return await result
 
@@ -131,9 +115,16 @@ class Publisher:
         task.add_done_callback(self._tasks.discard)
 
     async def drain(self, timeout: float) -> None:
-        """Wait until everything is answered, at most `timeout` seconds, and end what is not."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=timeout)
+        """Wait until everything is answered, at most `timeout` seconds."""
+        if self._lanes:
+            self._idle = self._loop.create_future()
+            await asyncio.wait([self._idle], timeout=timeout)
+
+    def _end(self, lane: _Lane) -> None:
+        """Note that nothing of a lane is left."""
+        del self._lanes[lane.topic]
+        if not self._lanes and self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
 
     async def close(self) -> None:
         """End."""
@@ -146,11 +137,13 @@ class Publisher:
     def up(self, log: Log) -> None:
         """Go on with a new connection."""
         self._given_up = False
+        self._log = log
         self._max_payload = log.link.max_payload
         self._tails.clear()
 
     def down(self) -> None:
         """Wait for the next connection: what was known of logs may be rolled back."""
+        self._log = None
         self._tails.clear()
 
     def give_up(self) -> None:
@@ -165,31 +158,56 @@ class Publisher:
 
     # A topic
 
-    async def _run(self, lane: _Lane) -> None:
-        """Publish what is in a lane, batch by batch."""
-        await asyncio.sleep(0)  # all that is published in this event loop iteration
-        batch: list[_Item] = []
+    def _flush(self) -> None:
+        """Begin with the lanes in which something was published in this event loop iteration."""
+        ready, self._ready = self._ready, []
+        for lane in ready:
+            self._next(lane)
+
+    def _next(self, lane: _Lane) -> None:
+        """Publish the next batch of a lane, or end it."""
+        batch = self._fill(lane)
+        if not batch:
+            self._end(lane)
+            return
+        attempt = Attempt(self, lane.topic, lane.retention, batch)
+        log, tail = self._log, self._tails.get(lane.topic)
+        if log is None or log.is_lost or tail is None or kept_age(lane.retention) > log.max_age:
+            self._spawn(self._run(lane, attempt))
+        else:
+            attempt.begin(log, tail, partial(self._began, lane, attempt))
+
+    def _began(self, lane: _Lane, attempt: Attempt, settled: bool) -> None:
+        """The first attempt has an outcome; where that is not all, go on."""
+        if settled:
+            self._size -= sum([len(item.record) for item in attempt.batch])
+            self._next(lane)
+        else:
+            self._spawn(self._run(lane, attempt))
+
+    async def _run(self, lane: _Lane, attempt: Attempt) -> None:
+        """Publish a batch that needs more than one request, and go on with what has come meanwhile."""
+        done = False
         try:
-            while lane.queue:
-                batch = self._fill(lane)
-                if batch:
-                    await _Attempt(self, lane.topic, lane.retention, batch).run(self._connected)
-                self._size -= sum([len(item.record) for item in batch])
-                batch = []
+            await attempt.run(self._connected)
+            done = True
         except Exception:  # a defect, or what is not JetStream
             logger.exception("Topics: publishing to the topic %r in NATS failed", lane.topic)
         finally:
-            del self._lanes[lane.topic]
-            left = [*batch, *lane.queue]  # nothing, unless it has failed, or was cancelled
-            self._size -= sum([len(item.record) for item in left])
-            for item in batch:
-                item.fail(unknown_whether_published("NATS"))
-            for item in left:
-                item.settle(None)
+            self._size -= sum([len(item.record) for item in attempt.batch])
+            if done:
+                self._next(lane)
+            else:  # it has failed, or was cancelled
+                self._end(lane)
+                self._size -= sum([len(item.record) for item in lane.queue])
+                for item in attempt.batch:
+                    item.fail(unknown_whether_published("NATS"))
+                for item in (*attempt.batch, *lane.queue):
+                    item.settle(None)
 
-    def _fill(self, lane: _Lane) -> list[_Item]:
+    def _fill(self, lane: _Lane) -> list[Item]:
         """Return the next batch."""
-        queue, batch, size = lane.queue, list[_Item](), 0
+        queue, batch, size = lane.queue, list[Item](), 0
         limit = min(_MAX_BATCH_SIZE, self._max_payload - HEAD_SIZE - _HEADERS)
         while queue and len(batch) < _MAX_BATCH:
             item = queue[0]
@@ -240,7 +258,21 @@ class Publisher:
 
     def purge(self, log: Log, topic: str, seq: int) -> None:
         """Remove what is not needed any more, in the background."""
-        self._spawn(self._purge(log, topic, seq))
+        self._obsolete[topic] = seq
+        if not self._purging:
+            self._purging = True
+            self._spawn(self._purge_all(log))
+
+    async def _purge_all(self, log: Log) -> None:
+        """Purge one topic after the other, and leave as much time to those who publish: meanwhile JetStream stores
+        nothing, for some milliseconds where the stream has many messages."""
+        try:
+            while self._obsolete:
+                began = self._loop.time()
+                await self._purge(log, *self._obsolete.popitem())
+                await asyncio.sleep(self._loop.time() - began)
+        finally:
+            self._purging = False
 
     async def _purge(self, log: Log, topic: str, seq: int) -> None:
         try:
@@ -249,110 +281,3 @@ class Publisher:
             pass  # the next purge covers it
         except Answered as error:
             logger.warning("Topics: the log of the topic %r can't be purged: %s", topic, error)
-
-
-class _Attempt:
-    """The attempts to store one batch."""
-
-    def __init__(self, publisher: Publisher, topic: str, retention: Retention, batch: list[_Item]) -> None:
-        self._publisher = publisher
-        self._topic = topic
-        self._retention = retention
-        self._batch = batch
-        self._records = [item.record for item in batch]
-        key = batch[0].key
-        self._id = None if key is None else _message_id(topic, key)
-        self._unknown: int | None = None  # behind which sequence number it may be stored, without an answer
-
-    async def run(self, connected: Callable[[], Awaitable[Log]]) -> None:
-        """Settle all items."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + GRACE
-        while True:
-            try:
-                log = await connected()
-            except TopicsError:
-                self._give_up()
-                break
-            try:
-                if await self._store(log):
-                    break
-            except LinkLost as error:
-                if not log.link.is_lost and loop.time() > deadline:
-                    self._publisher.note_silence(error)
-                    self._give_up()
-                    break
-            except Unavailable:
-                if loop.time() > deadline:
-                    self._give_up()
-                    break
-                await asyncio.sleep(_RETRY_INTERVAL)
-            except TopicsError as error:
-                self._fail(error)
-                break
-
-    def _give_up(self) -> None:
-        if self._unknown is not None:
-            self._fail(unknown_whether_published("NATS"))
-        for item in self._batch:
-            item.settle(None)
-
-    def _fail(self, error: TopicsError) -> None:
-        for item in self._batch:
-            item.fail(error)
-
-    async def _store(self, log: Log) -> bool:
-        """Try once; return whether that was it."""
-        if self._unknown is not None and await self._look_for(log, self._unknown):
-            return True
-        publisher, topic = self._publisher, self._topic
-        await log.raise_age(kept_age(self._retention))
-        tail = await publisher.tail(log, topic)
-        data, obsolete = encode_batch(tail, self._records, self._retention)
-        expected = tail.seq if tail else 0
-        try:
-            stored = await log.store(topic, data, expected, self._id)
-        except Conflict as conflict:
-            publisher.doubt(topic, conflict.seq)
-            return False
-        except LinkLost:
-            self._unknown = expected
-            publisher.doubt(topic, -1)
-            raise
-        if stored.duplicate:
-            await self._settle_duplicate(log, stored)
-            return True
-        self._settle(Batch(stored.seq, data), log)
-        if obsolete:
-            publisher.purge(log, topic, obsolete)
-        return True
-
-    async def _look_for(self, log: Log, expected: int) -> bool:
-        """Find out whether the batch is stored behind the sequence number `expected`."""
-        found = await log.next(self._topic, expected + 1)
-        if found is not None and found.begins_with(self._records):
-            self._settle(found, log)
-            return True
-        last = await log.last(self._topic) if found is None else found
-        seq = 0 if last is None else last.seq
-        if self._id is None and seq != expected and (found is None or found.expected != expected):
-            self._fail(unknown_whether_published("NATS"))  # the log was purged meanwhile
-            return True
-        self._unknown = None
-        return False
-
-    def _settle(self, batch: Batch, log: Log) -> None:
-        self._publisher.learn(self._topic, batch.tail)
-        for item, message in zip(self._batch, batch.messages(self._topic), strict=True):
-            item.settle(message.place)
-
-    async def _settle_duplicate(self, log: Log, stored: Stored) -> None:
-        earlier = await log.at(stored.seq)
-        place = earlier.tail.place if earlier is not None else Place("", stored.seq, "")  # it is not kept any more
-        for item in self._batch:
-            item.settle(place)
-
-
-def _message_id(topic: str, key: str) -> str:
-    """Return what JetStream knows a message with a key by."""
-    return f"{token(topic)}.{hashlib.blake2b(key.encode(), digest_size=16).hexdigest()}"

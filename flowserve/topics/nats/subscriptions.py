@@ -16,15 +16,16 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from flowserve.errors import TopicsError
 from flowserve.logs.loggers import logger
 from flowserve.topics.backplane import Receiver
 from flowserve.topics.nats.batch import MALFORMED, Batch, Tail
+from flowserve.topics.nats.client import Received
 from flowserve.topics.nats.link import Unavailable
 from flowserve.topics.nats.log import Conflict, Log
 from flowserve.topics.position import Place, new_check, new_epoch
@@ -141,9 +142,7 @@ class Subscriptions:
     async def _begin_one(self, log: Log, topic: _Topic) -> None:
         """Have a topic live on a connection."""
 
-        async def take(message: Msg) -> None:
-            self._take(log, topic, message)
-
+        take = partial(self._take, log, topic)
         with suppress(LinkLost):  # the next connection begins anew
             topic.subscription = subscription = await log.link.subscribe(log.live_subject(topic.name), take)
             tail = None
@@ -183,12 +182,12 @@ class Subscriptions:
 
     # What comes
 
-    def _take(self, log: Log, topic: _Topic, message: Msg) -> None:
+    def _take(self, log: Log, topic: _Topic, message: Received) -> None:
         """Pass on a batch."""
         if self._log is not log or self._topics.get(topic.name) is not topic:
             return
         try:
-            batch = Batch(int((message.headers or {})["Nats-Sequence"]), message.data)
+            batch = Batch(int(message.headers["Nats-Sequence"]), message.data)
         except (*MALFORMED, KeyError) as error:
             logger.warning("Topics: what came on %s of NATS is no message: %r", message.subject, error)
             return

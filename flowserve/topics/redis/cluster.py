@@ -12,9 +12,10 @@ import asyncio
 import random
 import secrets
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import hiredis
 
@@ -27,7 +28,7 @@ from flowserve.topics.redis.connect import Connector, is_unavailable
 from flowserve.topics.redis.link import Link
 from flowserve.topics.redis.node import Node
 from flowserve.topics.redis.partition import Partition
-from flowserve.topics.redis.publisher import PendingBytes
+from flowserve.topics.redis.publisher import Shared
 from flowserve.topics.redis.reading import command_to_read, decode_reading
 from flowserve.topics.redis.slots import PARTITIONS, Address, owners, partition_of
 from flowserve.topics.redis.url import RedisURL
@@ -71,9 +72,9 @@ class ClusterBackplane:
 
         Raises TopicsError if the user, the password, TLS or a permission is refused.
         """
-        name, prefix, pending = secrets.token_hex(8), self._url.prefix, PendingBytes()
+        name, prefix, shared = secrets.token_hex(8), self._url.prefix, Shared()
         self._partitions = [
-            Partition(index, prefix, name, pending, receiver, self._changed.set) for index in range(PARTITIONS)
+            Partition(index, prefix, name, shared, receiver, self._changed.set) for index in range(PARTITIONS)
         ]
         try:
             self._place(await self._ask_owners())
@@ -108,12 +109,12 @@ class ClusterBackplane:
         for partition in self._partitions:
             partition.give_up()
 
-    async def publish(
+    def publish(
         self, topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention
-    ) -> Place | None:
+    ) -> Coroutine[Any, Any, Place | None]:
         """See `Backplane.publish()`. Raises TopicsError if it is unknown whether the message was published."""
         publisher = self._partition_of(topic).publisher
-        return await publisher.publish(topic, data, kind, key, origin, retention)
+        return publisher.publish(topic, data, kind, key, origin, retention)
 
     async def subscribe(self, topics: Sequence[str]) -> list[Place]:
         groups: dict[int, list[str]] = defaultdict(list)

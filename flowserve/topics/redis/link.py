@@ -76,6 +76,7 @@ class Link(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
         self._transport: asyncio.Transport | None = None
+        self._outgoing: list[bytes] = []  # commands that were not written yet
         self._pending: deque[Answer] = deque()
         self._active_at = 0.0  # when the last bytes came, or a command was sent while none was pending
 
@@ -91,12 +92,19 @@ class Link(asyncio.Protocol):
         if not self._pending:
             self._active_at = self._loop.time()
         self._pending.extend(answers)
-        self._transport.write(b"".join(commands))
+        if not self._outgoing:
+            self._loop.call_soon(self._write)
+        self._outgoing += commands
+
+    def _write(self) -> None:
+        """Write what was sent in this event loop iteration: in a cluster, by many partitions."""
+        outgoing, self._outgoing = self._outgoing, []
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(b"".join(outgoing))
 
     def run(self, commands: Sequence[bytes], answers: Sequence[Answer]) -> None:
         """Send EVALSHA commands, as `send()`. Scripts that Redis has forgotten are loaded again."""
-        pairs = zip(commands, answers, strict=True)
-        self.send(commands, [_Run(self, command, answer) for command, answer in pairs])
+        self.send(commands, [*map(partial(_Run, self), commands, answers)])
 
     def load_scripts(self, answer: Answer) -> None:
         """Send all scripts, each of which has an answer."""

@@ -25,7 +25,7 @@ from flowserve.errors import TopicsError
 from flowserve.topics.backplane import Receiver
 from flowserve.topics.redis.connect import MOVES, code_of
 from flowserve.topics.redis.link import Answer, Link
-from flowserve.topics.redis.publisher import PendingBytes, Publisher
+from flowserve.topics.redis.publisher import Publisher, Shared
 from flowserve.topics.redis.slots import PARTITIONS, prefix_of
 from flowserve.topics.redis.subscriptions import Subscriptions
 from flowserve.topics.remote.errors import LinkLost
@@ -95,13 +95,13 @@ class Partition:
     """The topics of one partition."""
 
     def __init__(
-        self, index: int, prefix: str, name: str, pending: PendingBytes, receiver: Receiver, on_lost: Callable[[], None]
+        self, index: int, prefix: str, name: str, shared: Shared, receiver: Receiver, on_lost: Callable[[], None]
     ) -> None:
         """`prefix` is that of the whole cluster, `name` that of the producer. `on_lost` is called when it has no
         connection any more to a node that has it."""
         self.index = index
         self.prefix = prefix_of(prefix, index)
-        self.publisher = Publisher(self.prefix, name, PARTITIONS, pending)
+        self.publisher = Publisher(self.prefix, name, PARTITIONS, shared)
         self.subscriptions = Subscriptions(self.prefix, receiver)
         self.view: View | None = None
         self._on_lost = on_lost

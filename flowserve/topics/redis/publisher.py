@@ -67,14 +67,17 @@ class _Lane:
         self.retention: Retention  # as the last call of publish() wants it
 
 
-class PendingBytes:
-    """How much waits for Redis."""
+class Shared:
+    """What publishers share: the bound of what waits for Redis, and the end of the event loop iteration, when all of
+    them send. There are many in a cluster."""
 
-    __slots__ = ("_overflowing", "_size")
+    __slots__ = ("_due", "_loop", "_overflowing", "_size")
 
     def __init__(self) -> None:
-        self._size = 0  # bytes
+        self._size = 0  # bytes that wait
         self._overflowing = False
+        self._due: list[Publisher] = []
+        self._loop = asyncio.get_running_loop()
 
     def add(self, size: int) -> None:
         """Note that so many bytes more wait, or fewer."""
@@ -89,13 +92,24 @@ class PendingBytes:
             logger.warning("Topics: Redis is too slow: messages are not published until it has taken those before")
         return True
 
+    def schedule(self, publisher: Publisher) -> None:
+        """Have a publisher send what is due at the end of this event loop iteration."""
+        if not self._due:
+            self._loop.call_soon(self._flush)
+        self._due.append(publisher)
+
+    def _flush(self) -> None:
+        due, self._due = self._due, []
+        for publisher in due:
+            publisher.flush()
+
 
 class Publisher:
     """Publishes the messages of one event loop."""
 
-    def __init__(self, prefix: str, name: str, partitions: int = 0, pending: PendingBytes | None = None) -> None:
+    def __init__(self, prefix: str, name: str, partitions: int = 0, shared: Shared | None = None) -> None:
         """`name` is that of this producer, unlike all others. It is one of so many for the partitions of a cluster,
-        which share what may wait."""
+        which have `shared`."""
         self._sharded = partitions > 0
         self._keys_of: Callable[[str], Keys] = lru_cache(_KNOWN_KEYS // (partitions or 1))(
             lambda topic: keys_of(prefix, escape(topic), name)
@@ -103,7 +117,7 @@ class Publisher:
         self._numbers = count(1)
         self._lanes: dict[str, _Lane] = {}
         self._ready: deque[str] = deque()  # topics with something to send, and no batch on its way
-        self._pending_bytes = pending or PendingBytes()
+        self._shared = shared or Shared()
         self._link: Commands | None = None
         self._given_up = False
         self._scheduled = False
@@ -113,7 +127,7 @@ class Publisher:
         self, topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention
     ) -> Place | None:
         """See `Backplane.publish()`."""
-        if self._given_up or self._pending_bytes.overflows(len(data)):
+        if self._given_up or self._shared.overflows(len(data)):
             return None
         lane = self._lanes.get(topic)
         if lane is None:
@@ -126,7 +140,7 @@ class Publisher:
             self._ready.append(topic)
             self.schedule()
         lane.queue.append(_Item(record, check, None if key is None else lane.keys.of_key(key), result))
-        self._pending_bytes.add(len(record))
+        self._shared.add(len(record))
         return await result
 
     async def drain(self, timeout: float) -> None:
@@ -155,7 +169,7 @@ class Publisher:
         lanes, self._lanes = self._lanes, {}
         self._ready.clear()
         for lane in lanes.values():
-            self._pending_bytes.add(-sum([len(item.record) for item in (*lane.batch, *lane.queue)]))
+            self._shared.add(-sum([len(item.record) for item in (*lane.batch, *lane.queue)]))
             for item in lane.batch:
                 self._fail(item, unknown_whether_published("Redis"))
             for item in lane.queue:
@@ -172,7 +186,7 @@ class Publisher:
         """Send what is due at the end of this event loop iteration."""
         if not self._scheduled:
             self._scheduled = True
-            self._loop.call_soon(self.flush)
+            self._shared.schedule(self)
 
     def flush(self) -> None:
         """Send the next batch of each topic that has none on its way."""
@@ -198,7 +212,7 @@ class Publisher:
         while queue and len(batch) < _MAX_BATCH and size < _MAX_BATCH_SIZE:
             item = queue.popleft()
             if item.result.done():  # its caller was cancelled
-                self._pending_bytes.add(-len(item.record))
+                self._shared.add(-len(item.record))
             else:
                 batch.append(item)
                 size += len(item.record)
@@ -220,7 +234,7 @@ class Publisher:
             if self._link is not None:
                 self._link.retire(str(answer))
         else:
-            self._pending_bytes.add(-sum([len(item.record) for item in batch]))
+            self._shared.add(-sum([len(item.record) for item in batch]))
             self._settle(batch, answer)
         if lane.queue:
             self._ready.append(topic)

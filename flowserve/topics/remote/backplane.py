@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 from flowserve.errors import TopicsError
 from flowserve.topics.message import Kind
@@ -83,10 +83,10 @@ class RemoteBackplane(Generic[L]):
                 await self._publisher.drain(GRACE)
             await self._reconnector.close()
 
-    async def publish(
+    def publish(
         self, topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention
-    ) -> Place | None:
-        return await self._publisher.publish(topic, data, kind, key, origin, retention)
+    ) -> Coroutine[Any, Any, Place | None]:
+        return self._publisher.publish(topic, data, kind, key, origin, retention)
 
     async def subscribe(self, topics: Sequence[str]) -> list[Place]:
         return await self._subscriptions.subscribe(topics)

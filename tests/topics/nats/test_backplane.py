@@ -12,6 +12,7 @@ from support.nats_server import NATSServer, nats_needed
 
 from flowserve.errors import TopicsError
 from flowserve.topics.message import Kind, Message
+from flowserve.topics.nats.log import Log
 from flowserve.topics.position import BEGINNING, parse
 
 pytestmark = nats_needed
@@ -158,3 +159,28 @@ async def test_prefixes_keep_applications_apart(nats: NATSServer, machine: Machi
     await two.publish("t", "2")
     assert [await reader.texts(1) for reader in readers] == [["1"], ["2"]]
     assert (await nats.call("STREAM.INFO.two"))["config"]["storage"] == "memory"
+
+
+async def test_one_topic_is_purged_at_a_time(
+    nats: NATSServer, machine: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JetStream stores nothing meanwhile: many topics that come to their marks together would stop all publishers."""
+    running, most, purged = 0, 0, set[str]()
+    purge = Log.purge
+
+    async def counted(log: Log, topic: str, seq: int) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await purge(log, topic, seq)
+        running -= 1
+        purged.add(topic)
+
+    here = machine(nats.url, history=100)
+    topics = [f"t{number}" for number in range(10)]
+    await asyncio.gather(*(here.publish(topic, "first") for topic in topics))
+    monkeypatch.setattr(Log, "purge", counted)
+    for number in range(220):  # a batch each; every hundredth gets a mark
+        await within(asyncio.gather(*(here.publish(topic, str(number)) for topic in topics)))
+    await until(lambda: purged == set(topics))
+    assert most == 1

@@ -156,7 +156,7 @@ async def test_a_caller_that_is_cancelled(redis, machine):
     await here.publish("t", "5")
     assert await reader.texts(2) == ["4", "5"]
     assert not here.backplane._publisher._lanes
-    assert here.backplane._publisher._pending_bytes._size == 0
+    assert here.backplane._publisher._shared._size == 0
 
 
 async def test_more_than_can_wait(redis, machine, logs, monkeypatch):
@@ -214,4 +214,4 @@ async def test_an_answer_that_is_none_keeps_nobody_waiting(answer):
     with pytest.raises(TopicsError, match="which tells no places"):
         await within(publishing.publish("t", b"x", Kind.TEXT, None, "", Retention(1, 1, 1.0)))
     assert not publishing._lanes
-    assert publishing._pending_bytes._size == 0
+    assert publishing._shared._size == 0

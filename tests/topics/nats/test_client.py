@@ -1,0 +1,76 @@
+"""The short way of messages through nats-py's client."""
+
+from __future__ import annotations
+
+import nats.errors as nats_errors
+import pytest
+from support.helpers import until, within
+from support.nats_server import NATSServer, nats_needed
+
+from flowserve.topics.nats.client import Received, ShortClient
+
+
+@pytest.mark.parametrize(
+    ("raw", "headers"),
+    [
+        (None, {}),
+        (b"NATS/1.0\r\nA: 1\r\nB-C:  x:y \r\n\r\n", {"A": "1", "B-C": "x:y"}),
+        (b"NATS/1.0 503\r\n\r\n", {"Status": "503", "Description": ""}),
+        (b"NATS/1.0 404 No Messages\r\nA: 1\r\n\r\n", {"Status": "404", "Description": "No Messages", "A": "1"}),
+        (b"NATS/1.0\r\nA: \xff\r\n\r\n", {"A": "�"}),
+    ],
+)
+def test_headers(raw: bytes | None, headers: dict[str, str]) -> None:
+    assert Received("s", b"", raw).headers == headers
+
+
+async def client_of(server: NATSServer, errors: list[Exception]) -> ShortClient:
+    async def report(error: Exception) -> None:
+        errors.append(error)
+
+    client = ShortClient()
+    await client.connect(server.url, allow_reconnect=False, error_cb=report)
+    return client
+
+
+@nats_needed
+async def test_messages_come_in_order_and_with_headers(nats: NATSServer) -> None:
+    client = await client_of(nats, [])
+    got: list[Received] = []
+    await client.listen("a.*", got.append)
+    for number in range(100):
+        client.send("a.b", "reply", b"%d" % number, {"Number": str(number)} if number % 2 else {})
+    await until(lambda: len(got) == 100)
+    assert [each.data for each in got] == [b"%d" % number for number in range(100)]
+    assert [each.headers for each in got[:2]] == [{}, {"Number": "1"}]
+    assert got[0].subject == "a.b"
+    await client.close()
+
+
+@nats_needed
+async def test_an_error_of_who_is_called_is_reported_and_ends_nothing(nats: NATSServer) -> None:
+    errors: list[Exception] = []
+    client = await client_of(nats, errors)
+    got: list[bytes] = []
+
+    def take(message: Received) -> None:
+        got.append(message.data)
+        if message.data == b"bad":
+            raise ValueError("as it is bad")
+
+    await client.listen("a", take)
+    for data in (b"bad", b"good"):
+        client.send("a", "", data, {})
+    await until(lambda: len(got) == 2)
+    assert [str(error) for error in errors] == ["as it is bad"]
+    await client.close()
+
+
+@nats_needed
+async def test_what_cannot_be_sent(nats: NATSServer) -> None:
+    client = await client_of(nats, [])
+    with pytest.raises(nats_errors.MaxPayloadError):
+        client.send("a", "", bytes(client.max_payload + 1), {})
+    await within(client.close())
+    with pytest.raises(nats_errors.ConnectionClosedError):
+        client.send("a", "", b"", {})
