@@ -379,9 +379,9 @@ RAISING = {"write", "writelines", "write_eof", "set_write_buffer_limits", "get_e
 ASKS = {
     "supervisor/channel.py": {"write"},
     "server/tls.py": {"get_extra_info"},
-    "topics/broker.py": {"write", "set_write_buffer_limits"},
+    "topics/local/broker.py": {"write", "set_write_buffer_limits"},
+    "topics/local/siblings.py": {"write"},
     "topics/redis/link.py": {"write"},
-    "topics/siblings.py": {"write"},
 }
 """Those who call it all the same: they ask is_closing() before, have a transport that was just made, or want an
 ssl_object, which never raises."""
