@@ -5,25 +5,31 @@ export const START = "*.0.", OLDEST = "-.0.";  // as since: before the first mes
 const FIRST = 500, LONGEST = 30000;  // ms: bounds of the random delays between attempts; each is twice the one before
 const STABLE = 5000;  // ms: after a connection that was open for so long, they begin anew
 const OPENING = 10000, QUIET = 25000, ANSWER = 10000;  // ms: until it opens; without a message; then, for an answer
-const WAITING = 1000;  // messages that may wait for the answer that they were published
+const WAITING = 1000;  // publishes that may wait for an answer
+const UNAVAILABLE = { code: "unavailable", message: "nothing can be published now" };
 
 const failure = (error) => Object.assign(new Error(error.message), error);
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const decode = (base64) => Uint8Array.from(atob(base64), (each) => each.charCodeAt(0));
 
 export function connect(url, { onstatus, grant, events } = {}) {
-  let link = null;  // the connection, or the attempt at one: { ws or source, open since, heard at, leaving, timers }
-  let closed = false, timer, attempts = 0, failures = 0, numbers = 0;
+  let link;  // the connection, or the attempt at one: { ws or source, open since, heard at, leaving, timers,
+  // unanswered: publishes, credit: how many more the server would take }
+  let timer, attempts = 0, failures = 0, numbers = 0;
+  const ending = new AbortController(), { signal } = ending;
   const prefix = crypto.randomUUID();
   const topics = new Map();  // by name: { since, handlers }
-  const requests = new Map();  // by id: { message, done } of what was not answered yet
+  const requests = new Map();  // by id: what takes the answer
+  const publishes = new Set();  // in order: { message, done, link: on which it was sent }
 
   async function open() {
     clearTimeout(timer);
-    const mine = link = { leaving: new Map(), timers: [setTimeout(() => lost(mine), OPENING)] };
+    const timers = [setTimeout(() => lost(mine), OPENING)];
+    const mine = link = { leaving: new Map(), timers, unanswered: 0, credit: 0 };
     try {
       const granted = await grant?.();
       if (mine !== link) return;
-      if (events && failures > 1 && failures % 2 === 0) listen(mine);
+      if (events && topics.size && failures > 1 && failures % 2 === 0) listen(mine);
       else openSocket(mine, granted);
     } catch {
       lost(mine);
@@ -33,34 +39,31 @@ export function connect(url, { onstatus, grant, events } = {}) {
   function openSocket(mine, granted) {
     const ws = mine.ws = new WebSocket(url, "flowserve.topics.v1");
     ws.onclose = ({ code }) => {
-      if (mine === link && code === 1009) refuse("too_big", "the message is too big for the server");
+      if (mine === link && code === 1009) refuse({ code: "too_big", message: "it is too big" }, mine);
       lost(mine);
     };
-    ws.onmessage = ({ data }) => mine === link && take(JSON.parse(data));
+    ws.onmessage = take;
     ws.onopen = () => {
       if (mine !== link) return;
-      const again = [...requests.values()].filter(({ message }) => message.key);
       requests.clear();
       failures = 0;
       opened(mine, "open");
       mine.timers.push(setInterval(() => Date.now() - mine.heard > QUIET && ping(), QUIET / 5));
       if (granted) request({ type: "authorize", grant: granted });
       topics.forEach(begin);
-      for (const { message, done } of again) request(message, done);
+      flow();
     };
   }
 
   function listen(mine) {  // where WebSockets don't get through; the topics are in the URL
-    if (!topics.size) return mine.source = { close() {} };  // a subscription will open it
-    const since = Object.fromEntries([...topics].map(([topic, { since }]) => [topic, since]));
-    const source = mine.source = new EventSource(events(since));
-    source.onopen = () => opened(mine, "events");
+    const since = [...topics].map(([topic, { since }]) => [topic, since]);
+    const source = mine.source = new EventSource(events(Object.fromEntries(since)));
+    source.onopen = () => { opened(mine, "events"); flow(); };
     source.onerror = () => lost(mine);
-    source.onmessage = ({ data }) => mine === link && take(JSON.parse(data));
+    source.onmessage = take;
     source.addEventListener("positions", ({ data }) => {
-      for (const [topic, position] of Object.entries(JSON.parse(data))) {
-        if (topics.has(topic)) topics.get(topic).since ??= position;
-      }
+      const found = JSON.parse(data);
+      topics.forEach((each, topic) => each.since ??= found[topic] ?? null);
     });
   }
 
@@ -75,8 +78,7 @@ export function connect(url, { onstatus, grant, events } = {}) {
     const mine = link;
     link = null;
     mine?.timers.forEach(clearTimeout);
-    mine?.ws?.close();
-    mine?.source?.close();
+    (mine?.ws ?? mine?.source)?.close();
   }
 
   function lost(mine) {
@@ -88,9 +90,32 @@ export function connect(url, { onstatus, grant, events } = {}) {
     onstatus?.("waiting");
   }
 
-  function refuse(code, message) {  // what waits to be published
-    for (const { message: { key }, done } of requests.values()) if (key) done({ error: { code, message } });
-    requests.clear();
+  function refuse(error, mine) {  // what waits to be published, or was sent
+    for (const each of publishes) if (!mine || each.link === mine) each.done({ error });
+  }
+
+  function flow() {  // sends no more than the server takes: behind one that is refused, another might overtake it
+    const mine = link;
+    if (!mine?.open) return;
+    if (mine.source) return refuse(UNAVAILABLE);
+    for (const each of publishes) {
+      if (mine.unanswered && mine.credit < 1) return;
+      if (each.link === mine) continue;
+      each.link = mine;
+      mine.unanswered++;
+      mine.credit--;
+      request(each.message, async (answer) => {
+        const { error, remaining = Infinity } = answer;
+        if (error?.code === "rate_limited") {
+          mine.credit = 0;
+          await sleep(error.retry_after * 1000);
+          if (each.link === mine) each.link = null;
+        } else each.done(answer);
+        mine.unanswered--;
+        if (!error) mine.credit = remaining - mine.unanswered;
+        flow();
+      });
+    }
   }
 
   function wake() {  // the network is back, or the page is seen again
@@ -102,16 +127,14 @@ export function connect(url, { onstatus, grant, events } = {}) {
   function ping() {
     const mine = link;
     if (mine.pinging) return;
-    mine.pinging = true;
-    const late = setTimeout(() => lost(mine), ANSWER);
-    mine.timers.push(late);
-    request({ type: "ping" }, () => { clearTimeout(late); mine.pinging = false; });
+    mine.timers.push(mine.pinging = setTimeout(() => lost(mine), ANSWER));
+    request({ type: "ping" }, () => mine.pinging = clearTimeout(mine.pinging));
   }
 
   function request(message, done) {
     const id = ++numbers;
-    requests.set(id, { message, done });
-    if (link?.ws && link.open) link.ws.send(JSON.stringify({ id, ...message }));
+    requests.set(id, done);
+    link.ws.send(JSON.stringify({ id, ...message }));
   }
 
   function begin(subscription, topic) {
@@ -133,7 +156,7 @@ export function connect(url, { onstatus, grant, events } = {}) {
       if (!granted) lost(mine);  // and it is asked for again
       else if (mine === link) request({ type: "authorize", grant: granted });
     } else if (error.code === "unavailable") {
-      await new Promise((resolve) => setTimeout(resolve, FIRST * (1 + Math.random())));
+      await sleep(FIRST * (1 + Math.random()));
     } else {
       topics.delete(topic);
       return subscription.handlers.onerror?.(failure(error));
@@ -150,19 +173,20 @@ export function connect(url, { onstatus, grant, events } = {}) {
     request({ type: "unsubscribe", topic }, () => count(-1));
   }
 
-  function take({ id, topic, position, data, encoding, gap, end, failure, error, ...presence }) {
+  function take({ target, data: text }) {
+    if (target !== (link?.ws ?? link?.source)) return;
+    const message = JSON.parse(text), { id, topic, position, data, encoding, gap, end, failure, error } = message;
     link.heard = Date.now();
     if (id !== undefined) {
-      id ??= requests.keys().next().value;  // answers come in order
-      const request = requests.get(id);
-      requests.delete(id);
-      return request?.done?.({ error, position });
+      const key = id ?? requests.keys().next().value, done = requests.get(key);  // answers come in order
+      requests.delete(key);
+      return done?.(message);
     }
     const subscription = topics.get(topic);
     if (!subscription || link.leaving.get(topic)) return;  // what comes behind an unsubscribe would come twice
     if (error) return refused(subscription, topic, error);
     const { handlers } = subscription;
-    if (presence.members || presence.joins) return handlers.onpresence?.(presence);
+    if (message.members || message.joins) return handlers.onpresence?.(message);
     if (data === undefined && !gap && !end) return;
     subscription.since = position ?? subscription.since;
     subscription.renewed = false;
@@ -171,8 +195,8 @@ export function connect(url, { onstatus, grant, events } = {}) {
     else handlers.onmessage?.(encoding ? decode(data) : data, position);
   }
 
-  globalThis.addEventListener?.("online", wake);
-  globalThis.document?.addEventListener("visibilitychange", wake);
+  globalThis.addEventListener?.("online", wake, { signal });
+  globalThis.document?.addEventListener("visibilitychange", wake, { signal });
   open();
   return {
     subscribe(topic, { since = null, ...handlers }) {
@@ -187,21 +211,20 @@ export function connect(url, { onstatus, grant, events } = {}) {
     },
     publish(topic, data, key = `${prefix}.${++numbers}`) {
       return new Promise((resolve, reject) => {
-        const many = [...requests.values()].filter(({ message }) => message.key).length >= WAITING;
-        if (closed || many || link?.source) {
-          throw failure({ code: "unavailable", message: "nothing can be published now" });
-        }
-        request({ type: "publish", topic, data, key }, ({ error, position }) =>
-          error ? reject(failure(error)) : resolve(position));
+        if (signal.aborted || publishes.size >= WAITING) throw failure(UNAVAILABLE);
+        const each = { message: { type: "publish", topic, data, key }, done({ error, position }) {
+          publishes.delete(each);
+          error ? reject(failure(error)) : resolve(position);
+        } };
+        publishes.add(each);
+        flow();
       });
     },
     close() {
-      closed = true;
-      globalThis.removeEventListener?.("online", wake);
-      globalThis.document?.removeEventListener("visibilitychange", wake);
+      ending.abort();
       clearTimeout(timer);
       drop();
-      refuse("closed", "the client is closed");
+      refuse({ code: "closed", message: "the client is closed" });
     },
   };
 }

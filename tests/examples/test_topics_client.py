@@ -153,6 +153,27 @@ async def test_what_is_published_while_connections_are_lost(bench: OpenBench) ->
 
 
 @in_node
+async def test_more_than_the_server_takes_at_once(bench: OpenBench) -> None:
+    """It waits until it is taken, in order, also when the connection is lost; a thousand wait at most."""
+    one = await bench(topics_history=100)
+    one.lab.publish_rate = 100
+    script = """
+      const client = connect(url), seen = [];
+      client.subscribe("news", { since: START, onmessage(data) { if (seen.push(data) === 10) report("ten"); } });
+      const publishing = Array.from({ length: 50 }, (_, number) => client.publish("news", number));
+      await Promise.all(publishing);
+      const more = Array.from({ length: 1001 }, (_, number) => client.publish("news", number));
+      report([seen, await more.at(-1).catch((error) => error.code)]);
+      client.close();
+      await Promise.allSettled(more);
+    """
+    async with one.run(script):
+        assert await reported(one.lab) == "ten"
+        one.lab.abort()
+        assert await reported(one.lab) == [list(range(50)), "unavailable"]
+
+
+@in_node
 async def test_several_topics_and_what_is_refused(bench: OpenBench) -> None:
     one = await bench()
     script = """
@@ -258,12 +279,13 @@ async def test_where_websockets_do_not_get_through(bench: OpenBench) -> None:
     one.lab.refusing = True
     script = """
       const events = (topics) => base + "/events?topics=" + encodeURIComponent(JSON.stringify(topics));
-      const states = new Set(), seen = [];
+      const states = new Set(), seen = [], codes = [];
       const client = connect(url, { events, onstatus: (status) => states.add(status) });
+      client.publish("news", "before it was connected").catch((error) => codes.push(error.code));
       client.subscribe("other", {});
       client.subscribe("news", {
         since: START,
-        onmessage(data) { data === "stop" ? report([[...states], seen]) : seen.push(data); },
+        onmessage(data) { data === "stop" ? report([[...states], seen, codes]) : seen.push(data); },
         ongap() { seen.push("gap"); },
       });
     """
@@ -275,7 +297,8 @@ async def test_where_websockets_do_not_get_through(bench: OpenBench) -> None:
                 one.room.server.server._running.topics.drain()  # all streams end
                 one.room.server.server._running.topics._draining = False
         await one.room.publish("news", "stop")
-        states, seen = await reported(one.lab)
+        states, seen, codes = await reported(one.lab)
+    assert codes == ["unavailable"]
     assert seen == list(range(100))
     assert set(states) == {"waiting", "events"}
     assert one.lab.streams > 1
@@ -319,4 +342,4 @@ async def test_closing(bench: OpenBench) -> None:
 def test_it_is_small() -> None:
     from support.pages import CLIENT
 
-    assert len(CLIENT.read_bytes()) < 8600
+    assert len(CLIENT.read_bytes()) < 9300

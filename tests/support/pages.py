@@ -46,7 +46,7 @@ user_pref("browser.startup.homepage_override.mstone", "ignore");
 
 class Lab:
     """An application for pages. `refusing` has WebSockets be refused, `grants` asks for grants, `mute` accepts them and
-    answers nothing."""
+    answers nothing; `publish_rate` is as for `topics.serve()`."""
 
     def __init__(self) -> None:
         self.script = ""
@@ -55,6 +55,7 @@ class Lab:
         self.streams = 0  # that were asked for
         self.granted = 0
         self.refusing = self.grants = self.mute = False
+        self.publish_rate: float | None = None
         self.app = Starlette(
             routes=[
                 Route("/", self._page),
@@ -111,7 +112,8 @@ class Lab:
             await topics.serve(
                 websocket,
                 allow=lambda topic, _: topic != "secret",
-                publish_rate=None,
+                publish_rate=self.publish_rate,
+                publish_burst=4,
                 member=websocket.query_params.get("member"),
                 presence=True,
             )

@@ -2,9 +2,9 @@
 
 Theory of operation. A task keeps a WebSocket open, and opens another one whenever it is lost. Each subscription knows
 the position of the last item that it was given, from which it goes on. Requests have numbers; those to publish are kept
-until they are answered, and sent again on the next connection with the same key, so that they are done once. A
-subscription whose queue is full unsubscribes, and goes on from the history once the queue is empty: it holds up no
-other one, and takes no more memory.
+until they are answered (`publishing.py`), and sent again with the same key, so that they are done once. A subscription
+whose queue is full unsubscribes, and goes on from the history once the queue is empty: it holds up no other one, and
+takes no more memory.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from flowserve.client.reconnect import backoff
 from flowserve.errors import ConnectionClosed, RequestRefused, TopicsError
 from flowserve.library.websocket import WebSocket
 from flowserve.logs.loggers import logger
+from flowserve.topics.client.publishing import Done, Publishing
 from flowserve.topics.client.subscription import Gap, Message, Subscription
 from flowserve.topics.message import Kind
 from flowserve.topics.payload import UNSET, check_key, json_of, payload_of
@@ -34,8 +35,6 @@ from flowserve.websocket.constants import CloseCode
 
 Grant = Callable[[], "str | Awaitable[str]"]
 
-_MAX_WAITING = 1000
-"""Messages that may wait for the answer that they were published."""
 _RETRY_DELAY = 0.5
 """Seconds after which it is tried again what a server can't do now; twice as many at most."""
 
@@ -72,9 +71,6 @@ async def connect(
             client._end(None)
 
 
-Done = Callable[[dict[str, Any]], None]
-
-
 class Client:
     """Subscribes and publishes; `connect()` makes it."""
 
@@ -86,7 +82,8 @@ class Client:
         self._keys = secrets.token_hex(8)
         self._subscriptions: dict[str, Subscription] = {}
         self._leaving: dict[str, int] = {}  # unsubscribes without an answer, until which all that comes is ignored
-        self._requests: dict[int, tuple[dict[str, Any], Done]] = {}  # without an answer
+        self._requests: dict[int, Done] = {}  # without an answer
+        self._publishing = Publishing(self._request)
         self._outgoing: asyncio.Queue[str] | None = None  # of the connection, while there is one
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended = False
@@ -113,8 +110,9 @@ class Client:
         empty if it reached only the server's machine.
 
         A message that was not answered when the connection was lost is sent again, with its `key`, which is made if
-        none is given, so that it is published once. Raises RequestRefused if the server refuses it, TopicsError if the
-        client ends, or if a thousand messages wait already, and as `topics.publish()`.
+        none is given, so that it is published once. One that the server takes only later, as its limit is reached, is
+        sent again then, and those behind it wait. If a thousand messages wait already, TopicsError is raised, and if
+        the client ends; RequestRefused if the server refuses the message, and what `topics.publish()` raises.
         """
         payload, kind = payload_of(text, data, json)
         check_key(key)
@@ -129,11 +127,7 @@ class Client:
             message["data"] = payload.decode() if kind == Kind.TEXT else json
         if self._ended:
             raise self._error or TopicsError("the client has ended")
-        if len(self._requests) >= _MAX_WAITING:
-            raise TopicsError(f"{_MAX_WAITING} messages wait for their answers already")
-        answered: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._request(message, lambda answer: None if answered.done() else answered.set_result(answer))
-        answer = await answered
+        answer = await self._publishing.publish(message)
         if "error" in answer:
             raise _refused(answer["error"])
         return _position(answer.get("position"))
@@ -164,16 +158,16 @@ class Client:
                 self._take(json_module.loads(await ws.receive()))
         except ConnectionClosed as closed:
             if closed.rcvd is not None and closed.rcvd.code == CloseCode.MESSAGE_TOO_BIG:  # it would be so again
-                self._refuse("too_big", "the message is too big for the server")
+                self._publishing.refuse("too_big", "the message is too big for the server", sent=True)
             raise
         finally:
             self._outgoing = None
+            self._publishing.stop()
             writing.cancel()
             await asyncio.gather(writing, return_exceptions=True)
 
     def _resume(self, granted: str | None) -> None:
         """Ask again for all that the connection before has not."""
-        unanswered = [each for each in self._requests.values() if each[0]["type"] == "publish"]
         self._requests.clear()
         self._leaving.clear()
         if granted is not None:
@@ -181,13 +175,12 @@ class Client:
         for subscription in self._subscriptions.values():
             if not subscription._paused:
                 self._begin(subscription)
-        for request in unanswered:
-            self._request(*request)
+        self._publishing.begin()
 
     def _request(self, message: dict[str, Any], done: Done = lambda answer: None) -> None:
-        number = next(self._numbers)
-        self._requests[number] = (message, done)
         if self._outgoing is not None:
+            number = next(self._numbers)
+            self._requests[number] = done
             self._outgoing.put_nowait(json_of({"id": number, **message}))
 
     async def _granted(self) -> str | None:
@@ -212,14 +205,7 @@ class Client:
             task.cancel()
         for subscription in self._subscriptions.values():
             subscription._end(error)
-        self._refuse("closed", str(error or "the client has ended"))
-
-    def _refuse(self, code: str, reason: str) -> None:
-        """Refuse all that waits to be published."""
-        requests, self._requests = self._requests, {}
-        for message, done in requests.values():
-            if message["type"] == "publish":
-                done({"error": {"code": code, "message": reason}})
+        self._publishing.refuse("closed", str(error or "the client has ended"))
 
     # Subscriptions
 
@@ -269,7 +255,7 @@ class Client:
             number = message["id"]
             if number is None and self._requests:
                 number = next(iter(self._requests))  # answers come in order
-            _, done = self._requests.pop(number, (None, None))
+            done = self._requests.pop(number, None)
             if done is not None:
                 done(message)
             return

@@ -28,3 +28,8 @@ class RateLimit:
             return (1 - self._tokens) / self._rate
         self._tokens -= 1
         return 0.0
+
+    @property
+    def remaining(self) -> int:
+        """How many more are allowed at once, at least."""
+        return int(self._tokens)

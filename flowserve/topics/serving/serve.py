@@ -210,9 +210,10 @@ class _Conversation:
             return await hub.publish(topic, data, kind, key)
 
         try:
-            return {"position": _wire(await in_hub(work))}
+            answer: dict[str, Any] = {"position": _wire(await in_hub(work))}
         except TopicsError as error:
             raise _unavailable(error) from None
+        return answer if self._rate_limit is None else {**answer, "remaining": self._rate_limit.remaining}
 
     async def _authorize(self, request: Request) -> dict[str, Any]:
         try:

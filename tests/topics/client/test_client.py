@@ -133,6 +133,37 @@ async def test_what_is_published_while_connections_are_lost(bench: OpenBench) ->
     assert [each.position for each in found] == positions
 
 
+async def test_more_than_the_server_takes_at_once(bench: OpenBench) -> None:
+    """It waits until it is taken, in order, also when the connection is lost."""
+    one = await bench(topics_history=100)
+    one.lab.publish_rate = 100
+    async with one.connect() as client:
+        publishing = [asyncio.ensure_future(client.publish("news", json=number)) for number in range(50)]
+        subscription = client.subscribe("news", since=topics.START)
+        found = [await within(anext(subscription)) for _ in range(10)]
+        one.lab.abort()
+        found += [await within(anext(subscription)) for _ in range(40)]
+        positions = await within(asyncio.gather(*publishing))
+    assert [each.data for each in found] == list(range(50))
+    assert [each.position for each in found] == positions
+
+
+async def test_a_program_that_publishes_too_fast_for_long(bench: OpenBench) -> None:
+    one = await bench()
+    one.lab.publish_rate = 0.01
+    async with one.connect() as client:
+        publishing = [asyncio.ensure_future(client.publish("news", json=number)) for number in range(1000)]
+        await asyncio.sleep(0)
+        with pytest.raises(TopicsError, match="1000 messages wait"):
+            await client.publish("news", "one more")
+        publishing[-1].cancel()
+        await asyncio.wait([publishing[-1]])
+        publishing.append(asyncio.ensure_future(client.publish("news", "there is room again")))
+        await within(asyncio.gather(*publishing[:4]))
+    ends = await asyncio.gather(*publishing[4:], return_exceptions=True)
+    assert {type(end) for end in ends} == {RequestRefused, asyncio.CancelledError}
+
+
 async def test_a_program_that_is_slow_holds_up_no_other_topic(bench: OpenBench) -> None:
     one = await bench(topics_history=1000)
     async with one.connect(max_queue=10) as client:

@@ -192,7 +192,8 @@ async def test_a_key(start: Start) -> None:
     one = await opened()
     await one.request("subscribe", topic="news")
     first = await one.request("publish", topic="news", data="a", key="1")
-    assert await one.request("publish", topic="news", data="b", key="1") == first
+    again = await one.request("publish", topic="news", data="b", key="1")
+    assert again["position"] == first["position"]
     assert [each["data"] for each in one.deliveries] == ["a"]
     assert "position" in await one.request("publish", topic="news", data="c", key="x" * 200)
     for key in (1, "x" * 201, "\ud800"):
@@ -331,6 +332,14 @@ async def test_a_function_that_raises_ends_it(start: Start, logs: Any) -> None:
     await one.client.send_text('{"id":1,"type":"subscribe","topic":"a"}')
     assert (await one.client.close_frame())[0] == 1011
     assert any("the database is away" in str(record.exc_info) for record in logs.records)
+
+
+async def test_how_many_more_would_be_taken(start: Start) -> None:
+    opened = await start(allow=ALL, publish_rate=0.01, publish_burst=3)
+    one = await opened()
+    answers = [await one.request("publish", topic="a", data=1) for _ in range(4)]
+    assert [answer.get("remaining") for answer in answers] == [2, 1, 0, None]
+    assert answers[3]["error"]["code"] == "rate_limited"
 
 
 async def test_a_rate_limit(start: Start) -> None:
