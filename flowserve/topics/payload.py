@@ -54,6 +54,13 @@ STRICT = json_module.JSONDecoder(parse_constant=_no_constant)
 """Reads JSON, which NaN is not. Raises ValueError, and RecursionError for what is nested too deep."""
 
 
+def has_half_characters(text: str) -> bool:
+    """Return whether a JSON text says half of a character, which UTF-8 can't hold."""
+    if "\\u" not in text:
+        return False
+    return _SURROGATE.search(json_module.dumps(json_module.loads(text), ensure_ascii=False)) is not None
+
+
 def json_of(value: Any) -> str:
     """Return the JSON text of a value, which UTF-8 can hold. Raises TypeError or ValueError if there is none."""
     try:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from flowserve.topics.payload import STRICT
+from flowserve.topics.payload import STRICT, has_half_characters
 from flowserve.topics.presence.entries import Entry
 from flowserve.topics.presence.limits import limits
 
@@ -92,6 +92,8 @@ def decode(data: bytes) -> Packet | None:
 
 
 def _statement(subscribers: Any, connections: Any, begins: Any, ends: Any, entries: Any) -> Statement:
+    for id in entries:
+        id.encode()  # those who show it will
     found = {id: None if entry is None else _entry(*entry) for id, entry in entries.items()}
     if not (_is_count(subscribers) and _is_count(connections) and {type(begins), type(ends)} == {bool}):
         raise ValueError("this is no statement")
@@ -106,6 +108,8 @@ def _entry(info: Any, since: Any, updated: Any, connections: Any) -> Entry:
         raise ValueError("the info is too long")
     if STRICT.raw_decode(info)[1] != len(info):
         raise ValueError("the info is more than a JSON value")
+    if has_half_characters(info):
+        raise ValueError("the info can't be written in UTF-8")
     return Entry(info, since, updated, connections)
 
 

@@ -67,6 +67,7 @@ WRONG: list[dict[str, Any]] = [
     {"topics": {"t": ["0", 0, False, False, {}]}},
     {"topics": {"t": [0, 0.5, False, False, {}]}},
     {"topics": {"t": [0, 0, 0, False, {}]}},
+    {"topics": {"t": [0, 0, False, False, {"\ud800": None}]}},
     *(
         {"topics": {"t": [0, 0, False, False, {"a": entry}]}}
         for entry in (
@@ -76,6 +77,7 @@ WRONG: list[dict[str, Any]] = [
             ["{", 1, 1, 1],
             ["NaN", 1, 1, 1],
             ['"\ud800"', 1, 1, 1],
+            ['"\\ud800"', 1, 1, 1],
             [json.dumps("x" * 1023), 1, 1, 1],
             ["1", "1", 1, 1],
             ["1", float("nan"), 1, 1],

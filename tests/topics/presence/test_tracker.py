@@ -280,6 +280,8 @@ async def test_what_is_no_member(room: Room) -> None:
         ({"member": "x" * 201}, topics.TopicsError, "1 to 200 characters, not 201"),
         ({"member": "\ud800"}, topics.TopicsError, "can't be written in UTF-8"),
         ({"member": "a", "info": "x" * 1023}, topics.TopicsError, "has 1025 bytes as JSON; at most 1024"),
+        ({"member": "a", "info": "\ud800"}, topics.TopicsError, "info of a member can't be written in UTF-8"),
+        ({"member": "a", "info": [{"\udcff": 1}]}, topics.TopicsError, "info of a member can't be written in UTF-8"),
         ({"member": "a", "info": float("nan")}, ValueError, "not JSON compliant"),
         ({"presence": True}, TypeError, "needs an envelope"),
     ):

@@ -410,6 +410,9 @@ async def test_what_is_no_grant(start: Start) -> None:
 
 WRONG_GRANTS: list[Any] = [
     [],
+    [1],
+    None,
+    "a",
     {},
     {"topics": ["a"], "prefixes": [], "actions": ["subscribe"]},
     *(
@@ -425,6 +428,10 @@ WRONG_GRANTS: list[Any] = [
             {"expires": float("inf")},
             {"expires": 10**400},
             {"expires": None},
+            {"expires": True},
+            {"topics": [1]},
+            {"prefixes": "private:"},
+            {"actions": None},
         )
     ),
 ]
