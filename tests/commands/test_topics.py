@@ -18,6 +18,7 @@ import pytest
 from support.forks import COMMAND, Forks
 from support.helpers import within
 from support.nats_server import NATSServer, nats_needed
+from support.redis_cluster import RedisCluster, cluster_needed, topics_of_all_nodes
 from support.redis_server import RedisServer, redis_needed
 from support.terminal import ENVIRONMENT, flowserve
 from support.topic_rooms import OpenRoom
@@ -27,6 +28,7 @@ from flowserve.commands.topics import Listing, Row, as_text
 from flowserve.topics.hub.open import open_inspector
 from flowserve.topics.nats import inspection as nats_inspection
 from flowserve.topics.redis import inspection as redis_inspection
+from flowserve.topics.redis.slots import PARTITIONS
 from flowserve.topics.remote.inspection import TopicState
 from flowserve.topics.settings import Settings
 
@@ -105,10 +107,10 @@ async def test_subscribers_rates_and_histories(open_room: OpenRoom, url: str) ->
     assert {each["processes"] for each in rows.values()} == {expected}
 
 
-async def _listing_with_subscribers(url: str) -> dict[str, Any]:
+async def _listing_with_subscribers(url: str, *options: str) -> dict[str, Any]:
     """Servers that are busy say later how many they have."""
     while True:
-        found = await listing(url)
+        found = await listing(url, *options)
         if all(each["subscribers"] for each in found["topics"]):
             return found
 
@@ -267,6 +269,47 @@ async def test_what_a_user_of_redis_needs(redis: RedisServer) -> None:
     assert "secret" not in json.dumps(await listing(url, "--no-subscribers"))
 
 
+@redis_needed
+@cluster_needed
+async def test_a_cluster(open_room: OpenRoom) -> None:
+    """All of its masters are looked into, also when slots have moved meanwhile, and nothing is changed."""
+    cluster = RedisCluster()
+    try:
+        await cluster.start()
+        every = topics_of_all_nodes()
+        room = await open_room(topics_url=cluster.url)
+        await room.guest(every[0], every[-1])
+        async with topics.connect(cluster.url) as connection:
+            await asyncio.gather(*(connection.publish(name, "hello") for name in (*every, *STRANGE)))
+            inspector = open_inspector(cluster.url)
+            await inspector.open()
+            await cluster.move(await cluster.slot_of(every[0]), cluster.masters[1])
+            look = await inspector.look("")
+            assert (sorted(each.name for each in look.topics), look.complete) == (sorted([*every, *STRANGE]), True)
+            assert [each.processes for each in await inspector.details(look.topics)].count(1) == 2
+            await inspector.close()
+        await cluster.masters[0].call("SET", "flowserve:{7}{t}:head", "1 2 3 4 5 6 7")  # another's
+        (found,) = (await listing(cluster.url, "--prefix", STRANGE[1]))["topics"]
+        assert (found["name"], found["messages"], found["published"]) == (STRANGE[1], 1, 1)
+        await within(_listing_with_subscribers(cluster.url, "--prefix", every[0], "--limit", "1"))
+        await _looks_with_what_it_says_it_needs(cluster)
+    finally:
+        await cluster.close()
+
+
+async def _looks_with_what_it_says_it_needs(cluster: RedisCluster) -> None:
+    url = cluster.url.replace("//", "//me:secret@")
+    rules = ["on", ">secret", "~flowserve:*", "resetchannels", "+ping", "+cluster|slots", "+cluster|info"]
+    for _ in range(2):
+        for node in cluster.masters:
+            await node.call("ACL", "SETUSER", "me", *rules)
+        status, out, err = await flowserve("topics", url, "--no-subscribers", "--interval", "100ms")
+        needed = re.search(r"this needs ~flowserve:\* (.*)", err)
+        rules = [] if needed is None else needed[1].split()
+    assert (status, err) == (0, "")
+    assert f"{PARTITIONS + len(STRANGE)} topics" in out
+
+
 # Again and again
 
 
@@ -311,7 +354,7 @@ WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
     "no URL": ((), 2, "Missing argument 'URL'"),
     "this process alone": (("memory:",), 2, "memory: can't be looked into; write redis:"),
     "no backplane": (("kafka://u:secret@host",), 2, "kafka: can't be looked into"),
-    "a cluster": (("redis+cluster://host",), 2, "a cluster can't be looked into"),
+    "no cluster there": (("redis+cluster://:secret@127.0.0.1:1",), 1, "no node of the Redis cluster says"),
     "a wrong URL": (("redis://:secret@host/x/y",), 2, "is wrong"),
     "nobody there": (("redis://:secret@127.0.0.1:1",), 1, "Redis at 127.0.0.1:1 can't be reached"),
     "no NATS there": (("nats://u:secret@127.0.0.1:1",), 1, "NATS at 127.0.0.1:1 can't be reached"),

@@ -89,7 +89,9 @@ def open_inspector(url: str) -> Inspector:
 
         redis_url = parse_url(url)  # first, as it says what to install
         if redis_url.cluster:
-            raise ConfigError("a cluster can't be looked into: its topics are on several servers")
+            from flowserve.topics.redis.cluster_inspection import ClusterInspector
+
+            return ClusterInspector(redis_url)
         from flowserve.topics.redis.inspection import RedisInspector
 
         return RedisInspector(redis_url)
@@ -101,4 +103,6 @@ def open_inspector(url: str) -> Inspector:
 
         return NATSInspector(nats_url)
     scheme = url.partition(":")[0]
-    raise ConfigError(f"{scheme}: can't be looked into; write redis:, rediss:, redis+sentinel:, nats: or tls:")
+    raise ConfigError(
+        f"{scheme}: can't be looked into; write redis:, rediss:, redis+sentinel:, redis+cluster:, nats: or tls:"
+    )

@@ -14,7 +14,6 @@ import secrets
 from collections import defaultdict
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import hiredis
@@ -24,13 +23,13 @@ from flowserve.logs.loggers import logger
 from flowserve.topics.backplane import Reading, Receiver
 from flowserve.topics.message import Kind
 from flowserve.topics.position import Place
-from flowserve.topics.redis.connect import Connector, is_unavailable
+from flowserve.topics.redis.connect import is_unavailable
 from flowserve.topics.redis.link import Link
 from flowserve.topics.redis.node import Node
 from flowserve.topics.redis.partition import Partition
 from flowserve.topics.redis.publisher import Shared
 from flowserve.topics.redis.reading import command_to_read, decode_reading
-from flowserve.topics.redis.slots import PARTITIONS, Address, owners, partition_of
+from flowserve.topics.redis.slots import PARTITIONS, Address, find_owners, partition_of
 from flowserve.topics.redis.url import RedisURL
 from flowserve.topics.remote.backplane import READS
 from flowserve.topics.remote.errors import AttemptLog, LinkLost, Unreachable
@@ -178,18 +177,7 @@ class ClusterBackplane:
 
     async def _ask_owners(self) -> dict[int, Address]:
         """Return where the partitions are. Raises Unreachable, Refused."""
-        problems: list[str] = []
-        for link in self._links():
-            try:
-                return await asyncio.wait_for(owners(link), self._url.timeout)
-            except (TopicsError, hiredis.ReplyError, asyncio.TimeoutError) as error:
-                problems.append(str(error) or f"{link.address} does not answer")
-        for address in dict.fromkeys((*self._url.addresses, *self._nodes)):
-            try:
-                return await Connector(replace(self._url, addresses=(address,))).ask(owners)
-            except Unreachable as error:
-                problems.append(str(error))
-        raise Unreachable(f"no node of the Redis cluster says where topics are: {'; '.join(dict.fromkeys(problems))}")
+        return await find_owners(self._url, self._links(), self._nodes)
 
     def _links(self) -> Iterator[Link]:
         """Yield the connections that there are, first those of nodes that have said that a partition is elsewhere."""

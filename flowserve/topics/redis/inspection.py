@@ -26,7 +26,8 @@ _SCANNED = 200
 """Keys that Redis looks at in one turn."""
 _BATCH = 100
 """Topics that are asked for in one write."""
-_PERMISSIONS = "+get +llen +lrange +evalsha +script|load +time +ping +select +scan +pubsub|numsub"
+READER_PERMISSIONS = "+get +llen +lrange +evalsha +script|load +time +ping +scan"
+"""That a user needs for any Redis."""
 
 _EDGES = b"""
 -- KEYS: log. Returns the times of its first and its last message.
@@ -55,16 +56,46 @@ def _head(answer: Any) -> _Head | None:
         return None
 
 
+class Layout:
+    """Where the topics of one Redis are, and what asks for their processes."""
+
+    permissions = f"{READER_PERMISSIONS} +select +pubsub|numsub"
+    """What it needs to be looked into."""
+    count_processes = b"NUMSUB"
+
+    def __init__(self, prefix: str) -> None:
+        """`prefix` is that of the URL."""
+        self.prefix = prefix
+
+    def keys(self, name: str) -> Keys:
+        """Return the keys of a topic."""
+        return keys_of(self.prefix, escape(name), "")
+
+    def heads(self, prefix: str) -> bytes:
+        """Return the pattern of the heads of topics whose names begin so."""
+        return literally(f"{self.prefix}{{{escape(prefix)}") + b"*}:head"
+
+    def name(self, head: bytes) -> str | None:
+        """Return the name of a topic that users see, by the key of its head; None for another one."""
+        return name_of(head[len(f"{self.prefix}{{") : -len(b"}:head")])
+
+
 class RedisInspector:
     """An `Inspector` of one Redis, database and prefix."""
 
-    def __init__(self, url: RedisURL) -> None:
+    def __init__(self, url: RedisURL, layout: Layout | None = None) -> None:
         self._url = url
+        self._layout = layout or Layout(url.prefix)
         self._link: Link
 
     @property
     def shown(self) -> str:
         return self._url.shown
+
+    @property
+    def link(self) -> Link:
+        """The connection."""
+        return self._link
 
     async def open(self) -> None:
         self._link = await Connector(self._url).connect_reader((_EDGES,))
@@ -81,7 +112,7 @@ class RedisInspector:
         names, complete = await self._names(prefix)
         found: list[TopicState] = []
         for some in _batches(names):
-            keys = [self._keys(name) for name in some]
+            keys = [self._layout.keys(name) for name in some]
             answers = await self._ask([c for each in keys for c in ((b"GET", each.head), (b"LLEN", each.log))])
             now = time.monotonic()
             for name, text, length in zip(some, answers[::2], answers[1::2], strict=True):
@@ -94,18 +125,16 @@ class RedisInspector:
     async def details(self, topics: Sequence[TopicState]) -> list[TopicDetail]:
         found: list[TopicDetail] = []
         for some in _batches(topics):
-            keys = [self._keys(each.name) for each in some]
+            keys = [self._layout.keys(each.name) for each in some]
             await self._load_script()
             edges = await self._ask([(b"EVALSHA", _EDGES_SHA, 1, each.log) for each in keys])
-            clock, numbers = await self._ask([(b"TIME",), (b"PUBSUB", b"NUMSUB", *(each.channel for each in keys))])
+            counting = (b"PUBSUB", self._layout.count_processes, *(each.channel for each in keys))
+            clock, numbers = await self._ask([(b"TIME",), counting])
             now = int(clock[0]) + int(clock[1]) / 1e6
             for times, processes in zip(edges, numbers[1::2], strict=True):
                 oldest, newest = times if isinstance(times, list) and times else (None, None)
                 found.append(TopicDetail(_age(oldest, now), _age(newest, now), processes))
         return found
-
-    def _keys(self, name: str) -> Keys:
-        return keys_of(self._url.prefix, escape(name), "")
 
     async def _load_script(self) -> None:
         answers: list[Any] = []
@@ -115,15 +144,13 @@ class RedisInspector:
 
     async def _names(self, prefix: str) -> tuple[list[str], bool]:
         """Return the names of topics that begin so, and whether these are all."""
-        begin = self._keys("").base.partition(b"}")[0]
-        beginning = begin + escape(prefix).encode(errors="surrogatepass")
-        pattern = re.sub(rb"([*?\[\]\\])", rb"\\\1", beginning) + b"*}:head"
+        pattern = self._layout.heads(prefix)
         names: dict[str, None] = {}
         cursor = b"0"
         while True:
             ((cursor, keys),) = await self._ask([(b"SCAN", cursor, b"MATCH", pattern, b"COUNT", _SCANNED)], strict=True)
             for key in keys:
-                name = _name(key[len(begin) : -len(b"}:head")])
+                name = self._layout.name(key)
                 if name is not None:
                     names[name] = None
             if cursor == b"0":
@@ -150,7 +177,7 @@ class RedisInspector:
     def _check(self, answers: Sequence[Any], strict: bool = False) -> None:
         for each in answers:
             if isinstance(each, hiredis.ReplyError) and (strict or is_of_server(each)):
-                hint = f"; this needs ~{self._url.prefix}* {_PERMISSIONS}" if "NOPERM" in str(each) else ""
+                hint = f"; this needs ~{self._url.prefix}* {self._layout.permissions}" if "NOPERM" in str(each) else ""
                 raise TopicsError(f"Redis at {self._link.address} answers: {str(each).rstrip('.')}{hint}")
 
 
@@ -158,7 +185,12 @@ def _age(milliseconds: int | None, now: float) -> float | None:
     return None if milliseconds is None else max(0.0, now - milliseconds / 1000)
 
 
-def _name(escaped: bytes) -> str | None:
+def literally(text: str) -> bytes:
+    """Return what stands for a text in a pattern of SCAN."""
+    return re.sub(rb"([*?\[\]\\])", rb"\\\1", text.encode(errors="surrogatepass"))
+
+
+def name_of(escaped: bytes) -> str | None:
     """Return the name of a topic that users see, None for another one."""
     try:
         text = escaped.decode(errors="surrogatepass")

@@ -6,12 +6,19 @@ SSUBSCRIBE can name many of them.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 from zlib import crc32
 
+import hiredis
 from redis.crc import key_slot
 
+from flowserve.errors import TopicsError
+from flowserve.topics.redis.connect import Connector
 from flowserve.topics.redis.link import Link
+from flowserve.topics.redis.url import RedisURL
 from flowserve.topics.remote.errors import Unreachable
 
 PARTITIONS = 256
@@ -49,6 +56,23 @@ async def owners(link: Link) -> dict[int, Address]:
         address = _address(master, link)
         masters.update((index, address) for index, slot in enumerate(_SLOTS) if first <= slot <= last)
     return masters
+
+
+async def find_owners(url: RedisURL, links: Iterable[Link], addresses: Iterable[Address] = ()) -> dict[int, Address]:
+    """Return what the first node says that can: of those at the other end of `links`, those that the URL names, and
+    those at `addresses`. Raises Unreachable, Refused."""
+    problems: list[str] = []
+    for link in links:
+        try:
+            return await asyncio.wait_for(owners(link), url.timeout)
+        except (TopicsError, hiredis.ReplyError, asyncio.TimeoutError) as error:
+            problems.append(str(error) or f"{link.address} does not answer")
+    for address in dict.fromkeys((*url.addresses, *addresses)):
+        try:
+            return await Connector(replace(url, addresses=(address,))).ask(owners)
+        except Unreachable as error:
+            problems.append(str(error))
+    raise Unreachable(f"no node of the Redis cluster says where topics are: {'; '.join(dict.fromkeys(problems))}")
 
 
 def _address(node: list[Any], link: Link) -> Address:
