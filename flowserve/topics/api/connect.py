@@ -62,8 +62,8 @@ async def connect(
     """Connect a program that is not served to the topics of servers with the same --topics-url.
 
     The other parameters are --topics-history, -size (bytes) and -age (seconds) of those servers: what is kept of a
-    topic is as its last publisher says. Raises ConfigError for a URL that is wrong, or reaches this process alone, such
-    as memory:, TopicsError if nothing can be reached there.
+    topic is as its last publisher says. Raises ConfigError, which is no TopicsError, for a URL that is wrong, or
+    reaches this process alone, such as memory:, TopicsError if nothing can be reached there, or it is refused.
     """
     check_url(url)
     settings = Settings(history=history, history_size=history_size, history_age=history_age)

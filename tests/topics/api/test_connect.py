@@ -19,6 +19,13 @@ async def test_urls_that_reach_no_other_process(url: str) -> None:
         await topics.connect(url).__aenter__()
 
 
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1?foo=1", "redis://host:port", "nats://127.0.0.1:1?foo=1"])
+async def test_a_mistake_in_the_url_does_not_pass(url: str) -> None:
+    with pytest.raises(ConfigError, match="is wrong") as raised:
+        await topics.connect(url).__aenter__()
+    assert not isinstance(raised.value, topics.TopicsError)
+
+
 async def test_presence_with_redis(open_room: OpenRoom, redis: RedisServer) -> None:
     """A program sees who is on the servers, and counts as a subscriber where it listens."""
     room = await open_room(topics_url=redis.url)
