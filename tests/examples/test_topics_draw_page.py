@@ -56,6 +56,7 @@ async def test_the_board_for_show(example: Any, browser: Any) -> None:
     await page.until(CONNECTED)
     await stroke(page)
     await page.until("document.querySelector('#status').textContent.startsWith('Not drawn')")
+    await page.until(f"!({COLOR.format(x=800, y=500)}).some(Boolean)")  # it is taken back
 
 
 async def test_its_events(example: Any) -> None:
