@@ -10,7 +10,7 @@ from time import perf_counter_ns, process_time
 
 from flowserve.commands.bench.deliveries import Deliveries, DeliveryConnection, Marker
 from flowserve.commands.bench.load import ConnectionsResult, open_all
-from flowserve.commands.bench.publishers import Publisher, subscribe_request
+from flowserve.commands.bench.publishers import Publisher, PublisherClosed, subscribe_request
 from flowserve.commands.endpoint import Endpoint, Unreachable, one_line
 from flowserve.errors import FlowserveError
 from flowserve.library.properties import session_of
@@ -50,6 +50,20 @@ class FanOutPlan:
     template: str = "{}"
     """What is published, with {} for the message."""
 
+    @property
+    def planned(self) -> int | None:
+        """How many messages are to be published, if that is known."""
+        return self.messages if self.duration is None else int(self.duration * self.rate)
+
+
+@dataclass(frozen=True)
+class Stop:
+    """An early end of publishing."""
+
+    at: float
+    """Seconds after the first message."""
+    why: str
+
 
 @dataclass
 class FanOutResult(ConnectionsResult):
@@ -65,6 +79,8 @@ class FanOutResult(ConnectionsResult):
     """Messages that were published."""
     unsent: int = 0
     """Messages that were due, and not published in time."""
+    stop: Stop | None = None
+    """That publishing ended before the plan did, as nothing more could be published."""
     lost: int = 0
     """Messages that did not come, each once a connection."""
 
@@ -168,7 +184,8 @@ class FanOut:
                 self._publishing.add(task)
                 task.add_done_callback(self._publishing.discard)
             if ended or len(published_at) >= most:
-                self.result.unsent = max(due - len(published_at), 0)
+                if self.result.stop is None:
+                    self.result.unsent = max(due - len(published_at), 0)
                 return
             await asyncio.sleep(_PUBLISH_INTERVAL)
 
@@ -178,6 +195,9 @@ class FanOut:
         except FlowserveError as error:
             self.result.unpublished[str(error)] += 1
             self._failed.add(number)
+            if isinstance(error, PublisherClosed) and self.result.stop is None:
+                self.result.stop = Stop(self.elapsed, str(error))
+                self.stop()
 
     async def _until_delivered(self) -> None:
         """Wait until all has come on connections that are open, or nothing has for the plan's timeout."""

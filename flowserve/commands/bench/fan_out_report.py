@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from typing import Any
 
 from flowserve.commands.bench.fan_out import FanOutPlan, FanOutResult
@@ -40,6 +41,7 @@ def as_json(endpoint: Endpoint, plan: FanOutPlan, result: FanOutResult) -> dict[
         "published": result.published,
         "not_published": dict(result.unpublished),
         "unsent": result.unsent,
+        "publishing_stopped": None if result.stop is None else asdict(result.stop),
         "deliveries": {
             "delivered": totals.delivered,
             "late": totals.late,
@@ -65,10 +67,19 @@ def as_text(endpoint: Endpoint, plan: FanOutPlan, result: FanOutResult) -> str:
         "",
         connections_line(result, totals.ends),
         f"published    {result.published:,} messages, {result.published / seconds:,.0f}/s, in {seconds:.2f} s",
+        *_early_end(plan, result),
         f"delivered    {traffic(totals.delivered, totals.received_bytes, seconds)}",
         f"             {result.lost:,} lost, {totals.doubled:,} doubled, {totals.swapped:,} swapped, {late}",
     ]
     return page(lines, result.handshakes, totals.latencies, _notes(plan, result))
+
+
+def _early_end(plan: FanOutPlan, result: FanOutResult) -> list[str]:
+    if result.stop is None:
+        return []
+    planned = "" if plan.planned is None else f" of {plan.planned:,}"
+    after = f"{result.published:,}{planned} messages, at {result.stop.at:.2f} s"
+    return [f"             publishing stopped after {after}: {one_line(result.stop.why)}"]
 
 
 def _notes(plan: FanOutPlan, result: FanOutResult) -> list[str]:

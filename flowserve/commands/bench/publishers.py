@@ -19,6 +19,10 @@ _MAX_SHOWN = 200
 _CLOSED = "the connection on which is published was closed"
 
 
+class PublisherClosed(FlowserveError):
+    """Nothing more can be published."""
+
+
 class Publisher(Protocol):
     """Publishes to one topic."""
 
@@ -26,7 +30,7 @@ class Publisher(Protocol):
         """Connect. Raises FlowserveError."""
 
     async def publish(self, text: str) -> None:
-        """Publish a message. Raises FlowserveError if it may not have been."""
+        """Publish a message. Raises FlowserveError if it may not have been, PublisherClosed if no other one can be."""
 
     async def close(self) -> None:
         """End the connection."""
@@ -82,7 +86,7 @@ class WebSocketPublisher:
                     self._take(message)
         for future in self._answers.values():
             if not future.done():
-                future.set_exception(FlowserveError(_CLOSED))
+                future.set_exception(PublisherClosed(_CLOSED))
 
     def _take(self, message: str) -> None:
         try:
@@ -105,7 +109,7 @@ class WebSocketPublisher:
             else:
                 await self._ws.send(text)
         except ConnectionClosed as error:
-            raise FlowserveError(f"{_CLOSED}: {one_line(str(error))}") from None
+            raise PublisherClosed(f"{_CLOSED}: {one_line(str(error))}") from None
 
     async def _request(self, text: str) -> None:
         number = next(self._numbers)

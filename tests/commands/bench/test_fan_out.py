@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -245,6 +246,29 @@ async def test_the_publisher_is_sent_away(serve: Serve) -> None:
     status, out, err = await bench(server.ws_url, "--subprotocol", topics.SUBPROTOCOL, "--topics", "t", "-c", "2")
     assert (status, out) == (1, "")
     assert "the connection on which is published was closed" in err
+
+
+async def test_the_publisher_is_sent_away_while_it_publishes(serve: Serve) -> None:
+    """The report says that publishing stopped, and when; it ends then."""
+
+    def act(connection: int, number: int, text: str) -> list[str]:
+        return ["close"] if (connection, number) == (2, 5) else [text]  # the last one is the publisher's
+
+    options = ("--topics", "t", "-c", "2", "--rate", "100", "--messages", "1000", "--timeout", "500ms")
+    server = await serve(Broadcast(act))
+    status, out, err = await bench(server.ws_url, *options)
+    assert (status, err) == (1, "")
+    told = next(line.strip() for line in out.splitlines() if "publishing stopped" in line)
+    number, at = re.fullmatch(
+        r"publishing stopped after (\d+) of 1,000 messages, at ([\d.]+) s: the connection on which is published was"
+        r" closed: .*4000.*",
+        told,
+    ).groups()  # type: ignore[union-attr]
+    assert (6 <= int(number) < 1000, 0 < float(at) < 10, "lower --rate" in out) == (True, True, False)
+    server = await serve(Broadcast(act))
+    status, found = await measure(server.ws_url, *options)
+    assert (status, "4000" in found["publishing_stopped"]["why"]) == (1, True)
+    assert found["deliveries"]["delivered"] >= 10
 
 
 async def test_nobody_is_subscribed(serve: Serve) -> None:
