@@ -93,7 +93,7 @@ class Process:
         return await within(self.hub.tracker.count(topic))
 
     def die(self) -> None:
-        """Be silent from now on, as one that was killed."""
+        """End as one that was killed."""
         self.carrier.inner._transport.abort()  # type: ignore[attr-defined]
         self.carrier.inner._is_open = False  # type: ignore[attr-defined]
         timer = self.hub.tracker.exchange._timer

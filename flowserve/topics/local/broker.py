@@ -1,7 +1,8 @@
 """The broker in a supervisor, through which its workers publish to each other.
 
 Theory of operation. The broker has the logs of all topics, which so survive a worker's death, and a connection to each
-worker. A message is passed on to the workers that have subscribed to its topic. A worker that does not read is waited
+worker. What a worker has left as its will is published when its connection ends, as it does at once if it is killed. A
+message is passed on to the workers that have subscribed to its topic. A worker that does not read is waited
 for at first: nothing more is read from any of them, so that those who publish have to wait too. After `_STALL_TIMEOUT`
 seconds it is left out; once it reads again, it is told the heads of its topics, and reads what it has missed. One that
 speaks another version of the protocol is told so, and nothing else.
@@ -28,6 +29,7 @@ from flowserve.topics.local.wire import (
     publish_of,
     reading_fields,
 )
+from flowserve.topics.position import Place
 from flowserve.topics.settings import Settings
 
 _STALL_TIMEOUT = 1.0
@@ -62,6 +64,7 @@ class Broker:
         self._server.close()
         self._sweep.close()
         for worker in list(self._workers):
+            worker.will = None
             worker.close()
         shutil.rmtree(os.path.dirname(self.path), ignore_errors=True)
 
@@ -73,6 +76,8 @@ class Broker:
     def ended(self, worker: _Worker) -> None:
         self._workers.discard(worker)
         self.unsubscribe(worker, list(worker.topics))
+        if worker.will is not None:
+            self._publish(worker.will)
         self.flow()
 
     def flow(self) -> None:
@@ -86,14 +91,7 @@ class Broker:
         fields, number = frame.fields, frame.number
         match frame.type:
             case FrameType.PUBLISH:
-                place, message = self._store.publish(*publish_of(fields))
-                self._sweep.begin()
-                if message is not None:
-                    subscribers = self._subscribers.get(message.topic)
-                    if subscribers:
-                        data = encode(FrameType.MESSAGE, 0, message_fields(message))
-                        for each in subscribers:
-                            each.pass_on(data)
+                place = self._publish(fields)
                 # last: when publish() returns, the publisher's own worker has the message
                 worker.write(encode(FrameType.PUBLISHED, number, place_fields(place)))
             case FrameType.SUBSCRIBE:
@@ -103,6 +101,19 @@ class Broker:
             case FrameType.READ:
                 reading = self._store.read(fields[0].decode(), places_of(fields[1:])[0])
                 worker.write(encode(FrameType.READING, number, reading_fields(reading)))
+            case FrameType.WILL:
+                worker.will = fields
+
+    def _publish(self, fields: list[bytes]) -> Place:
+        place, message = self._store.publish(*publish_of(fields))
+        self._sweep.begin()
+        if message is not None:
+            subscribers = self._subscribers.get(message.topic)
+            if subscribers:
+                data = encode(FrameType.MESSAGE, 0, message_fields(message))
+                for each in subscribers:
+                    each.pass_on(data)
+        return place
 
     def _subscribe(self, worker: _Worker, names: list[bytes]) -> list[bytes]:
         heads = []
@@ -135,6 +146,8 @@ class _Worker(asyncio.Protocol):
 
     def __init__(self, broker: Broker) -> None:
         self.topics: set[str] = set()
+        self.will: list[bytes] | None = None
+        """The fields of what is to be published when the connection ends."""
         self.is_waited_for = False
         self._broker = broker
         self._transport: asyncio.Transport

@@ -56,6 +56,7 @@ class SiblingsBackplane(asyncio.Protocol):
         self._paused = False
         self._waiters: list[asyncio.Future[None]] | None = None
         self._topics: set[str] = set()
+        self._will: list[bytes] | None = None  # the fields of WILL
         self._is_open = False  # from `open()` to `close()`
         self._is_logged = False  # that the supervisor speaks another version
         self._reconnecting: asyncio.Task[None] | None = None
@@ -86,6 +87,7 @@ class SiblingsBackplane(asyncio.Protocol):
             raise self._refused(theirs)
         if self._transport is None:
             raise TopicsError(_LOST)
+        self._leave_will()
 
     def _refused(self, theirs: bytes) -> TopicsError:
         """Leave a broker of another version alone; return what to raise."""
@@ -141,6 +143,15 @@ class SiblingsBackplane(asyncio.Protocol):
         except TopicsError:
             raise unknown_whether_published("the supervisor") from None
         return places_of(fields)[0]
+
+    def publish_at_end(self, topic: str, data: bytes, retention: Retention) -> None:
+        """Have the broker publish a message when this process has ended, in whatever way."""
+        self._will = publish_fields(topic, data, Kind.BINARY, None, "", retention)
+        self._leave_will()
+
+    def _leave_will(self) -> None:
+        if self._will is not None and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(encode(FrameType.WILL, 0, self._will))
 
     async def subscribe(self, topics: Sequence[str]) -> list[Place]:
         self._topics.update(topics)

@@ -25,7 +25,7 @@ _MESSAGE = struct.Struct("!BQd")  # kind, offset, time
 _RETENTION = struct.Struct("!QQd")
 _LENGTH_SIZE = _LENGTH.size
 
-VERSION = b"1"
+VERSION = b"2"
 """Another one with each change of what frames are or say."""
 
 _KEYLESS = b"\0"
@@ -34,8 +34,8 @@ _KEYED = b"\1"
 
 
 class FrameType(IntEnum):
-    """What a frame is. To the broker: PUBLISH, SUBSCRIBE, UNSUBSCRIBE, READ; HELLO goes both ways; the others come
-    from the broker."""
+    """What a frame is. To the broker: PUBLISH, SUBSCRIBE, UNSUBSCRIBE, READ, and WILL, which is what the broker is to
+    publish when the connection ends; HELLO goes both ways; the others come from the broker."""
 
     HELLO = 0
     PUBLISH = 1
@@ -47,6 +47,7 @@ class FrameType(IntEnum):
     READING = 7
     MESSAGE = 8
     RESTORED = 9
+    WILL = 10
 
 
 class Frame:
@@ -114,7 +115,7 @@ def places_of(fields: Sequence[bytes]) -> list[Place]:
 def publish_fields(
     topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention
 ) -> list[bytes]:
-    """Return the fields of PUBLISH."""
+    """Return the fields of PUBLISH, and of WILL."""
     limits = _RETENTION.pack(*retention)
     shown_key = _KEYLESS if key is None else _KEYED + key.encode()
     return [topic.encode(), data, b"%d" % kind, shown_key, origin.encode(), limits]

@@ -4,7 +4,8 @@ Theory of operation. Each process is the authority for its own connections (`ros
 one topic that no user can reach (`CONTROL`), of those topics alone that somebody follows: a process follows a topic
 while it is asked for it, or has subscribers to its changes, and says so. The others answer with all that they have of
 the topic, and then tell at most once an interval what has changed; a process that follows or is followed, and has
-nothing to say, sends a heartbeat. One that is not heard of for `Limits.expiry` is dropped, with its members.
+nothing to say, sends a heartbeat. One that is not heard of for `Limits.expiry` is dropped, with its members; where the
+backplane notices the end of a process, it tells the others for it.
 
 Messages are numbered (`protocol`): where one is missing, its sender is asked for all anew. After the backplane was
 lost, all are. Nothing is published, but once when the first member joins, until somebody asks.
@@ -183,6 +184,9 @@ class Exchange:
             except BaseException:
                 self._listening = False
                 raise
+            publish_at_end = getattr(self._backplane, "publish_at_end", None)  # not all can
+            if publish_at_end is not None:
+                publish_at_end(CONTROL, encode(Packet(self._name, leaves=True)), _RETENTION)
 
     def _greet_once(self) -> None:
         if not self._greeted and self._listening:

@@ -15,6 +15,7 @@ from flowserve.topics.delivery.queue import QueueSubscriber
 from flowserve.topics.hub.hub import Hub
 from flowserve.topics.local.broker import Broker
 from flowserve.topics.local.siblings import SiblingsBackplane
+from flowserve.topics.local.wire import VERSION
 from flowserve.topics.message import Kind, Message
 from flowserve.topics.names import CONTROL
 from flowserve.topics.settings import Retention, Settings
@@ -75,6 +76,26 @@ async def test_a_worker_gets_what_it_is_subscribed_to_and_no_more() -> None:
         assert await texts(queue, 1) == ["4"]
         one.ended(queue)
         await until(lambda: set(broker._subscribers) == {CONTROL})
+
+
+async def test_what_is_published_when_a_process_has_ended() -> None:
+    """Also when it had connected again meanwhile, and not when the supervisor itself ends."""
+    async with hubs(Settings(), 3) as (broker, (one, two, three)):
+        queue = QueueSubscriber(1000)
+        await three.subscribe(queue, ["t"], {})
+        for hub, data in ((one, b"one"), (two, b"two")):
+            await hub.open()
+            hub._backplane.publish_at_end("t", data, Retention(10, 1000, 60.0))  # type: ignore[attr-defined]
+        await one.publish("t", b"0", Kind.TEXT)  # so that all before it was taken
+        await two.publish("t", b"0", Kind.TEXT)
+        one._backplane._transport.abort()  # type: ignore[attr-defined]
+        assert await texts(queue, 3) == ["0", "0", "one"]
+        await until(lambda: one._backplane.reconnects == 1)
+        await one.close()
+        assert await texts(queue, 1) == ["one"]
+        broker.close()
+        await until(lambda: not broker._workers)
+        assert not queue._items
 
 
 async def test_a_subscription_in_the_turn_of_an_unsubscription() -> None:
@@ -140,12 +161,12 @@ PUBLISH = bytes.fromhex("0000000a 01 00000007 00000001 74")
 
 async def test_a_worker_of_another_version_is_told_the_brokers() -> None:
     async with hubs(Settings(), 0) as (broker, _):
-        for hello in (HELLO + b"2", HELLO + b"2" + PUBLISH, PUBLISH):
+        for hello in (HELLO + b"9", HELLO + b"9" + PUBLISH, PUBLISH):
             reader, writer = await asyncio.open_unix_connection(broker.path)
             writer.write(hello)
             answer = await within(reader.read())
             number = hello[5:9]
-            assert answer[:14] == HELLO[:5] + number + HELLO[9:] + b"1"
+            assert answer[:14] == HELLO[:5] + number + HELLO[9:] + VERSION
             writer.close()
         await until(lambda: not broker._workers)
 
@@ -162,13 +183,13 @@ async def test_a_broker_of_another_version(tmp_path, caplog) -> None:
 
     server = await asyncio.start_unix_server(answer, tmp_path / "topics.sock")
     hub = Hub(SiblingsBackplane(str(tmp_path / "topics.sock")), Settings())
-    with pytest.raises(TopicsError, match=r"version 1 .* version 0, .*: restart the supervisor"):
+    with pytest.raises(TopicsError, match=r"version 2 .* version 0, .*: restart the supervisor"):
         await hub.publish("t", b"x", Kind.TEXT)
     with pytest.raises(TopicsError, match="restart the supervisor"):
         await hub.subscribe(QueueSubscriber(10), ["t"], {})
     assert [record.levelname for record in caplog.records if "restart the supervisor" in record.message] == ["ERROR"]
     await until(lambda: len(got) == 4)
-    assert got == [HELLO + b"1", b"", HELLO + b"1", b""]
+    assert got == [HELLO + VERSION, b"", HELLO + VERSION, b""]
     await hub.close()
     server.close()
 
@@ -230,7 +251,7 @@ class DeafBroker(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if not self.taken:
-            self.transport.write(HELLO[:5] + bytes(4) + HELLO[9:] + b"1")
+            self.transport.write(HELLO[:5] + bytes(4) + HELLO[9:] + VERSION)
         self.taken += 1
 
 

@@ -43,10 +43,10 @@ def test_a_frame_in_literal_bytes() -> None:
 def test_the_version_stands_for_these_bytes() -> None:
     """Whoever changes them, raises VERSION: a worker and a supervisor may be of different versions of flowserve.
     PRESENCE stays in its process."""
-    assert encode(FrameType.HELLO, 0, [VERSION]) == bytes.fromhex("0000000a 00 00000000 00000001 31")
-    types = "HELLO PUBLISH SUBSCRIBE UNSUBSCRIBE READ PUBLISHED SUBSCRIBED READING MESSAGE RESTORED"
+    assert encode(FrameType.HELLO, 0, [VERSION]) == bytes.fromhex("0000000a 00 00000000 00000001 32")
+    types = "HELLO PUBLISH SUBSCRIBE UNSUBSCRIBE READ PUBLISHED SUBSCRIBED READING MESSAGE RESTORED WILL"
     assert [each.name for each in FrameType] == types.split()
-    assert [each.value for each in FrameType] == list(range(10))
+    assert [each.value for each in FrameType] == list(range(11))
     assert [each.name for each in Kind] == [
         "BINARY",
         "TEXT",

@@ -177,15 +177,19 @@ async def test_the_longest_pause_between_heartbeats_is_no_shorter_than_a_second(
     assert limits.expiry + limits.interval <= 30.0
 
 
-async def test_a_process_that_dies_takes_its_members_with_it(processes: OpenProcesses) -> None:
-    one, two = await processes(2, **QUICK)
+@pytest.mark.parametrize("noticed", [True, False], ids=["its connection ends", "it is not heard of"])
+async def test_a_process_that_dies_takes_its_members_with_it(processes: OpenProcesses, noticed: bool) -> None:
+    one, two = await processes(2, **{**QUICK, "expiry": 60.0 if noticed else 1.0})
     await one.join("t", "ada")
     await two.join("t", "bob")
     await one.subscribe("t")
     follower = await two.subscribe("t", presence=True)
     await until_ids(two, "t", "ada", "bob")
     await next_change(follower)
-    one.die()
+    if noticed:
+        one.die()
+    else:
+        one.carrier.loses = True
     change = await next_change(follower)
     assert (change["joins"], change["leaves"]) == ([], ["ada"])
     await until_ids(two, "t", "bob")
