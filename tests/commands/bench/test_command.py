@@ -184,7 +184,7 @@ async def test_wrong_echoes(serve, act, seen):
 async def test_a_server_that_leaves_some_out(serve):
     """With several in flight the later ones are still known for what they are."""
     server = await serve(scripted(lambda n, echo: [] if n == 4 else [echo]))
-    status, told = await measure(server.ws_url, "-c", "1", "-n", "3", "--messages", "30", "--timeout", "100ms")
+    status, told = await measure(server.ws_url, "-c", "1", "-n", "3", "--messages", "30", "--timeout", "500ms")
     assert status == 1
     counted = {"sent": 30, "received": 29, "echoed": 29, "wrong": 0, "unasked": 0, "missing": 1, "unsent": 0}
     assert told["messages"] == counted
@@ -192,15 +192,15 @@ async def test_a_server_that_leaves_some_out(serve):
 
 async def test_a_server_that_does_not_answer(serve):
     server = await serve(scripted(lambda n, echo: []))
-    status, out, err = await bench(server.ws_url, "-c", "3", "-n", "2", "-d", "50ms", "--timeout", "100ms")
+    status, out, err = await bench(server.ws_url, "-c", "3", "-n", "2", "-d", "50ms", "--timeout", "500ms")
     assert (status, err) == (1, "")
     lines = out.splitlines()
     found = re.fullmatch(r"sent         6 messages, ([\d,]+)/s, 0\.\d\d MB/s, in ([\d.]+) s", lines[3])
     assert found, lines[3]
-    assert float(found[2]) >= 0.1, "as long as it was waited for an answer"
+    assert float(found[2]) >= 0.5, "as long as it was waited for an answer"
     assert lines[4] == "received     0 messages, 0/s, 0.00 MB/s"
     assert lines[5] == "echoes       0 right, 0 wrong, 6 missing; 0 other messages"
-    assert lines[-1] == "6 echoes did not come within --timeout 100ms: the server does not answer"
+    assert lines[-1] == "6 echoes did not come within --timeout 500ms: the server does not answer"
 
 
 async def test_a_server_that_answers_something_else(serve):
@@ -238,10 +238,10 @@ async def test_a_server_that_passes_on_what_one_sends_to_all(serve):
 
 async def test_wrong_echoes_for_people(serve):
     server = await serve(scripted(lambda n, echo: [{**echo, "text": "\x1b[2Jno"}] if n < 3 else []))
-    status, out, err = await bench(server.ws_url, "-c", "1", "--messages", "3", "-s", "12", "--timeout", "100ms")
+    status, out, err = await bench(server.ws_url, "-c", "1", "--messages", "3", "-s", "12", "--timeout", "500ms")
     assert (status, err) == (1, "")
     assert r"the first: '\x1b[2Jno' came, '000000000000' was sent" in out
-    assert "1 echo did not come within --timeout 100ms\n" in out
+    assert "1 echo did not come within --timeout 500ms\n" in out
 
 
 async def test_closed_by_the_server(serve):
