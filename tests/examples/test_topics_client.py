@@ -304,6 +304,23 @@ async def test_where_websockets_do_not_get_through(bench: OpenBench) -> None:
     assert one.lab.streams > 1
 
 
+@in_node
+async def test_who_only_publishes_needs_no_event_stream(bench: OpenBench) -> None:
+    """After an outage it connects again, as there is nothing that a stream could bring."""
+    one = await bench()
+    one.lab.refusing = True
+    script = """
+      let losses = 0;
+      const onstatus = (status) => { if (status === "waiting" && ++losses === 2) report("lost"); };
+      const client = connect(url, { events: () => base + "/events", onstatus });
+      report(await client.publish("news", "hello"));
+    """
+    async with one.run(script):
+        assert await reported(one.lab) == "lost"
+        one.lab.refusing = False
+        assert (await reported(one.lab)).count(".") == 2
+
+
 @each_browser
 async def test_a_connection_that_is_silent(bench: OpenBench) -> None:
     """It is looked at when the network is back."""
