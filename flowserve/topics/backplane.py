@@ -56,8 +56,8 @@ class Backplane(Protocol):
     async def publish(
         self, topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention
     ) -> Place | None:
-        """Publish a message, and return its place; None if the other machines could not be reached. Raises TopicsError
-        if nobody knows whether they were.
+        """Publish a message, and return its place; None if it was not published, and never will be, as the other
+        machines could not be reached. Raises TopicsError if nobody knows whether they were.
 
         With a `key` that was used in this topic before, publish nothing, and return the place of the earlier message.
         `retention` is what is kept of the topic from now on, this message included.
@@ -72,6 +72,17 @@ class Backplane(Protocol):
 
     async def read(self, topic: str, after: Place) -> Reading:
         """Return the messages of a topic after a place, which may be BEGINNING, as far as they are kept."""
+
+
+class NotPublished(TopicsError):
+    """A message was not published, and never will be by that call, as the other machines could not be reached."""
+
+    def __init__(self, key: str | None) -> None:
+        again = "" if key is None else " with the same key"
+        super().__init__(
+            "the message was not published, as the backplane can't be reached or is too slow; it can be published"
+            f" again{again}"
+        )
 
 
 def unknown_whether_published(where: str) -> TopicsError:

@@ -31,13 +31,24 @@ class Kind(IntEnum):
     """Nothing: the topic is a stream, which ends here."""
     PRESENCE = 4
     """Who is in the topic, as JSON: see the parameter `presence` of `subscribe()`."""
+    GAP = 5
+    """Nothing: messages are missing here, of which subscribers are told instead of getting this one."""
+
+
+_KINDS = tuple(Kind)
+
+
+def kind_of(number: int) -> Kind:
+    """Return the kind that a number means in a backplane; GAP for one of a later version, whose message can't be
+    understood here."""
+    return _KINDS[number] if number < len(_KINDS) else Kind.GAP
 
 
 class Message:
     """A message as it was published, with its place in the topic.
 
-    `data` is its payload, in UTF-8 unless `kind` is BINARY; an END has none. `place` is None for a message that reached
-    only this machine.
+    `data` is its payload, in UTF-8 unless `kind` is BINARY; an END and a GAP have none. `place` is None for a message
+    that reached only this machine.
     """
 
     __slots__ = ("data", "kind", "origin", "place", "plain", "published_at", "topic", "wrapped")

@@ -40,8 +40,8 @@ class Machine:
 class Reader:
     """A subscriber, which keeps what it gets."""
 
-    def __init__(self) -> None:
-        self.queue = QueueSubscriber(1 << 30)
+    def __init__(self, queue: QueueSubscriber | None = None) -> None:
+        self.queue = queue or QueueSubscriber(1 << 30)
         self.position: dict[str, Position] = {}
         self.recovered: dict[str, bool] = {}
 

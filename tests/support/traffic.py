@@ -171,5 +171,5 @@ def check(party: Party, parties: Sequence[Party]) -> None:
         if offset is not None and not after_gap:
             assert item.place.offset == offset + 1, f"{party.name}: {item.text} follows a hole"
         offset, after_gap = item.place.offset, False
-    missing = (set(placed) | party.local) - set(seen)
+    missing = set(placed).union(*(each.local for each in parties)) - set(seen)
     assert gaps or not missing, f"{party.name}: never came, without a gap: {sorted(missing)[:10]}"

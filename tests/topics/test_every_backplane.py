@@ -9,20 +9,23 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from uuid import uuid4
 
 import pytest
-from support.machines import Machine, Machines
+from support.machines import Machine, Machines, Reader
 from support.nats_server import NATSServer, nats_needed
 from support.redis_cluster import RedisCluster, cluster_needed
 from support.redis_server import RedisServer, redis_needed
 
+from flowserve.topics.api.stream import OLDEST
+from flowserve.topics.backplane import NotPublished
+from flowserve.topics.delivery.queue import QueueSubscriber
 from flowserve.topics.hub.open import BROKER
 from flowserve.topics.local.broker import Broker
-from flowserve.topics.message import Kind, Message
+from flowserve.topics.message import Gap, Kind, Message
 from flowserve.topics.position import BEGINNING
 from flowserve.topics.settings import Settings
 
@@ -77,6 +80,18 @@ async def _url(name: str, stack: AsyncExitStack) -> str:
     return name.replace("{}", uuid4().hex)
 
 
+@contextmanager
+def away(here: Machine, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a machine publishes meanwhile does not reach the others."""
+
+    async def publish(*_: object) -> None:
+        return None
+
+    with monkeypatch.context() as patched:
+        patched.setattr(here.backplane, "publish", publish)
+        yield
+
+
 @pytest.mark.both_loops
 async def test_a_message_reaches_all_machines(join):
     here, there = join(), join()
@@ -129,6 +144,52 @@ async def test_a_key_is_published_once(join):
     assert results[2] == results[3]
     assert await reader.texts(3) == ["one", "b", "c"]
     assert await here.publish("u", "another topic", key="k") != first
+
+
+async def test_a_message_with_a_key_is_never_delivered_in_one_process_alone(join, monkeypatch):
+    here, there = join(), join()
+    reader = await here.reader("t")
+    with away(here, monkeypatch), pytest.raises(NotPublished, match="again with the same key"):
+        await here.publish("t", "one", key="k")
+    assert reader.quiet
+    position = await here.publish("t", "one", key="k")
+    assert position == await there.publish("t", "one", key="k")
+    await here.publish("t", "two")
+    assert await reader.texts(2) == ["one", "two"]
+
+
+async def test_what_one_process_alone_has_got_is_a_gap_for_all(join, monkeypatch):
+    """Live, while it takes no more, and for who resumes."""
+    here, there = join(), join()
+    if here is there:
+        pytest.skip("there are no others")
+    before = await here.publish("t", "before")
+    slow = Reader(QueueSubscriber(1))
+    await there.hub.subscribe(slow.queue, ["t"], {"t": OLDEST})
+    readers = [await here.reader("t"), await there.reader("t")]
+    with away(here, monkeypatch):
+        assert await here.publish("t", "alone") == ""
+    await there.publish("t", "there")
+    await here.publish("t", "after")
+    assert sorted(await readers[0].texts(4)) == ["after", "alone", "gap", "there"]
+    got = [await readers[1].next() for _ in range(3)]
+    texts = ["gap" if isinstance(each, Gap) else each.text for each in got]
+    assert sorted(texts) == ["after", "gap", "there"]
+    assert texts.index("gap") < texts.index("after")
+    late = await there.reader("t", since={"t": before})
+    assert (late.recovered, await late.texts(3)) == ({"t": False}, texts)
+    behind = await there.reader("t", since={"t": got[texts.index("gap")].position})
+    assert behind.recovered == {"t": True}
+    assert await slow.texts(4) == ["before", *texts]
+
+
+async def test_a_gap_is_kept_as_a_message_is(join):
+    here = join(history=2)
+    await here.hub.open()
+    for kind in (Kind.TEXT, Kind.GAP, Kind.TEXT):
+        await here.hub.publish("t", b"", kind)
+    reading = await here.backplane.read("t", BEGINNING)
+    assert [(each.kind, each.place.offset) for each in reading.messages] == [(Kind.GAP, 2), (Kind.TEXT, 3)]
 
 
 async def test_resuming(join):

@@ -13,7 +13,7 @@ INTERNAL = {"cost", "origin", "place", "plain", "wire", "wrapped"}
 
 NAMES: dict[str, set[str]] = {
     "Connection": {"count", "listen", "presence", "publish"},
-    "Kind": {"BINARY", "END", "JSON", "PRESENCE", "TEXT"},
+    "Kind": {"BINARY", "END", "GAP", "JSON", "PRESENCE", "TEXT"},
     "Message": {"data", "json", "kind", "position", "published_at", "text", "topic"} | INTERNAL,
     "MissedMessages": set(),
     "Position": set(),

@@ -35,7 +35,7 @@ class Connection:
         key: str | None = None,
     ) -> Position:
         """Publish a message; see `topics.publish()`. The position is empty, and so false, if it reached nobody but this
-        program."""
+        program, which is never so with a `key`: then TopicsError is raised."""
         payload, kind = payload_of(text, data, json)
         return await self._source.hub.publish(topic, payload, kind, key)
 

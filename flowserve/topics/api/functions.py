@@ -39,9 +39,10 @@ async def publish(
     the call can be repeated: a message whose key was used in this topic before is not published again. `exclude` is a
     WebSocket, as for `subscribe()`, that is not to get it, though it is subscribed.
 
-    Returns the message's position. It is empty, and so false, if only this machine was reached. Raises TopicsError for
-    a name, a message or a key that is too long, TypeError for anything but one message, ValueError for what UTF-8 or
-    JSON can't hold.
+    Returns the message's position. It is empty, and so false, if only this machine was reached, which is never so with
+    a `key`. Raises TopicsError if it was not published, as other machines can't be reached, or nobody knows whether it
+    was: the text says which. Raises TopicsError, too, for a name, a message or a key that is too long, TypeError for
+    anything but one message, ValueError for what UTF-8 or JSON can't hold.
     """
     payload, kind = payload_of(text, data, json)
     owner = None if exclude is None else owner_of(exclude)
@@ -115,8 +116,8 @@ async def subscribe(
     user, who may have several connections; `info` is any JSON value of at most 1 KiB to be listed with it. With
     `presence`, the client gets who is there, and at most once a second who came and left; `envelope` is not None then.
 
-    A client that has missed messages which the history does not have is told so by its envelope; without one it is
-    closed with 1013, except with the policies "drop" and "conflate".
+    A client that has missed messages which the history does not have, as they reached another machine alone for one,
+    is told so by its envelope; without one it is closed with 1013, except with the policies "drop" and "conflate".
 
     A topic that the WebSocket is subscribed to already, with the same envelope and policy, goes on as it does, but for
     `member` and `info`, which can so be changed.

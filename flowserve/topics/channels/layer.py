@@ -125,7 +125,7 @@ class ChannelLayer(BaseChannelLayer):  # type: ignore[misc]  # it has no types
 
     async def flush(self) -> None:
         """Drop the messages that wait in channels of this process, and in the normal channels that it has used; leave
-        all groups."""
+        all groups. Raises TopicsError if Redis is away."""
         await self._run(lambda router: router.flush())
 
     async def close(self) -> None:

@@ -147,8 +147,7 @@ class Router:
         if "!" not in name:
             await self._queue(name).send(data)
         elif _client_of(name) != self.client:
-            record = msgpack.packb([name, data])
-            await self._publish(self._process_topic(_client_of(name)), record, f"the channel {name!r}")
+            await self._publish_to(_client_of(name), msgpack.packb([name, data]), Kind.BINARY)
         elif (channel := self._channels.get(name)) is not None and not self._offer(channel, data):
             raise ChannelFull(name)
 
@@ -160,11 +159,15 @@ class Router:
         """Send to all channels of a group. Raises MessageTooLarge, and TopicsError if only those of this process could
         be reached."""
         self._check_size(data)
-        await self._publish(self._group_topic(group), data, f"the group {group!r}")
+        await self._publish(group, data, Kind.BINARY)
 
-    async def _publish(self, topic: str, data: bytes, to: str, kind: Kind = Kind.BINARY) -> None:
-        if not await self.hub.publish(topic, data, kind):
-            raise TopicsError(f"a message to {to} reached only this process, as the backplane is away")
+    async def _publish(self, group: str, data: bytes, kind: Kind) -> None:
+        if not await self.hub.publish(self._group_topic(group), data, kind):
+            raise TopicsError(f"a message to the group {group!r} reached only this process, as the backplane is away")
+
+    async def _publish_to(self, client: str, data: bytes, kind: Kind) -> None:
+        """Publish to another process. Raises TopicsError."""
+        await self.hub.publish(self._process_topic(client), data, kind, alone=False)
 
     def _check_size(self, data: bytes) -> None:
         if len(data) > self.hub.settings.max_size:
@@ -189,7 +192,7 @@ class Router:
             if (channel := self._channels.get(name)) is not None:
                 self.hub.unsubscribe(channel, [topic])
         else:
-            await self._publish(topic, name.encode(), f"the group {group!r}", Kind.TEXT)
+            await self._publish(group, name.encode(), Kind.TEXT)
 
     async def _forward(self, topic: str, name: str) -> None:
         forwarder = self._forwarders.get(name)
@@ -220,8 +223,7 @@ class Router:
         answer = self._answers[number] = self._loop.create_future()
         record = {"add": name, "group": group, "client": self.client, "number": number}
         try:
-            topic = self._process_topic(_client_of(name))
-            await self._publish(topic, json.dumps(record).encode(), f"the channel {name!r}", Kind.JSON)
+            await self._publish_to(_client_of(name), json.dumps(record).encode(), Kind.JSON)
             error = await asyncio.wait_for(answer, _ANSWER_TIMEOUT)
         except asyncio.TimeoutError:
             error = "its process does not answer"
@@ -253,7 +255,8 @@ class Router:
         except (TopicsError, ClientDisconnected) as failure:
             error = str(failure)
         answer = {"number": record["number"], "error": error}
-        await self.hub.publish(self._process_topic(record["client"]), json.dumps(answer).encode(), Kind.JSON)
+        with suppress(TopicsError):  # who has asked is told that nobody answers
+            await self._publish_to(record["client"], json.dumps(answer).encode(), Kind.JSON)
 
     # As the host of channels
 

@@ -85,20 +85,19 @@ class WorkQueue(QueueSubscriber):
         self._sending += 1
         self._waiting_size += cost
         try:
-            position = await self._publish(data, Kind.BINARY, key)
+            await self._publish(data, Kind.BINARY, key)
         finally:
             self._sending -= 1
             self._waiting_size -= cost
-        if not position:
-            raise TopicsError(f"the message to the channel {self._name!r} could not be sent: the backplane is away")
 
     async def flush(self) -> None:
-        """Drop what nobody has claimed, in all processes."""
+        """Drop what nobody has claimed, in all processes. Raises TopicsError if others can't be reached."""
         await self.follow()
         await self._publish(b"", Kind.JSON)
 
-    async def _publish(self, data: bytes, kind: Kind, key: str | None = None) -> str:
-        return await self._host.hub.publish(self._topic, data, kind, key, retention=self._retention)
+    async def _publish(self, data: bytes, kind: Kind, key: str | None = None) -> None:
+        """Append to the log, or raise TopicsError: what is not in it is nowhere."""
+        await self._host.hub.publish(self._topic, data, kind, key, retention=self._retention, alone=False)
 
     async def receive(self) -> Message | Gap | None:
         """Return a message that this process has claimed."""
@@ -126,17 +125,13 @@ class WorkQueue(QueueSubscriber):
 
     async def _send_again(self, message: Message) -> None:
         try:
-            if await self._publish(message.data, Kind.BINARY):
-                return
+            await self._publish(message.data, Kind.BINARY)
         except TopicsError:
-            pass
-        self._host.dropped(self._topic, self._name, "its receiver was cancelled while the backplane was away")
+            self._host.dropped(self._topic, self._name, "its receiver was cancelled while the backplane was away")
 
     # The log
 
     def deliver(self, message: Message, counts: TopicCounts) -> bool:
-        if message.place is None:
-            return True  # it is not in the log; who has published it is told so
         if message.kind == Kind.BINARY:
             self._pending[message.position] = message, monotonic()
             self._waiting_size += message.cost
@@ -198,11 +193,10 @@ class WorkQueue(QueueSubscriber):
         try:
             while position in self._pending:
                 try:
-                    if await self._publish(claim, Kind.TEXT, position):
-                        return
-                except TopicsError:
-                    pass  # the log will say it, if it has got there; it is written once, as it has a key
-                await asyncio.sleep(_RETRY_INTERVAL)
+                    await self._publish(claim, Kind.TEXT, position)
+                    return
+                except TopicsError:  # the log will say it, if it has got there; it is written once, as it has a key
+                    await asyncio.sleep(_RETRY_INTERVAL)
         finally:
             if position not in self._pending:
                 self._claiming.discard(position)

@@ -178,9 +178,8 @@ class Group:
 
     def deliver(self, message: Message, excluded: object) -> list[Member]:
         """Send a message to all sessions, and return the members who have to be dealt with one by one."""
-        members, sessions = self.members, self.sessions
-        wire = message.wire(self.envelope)
-        if wire is None or message.kind == Kind.END:
+        members, sessions, kind = self.members, self.sessions, message.kind
+        if kind == Kind.END or kind == Kind.GAP or (wire := message.wire(self.envelope)) is None:
             return members.copy()
         if excluded is None:
             return [members[other] for other in fan_out(sessions, wire)]

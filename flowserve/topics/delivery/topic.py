@@ -7,7 +7,8 @@ Theory of operation. The backplane passes on the messages of a topic in order. A
   references; when they are more than `max_pending` bytes, they are left to the history. `catch_up()` ends the state.
 
 If a message does not follow the one before, or the backplane was lost, the topic itself is behind: `_repair()` reads
-the history before anything else is delivered. What the history does not have is a gap, of which each member is told.
+the history before anything else is delivered. What the history does not have is a gap, of which each member is told;
+so is a message of the kind GAP, live or from the history.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from flowserve.topics.counts import TopicCounts
 from flowserve.topics.delivery.backlog import Backlog
 from flowserve.topics.delivery.members import Group, Member, Subscriber
 from flowserve.topics.delivery.reads import SharedReads
-from flowserve.topics.message import Envelope, Gap, Message
+from flowserve.topics.message import Envelope, Gap, Kind, Message
 from flowserve.topics.position import BEGINNING, KEPT, Place
 from flowserve.topics.settings import Settings
 
@@ -199,12 +200,14 @@ class Topic:
                 return
 
     def _give(self, member: Member, item: Message | Gap) -> bool:
-        """Have a member take a message or a gap, or return False if that is not possible now. A message that its
-        envelope can't hold is a gap."""
+        """Have a member take a message or a gap, or return False if that is not possible now. A message of the kind GAP
+        is one, and so is one that its envelope can't hold."""
         subscriber = member.subscriber
         try:
             if isinstance(item, Message):
-                if subscriber.envelope is None or item.wire(subscriber.envelope) is not None:
+                if item.kind != Kind.GAP and (
+                    subscriber.envelope is None or item.wire(subscriber.envelope) is not None
+                ):
                     return subscriber.deliver(item, self.counts)
                 item = Gap(self.name, item.place)
             if not subscriber.tell_gap(self.name, item.head, self.counts):

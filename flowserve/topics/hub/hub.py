@@ -22,11 +22,12 @@ from flowserve.metrics import (
     Snapshot,
     observe,
 )
-from flowserve.topics.backplane import Backplane, Reading
+from flowserve.topics.backplane import Backplane, NotPublished, Reading
 from flowserve.topics.counts import Counts, TopicCounts
 from flowserve.topics.delivery.backlog import Backlog
 from flowserve.topics.delivery.members import Member, Subscriber
 from flowserve.topics.delivery.topic import Topic
+from flowserve.topics.hub.owed_gaps import OwedGaps
 from flowserve.topics.message import Kind, Message
 from flowserve.topics.names import CONTROL, ChangesName, topic_of
 from flowserve.topics.payload import check_key
@@ -62,6 +63,7 @@ class Hub:
         self._retention = settings.retention
         self._name = secrets.token_hex(8)
         self._numbers = count(1)
+        self._owed = OwedGaps(backplane, self._name, settings.max_topics, self.spawn)
         self.tracker = Tracker(self._name, backplane, self)
 
     async def open(self) -> None:
@@ -98,6 +100,7 @@ class Hub:
     async def close(self) -> None:
         """Close the backplane, after what is being published. What waits for it to open raises TopicsError."""
         self._closed = True
+        await self._owed.close()
         await self.tracker.close()
         for task in (tasks := list(self._tasks)):
             task.cancel()
@@ -115,20 +118,25 @@ class Hub:
         key: str | None = None,
         exclude: object = None,
         retention: Retention | None = None,
+        alone: bool = True,
     ) -> Position:
         """Publish a message; see `topics.publish()`. `exclude` is the owner of subscribers, `retention` by default that
-        of the settings."""
+        of the settings. Raises NotPublished where the other processes can't be reached if it has a key, or may not be
+        delivered `alone` in this one."""
         self.check_name(topic)
         if len(data) > self.settings.max_size:
             raise TopicsError(f"the message has {len(data)} bytes; at most {self.settings.max_size} can be published")
         check_key(key)
         if not self._is_open:
             await self.open()
+        kept = retention or self._retention
+        if topic in self._owed:  # first, so that the gap is told where it is
+            await self._owed.tell(topic)
         origin = f"{self._name}.{next(self._numbers)}"
         if exclude is not None and topic in self._topics:
             self.excluded[origin] = exclude
         try:
-            place = await self._backplane.publish(topic, data, kind, key, origin, retention or self._retention)
+            place = await self._backplane.publish(topic, data, kind, key, origin, kept)
         finally:
             if origin in self.excluded:  # it comes later
                 self._late.append(origin)
@@ -136,11 +144,26 @@ class Hub:
                     self.excluded.pop(self._late.popleft(), None)
         if place is not None and origin in self.excluded and self._has_passed(topic, place):
             del self.excluded[origin]  # its key was used before
-        self.counts_of(topic).published += 1
         if place is None:
-            self.received(Message(topic, data, kind, None, origin))
-            return Position()
+            if key is not None or not alone:
+                self.excluded.pop(origin, None)
+                raise NotPublished(key)
+            return self.publish_alone(topic, data, kind, origin, kept)
+        self.counts_of(topic).published += 1
         return place.position()
+
+    def publish_alone(
+        self, topic: str, data: bytes, kind: Kind, origin: str = "", retention: Retention | None = None
+    ) -> Position:
+        """Deliver a message that was not published in this process alone, as the others can't be reached; they are told
+        of a gap later. Raises NotPublished if there are too many topics of which that is to be remembered."""
+        if not self._owed.admits(topic):
+            self.excluded.pop(origin, None)
+            raise NotPublished(None)
+        self._owed.add(topic, retention or self._retention)
+        self.counts_of(topic).published += 1
+        self.received(Message(topic, data, kind, None, origin))
+        return Position()
 
     def _has_passed(self, name: str, place: Place) -> bool:
         topic = self._topics.get(name)

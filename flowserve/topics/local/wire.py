@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from enum import IntEnum
 
 from flowserve.topics.backplane import Reading
-from flowserve.topics.message import Kind, Message
+from flowserve.topics.message import Kind, Message, kind_of
 from flowserve.topics.position import NOWHERE, Place
 from flowserve.topics.settings import Retention
 
@@ -125,7 +125,7 @@ def publish_of(fields: Sequence[bytes]) -> tuple[str, bytes, Kind, str | None, s
     """Return the arguments of `Backplane.publish()`."""
     topic, data, kind, key, origin, limits = fields
     shown_key = None if key == _KEYLESS else key[1:].decode()
-    return topic.decode(), data, Kind(int(kind)), shown_key, origin.decode(), Retention(*_RETENTION.unpack(limits))
+    return topic.decode(), data, kind_of(int(kind)), shown_key, origin.decode(), Retention(*_RETENTION.unpack(limits))
 
 
 def message_fields(message: Message) -> list[bytes]:
@@ -148,7 +148,7 @@ def message_of(fields: Sequence[bytes]) -> Message:
     topic, data, numbers, epoch, check, origin = fields
     kind, offset, published_at = _MESSAGE.unpack(numbers)
     place = Place(epoch.decode(), offset, check.decode())
-    return Message(topic.decode(), data, Kind(kind), place, origin.decode(), published_at)
+    return Message(topic.decode(), data, kind_of(kind), place, origin.decode(), published_at)
 
 
 def reading_fields(reading: Reading) -> list[bytes]:

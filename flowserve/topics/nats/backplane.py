@@ -16,7 +16,7 @@ Theory of operation, and how the promise is kept when something fails:
 - JetStream acknowledges a batch before it syncs it to the disk: what it has is a cache. If the machine crashes, the
   last batches may be gone; those who got them are told of a gap.
 - A message that NATS never got, because it could not be reached: `publish()` returns None after GRACE seconds without a
-  connection, and at once from then on. The hub delivers it in this process.
+  connection, and at once from then on. The hub delivers it in this process, and publishes a gap when NATS is back.
 - A message that was sent and not answered: the batch behind the expected one says whether it was stored
   (`publisher.py`). Without a connection within GRACE seconds, `publish()` raises TopicsError.
 - A key is what JetStream knows a message by (`Nats-Msg-Id`), as long as the stream keeps messages.

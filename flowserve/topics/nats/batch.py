@@ -29,13 +29,12 @@ from random import getrandbits
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-from flowserve.topics.message import Kind, Message
+from flowserve.topics.message import Kind, Message, kind_of
 from flowserve.topics.position import Place
 from flowserve.topics.settings import Retention
 
 _HEAD = struct.Struct(">16sQ8sQQQQQQQQQQ")
 _RECORD = struct.Struct(">I8sBB")
-_KINDS = tuple(Kind)
 _CHECK_SIZE = 8
 _FIRST_CHECK = "0" * _CHECK_SIZE
 _LEAST_WINDOW = Retention(100, 1 << 16, 0.0)
@@ -103,9 +102,9 @@ class Batch:
         """Yield where each record starts and ends, and where its data begins."""
         start = HEAD_SIZE
         while start < len(self.data):
-            size, _, kind, sender = _RECORD.unpack_from(self.data, start)
+            size, _, _, sender = _RECORD.unpack_from(self.data, start)
             begin, end = start + _RECORD.size + sender, start + size
-            if not begin <= end <= len(self.data) or kind >= len(_KINDS):
+            if not begin <= end <= len(self.data):
                 raise ValueError("it is cut off")
             yield start, end, begin
             start = end
@@ -118,7 +117,7 @@ class Batch:
             _, check, kind, _ = _RECORD.unpack_from(self.data, start)
             place = place_of(epoch, offset, check.decode(), self.seq)
             origin = self.data[start + _RECORD.size : begin].decode()
-            yield Message(topic, self.data[begin:end], _KINDS[kind], place, origin, self.published_at)
+            yield Message(topic, self.data[begin:end], kind_of(kind), place, origin, self.published_at)
 
     def begins_with(self, records: Sequence[bytes]) -> bool:
         """Whether these are its records."""

@@ -12,7 +12,8 @@ What is promised, and how it is kept when something fails:
   one), in an offset beyond the head, or in the check of the message at that offset.
 - A message that Redis never got, or refused, because it could not be reached: `publish()` returns None after GRACE
   seconds without a connection, and at once from then on. The hub delivers it in this process; nobody else gets it, and
-  it has no place, so it can't be confused with one that has.
+  it has no place, so it can't be confused with one that has. When Redis is back, the hub publishes a gap in the topic.
+  With a key nobody gets it, as it may be published again.
 - A message that was sent and not answered: Redis may have it or not. Within GRACE it is sent again on the next
   connection, with the number of its batch, and Redis applies it if it has not done so before (`publisher.py`).
   Without a connection until then, `publish()` raises TopicsError. To return None would be wrong: the hub would deliver

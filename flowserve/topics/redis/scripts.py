@@ -29,7 +29,7 @@ from collections.abc import Iterator
 from random import getrandbits
 from typing import Any, NamedTuple
 
-from flowserve.topics.message import Kind, Message
+from flowserve.topics.message import Kind, Message, kind_of
 from flowserve.topics.position import Place
 from flowserve.topics.settings import MIN_KEY_AGE, Retention
 
@@ -41,7 +41,6 @@ _RECORD = struct.Struct(">I8sBB")
 _PUSHED = struct.Struct(">16sQQ")
 _TIME = struct.Struct(">Q")
 _KEYED = 128
-_KINDS = tuple(Kind)
 
 _PRELUDE = """
 local now = redis.call('TIME')
@@ -241,7 +240,7 @@ def decode_pushed(topic: str, pushed: bytes) -> Iterator[Message]:
         origin = pushed[start + _RECORD.size : data].decode()
         place = Place(epoch, offset, check.decode())
         start += size
-        yield Message(topic, pushed[data:start], _KINDS[kind & 127], place, origin, published_at)
+        yield Message(topic, pushed[data:start], kind_of(kind & 127), place, origin, published_at)
         offset += 1
 
 
@@ -253,7 +252,7 @@ def decode_log(topic: str, epoch: str, offset: int, entries: list[bytes]) -> Ite
         data = _TIME.size + _RECORD.size + sender
         origin = entry[_TIME.size + _RECORD.size : data].decode()
         place = Place(epoch, offset, check.decode())
-        yield Message(topic, entry[data:], _KINDS[kind & 127], place, origin, time / 1000)
+        yield Message(topic, entry[data:], kind_of(kind & 127), place, origin, time / 1000)
         offset += 1
 
 

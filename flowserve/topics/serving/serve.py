@@ -17,9 +17,11 @@ from typing import Any
 from flowserve.errors import ClientDisconnected, TopicsError
 from flowserve.logs.loggers import logger
 from flowserve.topics.api.functions import Subscription, membership_by, subscribe
+from flowserve.topics.backplane import NotPublished
 from flowserve.topics.envelopes import JSON
 from flowserve.topics.hub.current import current_source, in_hub
 from flowserve.topics.hub.hub import Hub
+from flowserve.topics.message import Kind
 from flowserve.topics.payload import check_key
 from flowserve.topics.position import Position
 from flowserve.topics.serving.access import Access, Action, Allow
@@ -39,6 +41,8 @@ from flowserve.topics.subscribers.session import Policy
 
 _MAX_GRANTS = 16
 """That one connection may have shown."""
+_MAX_UNDECIDED = 100
+"""Messages of one connection of which it is remembered that nobody knows whether they were published."""
 _ESCAPED = 2
 """Characters of a request for each byte of a message: JSON writes some characters longer than UTF-8 does."""
 _MARGIN = 32768
@@ -118,6 +122,7 @@ class _Conversation:
         self._granted: set[str] = set()  # those of them that a grant alone allows
         self._told: set[str] = set()  # those of them with presence
         self._grants: list[Grant] = []
+        self._undecided: set[tuple[str, str]] = set()  # topics and keys of messages that may have been published
         self._timer: asyncio.TimerHandle | None = None
         self._ending: asyncio.Task[None] | None = None
 
@@ -207,13 +212,31 @@ class _Conversation:
         await self._check(topic, "publish")
 
         async def work(hub: Hub) -> Position:
-            return await hub.publish(topic, data, kind, key)
+            if key is None:
+                return await hub.publish(topic, data, kind)
+            return await self._publish_once(hub, topic, data, kind, key)
 
         try:
             answer: dict[str, Any] = {"position": _wire(await in_hub(work))}
         except TopicsError as error:
             raise _unavailable(error) from None
         return answer if self._rate_limit is None else {**answer, "remaining": self._rate_limit.remaining}
+
+    async def _publish_once(self, hub: Hub, topic: str, data: bytes, kind: Kind, key: str) -> Position:
+        """Publish a message with a key; where the other machines can't be reached, deliver it in this process alone,
+        as clients give each message a key. One that may have been published already is not: it would come twice."""
+        try:
+            position = await hub.publish(topic, data, kind, key)
+        except NotPublished:
+            if (topic, key) in self._undecided or len(self._undecided) >= _MAX_UNDECIDED:
+                raise
+            return hub.publish_alone(topic, data, kind)
+        except TopicsError:
+            if len(self._undecided) < _MAX_UNDECIDED:
+                self._undecided.add((topic, key))
+            raise
+        self._undecided.discard((topic, key))
+        return position
 
     async def _authorize(self, request: Request) -> dict[str, Any]:
         try:

@@ -53,8 +53,9 @@ def test_the_version_stands_for_these_bytes() -> None:
         "JSON",
         "END",
         "PRESENCE",
+        "GAP",
     ]
-    assert [each.value for each in Kind] == [0, 1, 2, 3, 4]
+    assert [each.value for each in Kind] == [0, 1, 2, 3, 4, 5]
     place = Place("e", 258, "c")
     assert place_fields(place) == [b"e", b"258", b"c"]
     limits = bytes.fromhex("0000000000000001 0000000000000002 3ff8000000000000")

@@ -16,6 +16,8 @@ from support.topic_requests import Requester
 
 import flowserve
 from flowserve import topics
+from flowserve.topics.backplane import unknown_whether_published
+from flowserve.topics.position import Place
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it would rather have the successor of HTTPX
@@ -198,6 +200,66 @@ async def test_a_key(start: Start) -> None:
     assert "position" in await one.request("publish", topic="news", data="c", key="x" * 200)
     for key in (1, "x" * 201, "\ud800"):
         assert await one.refused("publish", topic="news", data="a", key=key) == "bad_request"
+
+
+class Away:
+    """Stands for the backplane of a server: what `publish()` does, in turn."""
+
+    def __init__(self, opened: Any, monkeypatch: pytest.MonkeyPatch, *outcomes: object) -> None:
+        self.keys: list[str | None] = []
+        self._outcomes = list(outcomes)
+        monkeypatch.setattr(opened.hub()._backplane, "publish", self.publish)
+
+    async def publish(self, topic: str, data: bytes, kind: Any, key: str | None, *_: object) -> Any:
+        if kind == topics.Kind.GAP:
+            return None
+        self.keys.append(key)
+        outcome = self._outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+async def test_a_key_while_the_backplane_is_away(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients give each message a key, and it is delivered on the server's machine all the same."""
+    opened = await start(allow=ALL)
+    one = await opened()
+    await one.request("subscribe", topic="news")
+    away = Away(opened, monkeypatch, None)
+    assert await one.request("publish", topic="news", data="a", key="1") == {"position": None}
+    assert await one.delivery() == {"topic": "news", "position": None, "data": "a"}
+    assert away.keys == ["1"]
+
+
+async def test_a_key_of_which_it_is_unknown_whether_it_was_published(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not delivered on the server's machine: the client may repeat it until it is known."""
+    opened = await start(allow=ALL)
+    one = await opened()
+    await one.request("subscribe", topic="news")
+    lost = unknown_whether_published("Redis")
+    Away(opened, monkeypatch, lost, None, None, Place("e", 1, "c"), None)
+    assert await one.refused("publish", topic="news", data="a", key="1") == "unavailable"
+    assert await one.refused("publish", topic="news", data="a", key="1") == "unavailable"
+    assert await one.request("publish", topic="news", data="b", key="2") == {"position": None}
+    assert await one.request("publish", topic="news", data="a", key="1") == {"position": "e.1.c"}
+    assert await one.request("publish", topic="news", data="c") == {"position": None}
+    assert [each["data"] for each in one.deliveries] == ["b", "c"]
+
+
+async def test_more_keys_than_are_remembered(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then each may be one of those that may have been published."""
+    monkeypatch.setattr("flowserve.topics.serving.serve._MAX_UNDECIDED", 1)
+    opened = await start(allow=ALL)
+    one = await opened()
+    await one.request("subscribe", topic="news")
+    lost = unknown_whether_published("Redis")
+    Away(opened, monkeypatch, lost, lost, None, Place("e", 1, "c"), None)
+    for key in ("1", "2", "2"):
+        assert await one.refused("publish", topic="news", data="a", key=key) == "unavailable"
+    for key, position in (("1", "e.1.c"), ("3", None)):
+        assert await one.request("publish", topic="news", data="a", key=key) == {"position": position}
 
 
 async def test_subscriptions_of_one_connection(start: Start) -> None:
