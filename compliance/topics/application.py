@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -35,8 +36,11 @@ async def subscriber(scope: dict[str, Any], receive: Receive, send: Send) -> Non
 
 async def publisher(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     """Publish each message that comes, and answer with its position."""
-    while (event := await receive())["type"] == "websocket.receive":
-        await send({"type": "websocket.send", "text": await publish(event["text"])})
+    try:
+        while (event := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": await publish(event["text"])})
+    except topics.TopicsError:
+        await send({"type": "websocket.close", "code": 1013})
 
 
 async def over_http(receive: Receive, send: Send) -> None:
@@ -44,13 +48,16 @@ async def over_http(receive: Receive, send: Send) -> None:
     while more:
         event = await receive()
         body, more = body + event.get("body", b""), event.get("more_body", False)
-    answer = (await publish(body.decode())).encode()
+    status, answer = 503, b""
+    with suppress(topics.TopicsError):
+        status, answer = 200, (await publish(body.decode())).encode()
     headers = [(b"content-length", b"%d" % len(answer))]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": answer})
 
 
 async def publish(request: str) -> str:
-    """Publish `{"topic", "json", "key"}`; return its position, empty if it reached this machine alone."""
+    """Publish `{"topic", "json", "key"}`; return its position, empty if it reached this machine alone. Raises
+    TopicsError."""
     wanted = json.loads(request)
     return await topics.publish(wanted["topic"], json=wanted["json"], key=wanted["key"])

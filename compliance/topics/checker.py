@@ -2,12 +2,13 @@
 
 Each subscriber has a View of each of its topics: the Entry it has to get the next message after. An entry is known by
 its position, and has one predecessor, which all views share: the one total order. A view may go on elsewhere only where
-it was told of a gap.
+it was told of a gap. And it has to be told of one after a message that reached one machine alone, and not this view.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 MOST_VIOLATIONS = 50
@@ -37,7 +38,7 @@ class View:
     """What one subscriber knows of one topic. `last` is None before the first subscription and after a gap without a
     position."""
 
-    __slots__ = ("asked", "gaps", "last", "local", "name", "passed", "topic")
+    __slots__ = ("asked", "gaps", "last", "local", "name", "passed", "told_at", "topic")
 
     def __init__(self, name: str, topic: str) -> None:
         self.name = name
@@ -47,12 +48,21 @@ class View:
         self.local: set[tuple[int, int]] = set()  # messages without a position
         self.asked: str | None = None  # the position that it last wanted to resume from
         self.gaps = 0  # told since then
+        self.told_at = 0.0  # when it was told of a gap, the last time
 
     @property
     def since(self) -> str | None:
         """The position to resume from."""
         at = self.last or self.passed
         return None if at is None else at.position
+
+    def has_reached(self, end: str) -> bool:
+        """Whether it is at a position, or behind it, as it was told of a gap since."""
+        at = self.last or self.passed
+        if at is None or not end:
+            return False
+        epoch, offset, _ = end.split(".")
+        return at.position == end or (at.epoch == epoch and at.offset > int(offset, 16))
 
     def resume(self) -> str | None:
         """Note that a connection begins; return the position to give as `since`."""
@@ -63,17 +73,20 @@ class View:
 class Checker:
     """Everything that was published and delivered in one scenario."""
 
-    def __init__(self, *, complete: bool = True, rolls_back: bool = False) -> None:
+    def __init__(self, *, complete: bool = True, rolls_back: bool = False, forgets: bool = False) -> None:
         """`complete`: the history has everything, so that no gap may be told. `rolls_back`: the store may lose its end,
-        so that a gap may go back, and a key be forgotten."""
+        so that a gap may go back, and a key be forgotten. `forgets`: a worker may be killed before it has told others
+        what reached it alone."""
         self.complete = complete
         self.rolls_back = rolls_back
+        self.forgets = forgets
         self.violations: list[str] = []
         self.count = 0  # of violations
         self.delivered = self.local = self.gaps = self.needless = self.recovered = self.unrecovered = 0
         self.positions: dict[tuple[int, int], str] = {}  # by message: the outcome of its publish()
         self.raised: set[tuple[int, int]] = set()
         self._entries: dict[tuple[str, str], Entry] = {}
+        self._alone: dict[str, list[tuple[float, tuple[int, int]]]] = {}  # by topic: when it was sent, and the message
 
     def violation(self, text: str) -> None:
         self.count += 1
@@ -136,6 +149,7 @@ class Checker:
         """Messages are missing; the next one comes after `position`."""
         self.gaps += 1
         view.gaps += 1
+        view.told_at = time.monotonic()
         at = view.last or view.passed
         if self.complete:
             self.violation(f"{view.name}: a gap after {at}, though the history has everything")
@@ -161,12 +175,27 @@ class Checker:
         self.recovered += bool(recovered)
         self.unrecovered += not recovered
 
+    # What publishers are told
+
+    def published(self, topic: str, data: tuple[int, int], position: str, began: float) -> None:
+        """The outcome of publish(), which was called at `began`."""
+        self.positions[data] = position
+        if not position:
+            self._alone.setdefault(topic, []).append((began, data))
+
+    def is_told(self, view: View) -> bool:
+        """Whether a subscriber was told of a gap after each message that reached one machine alone, and not him."""
+        missed = next((began for began, data in reversed(self._alone.get(view.topic, [])) if data not in view.local), 0)
+        return self.forgets or not missed or view.told_at > missed
+
     # At the end
 
     def finish(self, views: list[View], ends: dict[str, str]) -> None:
         """Compare what publishers were told with what came; `ends` has the position of each topic's last message."""
         for view in views:
-            if view.since != ends[view.topic]:
+            if not self.is_told(view):
+                self.violation(f"{view.name}: a message reached another machine alone, and no gap was told after it")
+            if not view.has_reached(ends[view.topic]):
                 self.violation(f"{view.name}: lost: got {view.last or view.passed} last, not {ends[view.topic]}")
         seen: dict[tuple[str, tuple[int, int]], Entry] = {}
         for entry in self._entries.values():

@@ -58,9 +58,9 @@ class Client:
 
     @property
     def is_done(self) -> bool:
-        """Whether it got the last message of each topic."""
-        ends = self.tally.ends
-        return all(view.since == ends[topic] for topic, view in self.views.items())
+        """Whether it got the last message of each topic, and the gaps that are due."""
+        ends, checker = self.tally.ends, self.tally.checker
+        return all(view.has_reached(ends[topic]) and checker.is_told(view) for topic, view in self.views.items())
 
     def request(self) -> bytes:
         """The handshake, with the positions to resume from."""

@@ -66,6 +66,8 @@ async def nats_stopped(rig: Rig) -> None:
     await store_stopped(rig)
 
 
-@_unsteady("nats-all-at-once", "NATS ends and starts again, workers are killed, connections are lost", *DEEP)
+@_unsteady(
+    "nats-all-at-once", "NATS ends and starts again, workers are killed, connections are lost", *DEEP, forgets=True
+)
 async def nats_all_at_once(rig: Rig) -> None:
     await asyncio.gather(store_restarted(rig), killed(rig), lose_connections(rig, 1.0))

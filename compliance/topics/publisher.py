@@ -99,7 +99,8 @@ class Publisher:
         key = f"{name}" if self._repeats or insist else None
         while True:
             # before it is asked for: its first copy may come while this is still waiting for the answer
-            data = [*name, time.monotonic(), self._padding]
+            began = time.monotonic()
+            data = [*name, began, self._padding]
             request = json.dumps({"topic": topic, "json": data, "key": key})
             try:
                 position = await asyncio.wait_for(self._way.ask(request), _PATIENCE)
@@ -113,7 +114,7 @@ class Publisher:
                     continue
                 return ""
             if position or not insist:
-                checker.positions[name] = position
+                checker.published(topic, name, position, began)
                 return position
             checker.raised.add(name)
             await asyncio.sleep(0.2)

@@ -115,6 +115,7 @@ async def sentinel_failover(rig: Rig) -> None:
     servers=2,
     subscribers=1000,
     complete=False,
+    forgets=True,
 )
 async def redis_all_at_once(rig: Rig) -> None:
     await asyncio.gather(redis_restarted(rig), killed(rig), lose_connections(rig, 1.0))

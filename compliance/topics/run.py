@@ -98,7 +98,7 @@ async def _run(
     progress: Progress,
 ) -> Outcome:
     began = time.monotonic()
-    checker = Checker(complete=scenario.complete, rolls_back=scenario.rolls_back)
+    checker = Checker(complete=scenario.complete, rolls_back=scenario.rolls_back, forgets=scenario.forgets)
     topics = [f"{scenario.name}:{number}" for number in range(scenario.topics)]
     crowd = Crowd(checker, [server.port for server in servers], topics)
     rig = Rig(crowd, servers, started, options.seconds)

@@ -65,6 +65,8 @@ class Scenario:
     servers: int = 1
     rolls_back: bool = False
     """The store may lose the last messages that it has confirmed."""
+    forgets: bool = False
+    """Workers are killed, which may owe a gap to others."""
     told: bool = False
     """Gaps have to occur, else it has not shown what it is for."""
 

@@ -94,6 +94,30 @@ def test_a_message_lost_doubled_or_swapped_is_seen(items: tuple[int | str, ...],
     assert violation in played.verdict()
 
 
+def test_a_message_that_reached_another_machine_alone_is_followed_by_a_gap() -> None:
+    """Published as number 6 before a gap; the first subscriber got it, or was told after it."""
+    for got, told, violation in ((True, False, ""), (False, True, ""), (False, False, "no gap was told after it")):
+        played = Played(complete=False)
+        first, second = played.views
+        first.told_at, began = 1.0, 2.0
+        played.checker.published("t", (1, 6), "", began)
+        played.get(first, 1, 2, 3)
+        played.get(second, 1, 2, 3, "gap 4", 5)
+        if got:
+            played.checker.got_local(first, (1, 6))
+        played.get(first, *(["gap 4"] if told else [4]), 5)
+        assert violation in (verdict := played.verdict())
+        assert bool(verdict) == bool(violation)
+
+
+def test_a_gap_behind_the_last_message_is_right() -> None:
+    played = Played(complete=False)
+    for view in played.views:
+        played.get(view, 1, 2, 3, 4, 5)
+    played.get(played.views[0], "gap 6")
+    assert played.verdict() == ""
+
+
 def test_two_orders_are_seen() -> None:
     played = Played(rolls_back=True)
     played.get(played.views[0], 1, 2, 3, 4, 5)
