@@ -55,8 +55,11 @@ async def chat(websocket: WebSocket) -> None:
             websocket, topic, since=since, envelope="json", member=name, presence=True
         )
         await websocket.send_json({"recovered": subscription.recovered[topic], "worker": os.getpid()})
-        async for said in websocket.iter_text():
-            await say(topic, name, said)
+        try:
+            async for said in websocket.iter_text():
+                await say(topic, name, said)
+        except topics.TopicsError:  # other machines can't be reached: the page comes back, and says it again
+            await websocket.close(1013)
 
 
 async def say(topic: str, name: str, said: str) -> None:
