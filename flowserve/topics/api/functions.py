@@ -10,9 +10,9 @@ from flowserve.topics.api.listener import messages
 from flowserve.topics.delivery.members import Subscriber
 from flowserve.topics.envelopes import envelope_of
 from flowserve.topics.hub.current import current_source, in_hub
-from flowserve.topics.hub.hub import Hub, checked_type
+from flowserve.topics.hub.hub import Hub
 from flowserve.topics.message import Envelope, Message
-from flowserve.topics.names import ChangesName
+from flowserve.topics.names import ChangesName, checked_type
 from flowserve.topics.payload import UNSET, json_of, payload_of
 from flowserve.topics.position import Position
 from flowserve.topics.presence.entries import Presence

@@ -29,7 +29,7 @@ from flowserve.topics.delivery.members import Member, Subscriber
 from flowserve.topics.delivery.topic import Topic
 from flowserve.topics.hub.owed_gaps import OwedGaps
 from flowserve.topics.message import Kind, Message
-from flowserve.topics.names import CONTROL, ChangesName, topic_of
+from flowserve.topics.names import CONTROL, ChangesName, check_name, topic_of
 from flowserve.topics.payload import check_key
 from flowserve.topics.position import BEGINNING, NOWHERE, Place, Position, parse
 from flowserve.topics.presence.changes import ChangesTopic
@@ -299,18 +299,7 @@ class Hub:
 
     def check_name(self, topic: str) -> None:
         """Raise TypeError for what is no name of a topic, TopicsError for one that is beyond the limits."""
-        checked_type(topic)
-        if isinstance(topic, ChangesName):
-            return
-        if not topic or len(topic) > self.settings.max_name:
-            raise TopicsError(f"a topic's name has 1 to {self.settings.max_name} characters, not {len(topic)}")
-        if topic.startswith(CONTROL):
-            raise TopicsError(f"a topic's name can't begin with {CONTROL!a}")
-        if not topic.isascii():
-            try:
-                topic.encode()
-            except UnicodeEncodeError as error:
-                raise TopicsError(f"a topic's name can't be written in UTF-8: {topic!a}: {error.reason}") from None
+        check_name(topic, self.settings.max_name)
 
     # As the backplane's receiver
 
@@ -397,10 +386,3 @@ class Hub:
             found[TOPICS_RECONNECTS] = {"": self._backplane.reconnects}
             found[TOPICS_CONNECTED] = {"": int(bool(self._backplane.connected))}
         return found
-
-
-def checked_type(topic: str) -> str:
-    """Return a topic's name. Raises TypeError for what is none."""
-    if not isinstance(topic, str):
-        raise TypeError(f"a topic's name is str, not {type(topic).__name__}")
-    return topic
