@@ -16,6 +16,7 @@ from flowserve.logs.redaction import redact_target, redact_uri
 _PORTS = {"ws": 80, "wss": 443}
 _UNESCAPED = "!$%&'()*+,/:;=?@[]~"  # not escaped in a path or query: delimiters, and % of what is escaped already
 _BLANK_OR_CONTROL = re.compile(r"[\x00-\x20\x7f]")
+_BRACKETED = re.compile(r"\[[^][]*\](:[0-9]*)?")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -97,6 +98,9 @@ def split(uri: str) -> SplitResult:
         raise
     if not parts.hostname:
         raise ValueError("it names no host")
+    place = parts.netloc.rpartition("@")[2]
+    if ("[" in place or "]" in place) and not _BRACKETED.fullmatch(place):  # urlsplit() takes o:[::1] for [::1]
+        raise ValueError("[ and ] stand around an IPv6 address, and only :PORT may follow")
     if "[" in parts.netloc:
         ipaddress.IPv6Address(parts.hostname.partition("%")[0])  # urlsplit() checks this from Python 3.11 on
     if _port_of(parts) == 0:

@@ -64,6 +64,8 @@ def test_the_parts(text, uri, authority):
         ("ws://u:\ud800@h/", "lone surrogate"),
         ("ws://h/\r\nX: y", "blanks or control characters"),
         ("ws://[::1/", "is no URI"),
+        ("ws://o:[::1]/", r"\[ and \] stand around an IPv6 address"),
+        ("ws://user@[::1]o:80/", r"\[ and \] stand around an IPv6 address"),
         ("ws://[nonsense]/", "is no URI"),
         ("ws://a..b/", "can't be the name of a host"),
         ("ws://" + "a" * 64 + ".example/", "can't be the name of a host"),
