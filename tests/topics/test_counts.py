@@ -361,7 +361,7 @@ async def test_the_connection_to_redis(measured, redis: RedisServer, logs: Any) 
     figures = await until_figures(look, lambda figures: figures.value("topics_backplane_lag_seconds_count") == 4)
     assert figures.value("topics_backplane_reconnects_total") == 2
     assert topic_of(figures, "published_total") == topic_of(figures, "delivered_total") == 4
-    assert topic_of(figures, "gaps_total") == 1
+    assert topic_of(figures, "gaps_total") == 2, "Redis had kept nothing; and others may have published on their own"
 
 
 @redis_needed
