@@ -1,4 +1,4 @@
-"""Grammar that all rooms share: of header fields (RFC 9110), and of counts in log lines."""
+"""Grammar that all rooms share: of header fields (RFC 9110), of hosts (RFC 3986), and of counts in log lines."""
 
 from __future__ import annotations
 
@@ -25,3 +25,12 @@ def is_token_bytes(data: bytes) -> bool:
 def plural(count: int, noun: str) -> str:
     """Return a count with its noun: '1 request', '2 requests'."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+_BRACKETED = re.compile(r"\[[^][]*\](:[0-9]*)?")
+
+
+def has_stray_brackets(place: str) -> bool:
+    """Whether a host and port have brackets that do not stand around an address (RFC 3986 section 3.2.2). Python's
+    urlsplit() takes o:[::1] for [::1]."""
+    return ("[" in place or "]" in place) and _BRACKETED.fullmatch(place) is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowserve.grammar import is_token, is_token_bytes, plural
+from flowserve.grammar import has_stray_brackets, is_token, is_token_bytes, plural
 
 ALLOWED = set(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 
@@ -22,3 +22,10 @@ def test_as_a_whole() -> None:
 
 def test_counts() -> None:
     assert [plural(count, "line") for count in (0, 1, 2)] == ["0 lines", "1 line", "2 lines"]
+
+
+def test_brackets_stand_around_a_whole_address() -> None:
+    for place in ("[::1]", "[::1]:80", "[::1]:", "example.com:80"):
+        assert not has_stray_brackets(place)
+    for place in ("o:[::1]", "[::1]o:80", "o[::1]", "[::1", "::1]", "[[::1]]", "[::1]:x"):
+        assert has_stray_brackets(place)

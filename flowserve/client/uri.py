@@ -10,13 +10,13 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from flowserve.client.hosts import ascii_host, in_brackets
 from flowserve.errors import InvalidURI
+from flowserve.grammar import has_stray_brackets
 from flowserve.library.data import plain_str
 from flowserve.logs.redaction import redact_target, redact_uri
 
 _PORTS = {"ws": 80, "wss": 443}
 _UNESCAPED = "!$%&'()*+,/:;=?@[]~"  # not escaped in a path or query: delimiters, and % of what is escaped already
 _BLANK_OR_CONTROL = re.compile(r"[\x00-\x20\x7f]")
-_BRACKETED = re.compile(r"\[[^][]*\](:[0-9]*)?")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -98,8 +98,7 @@ def split(uri: str) -> SplitResult:
         raise
     if not parts.hostname:
         raise ValueError("it names no host")
-    place = parts.netloc.rpartition("@")[2]
-    if ("[" in place or "]" in place) and not _BRACKETED.fullmatch(place):  # urlsplit() takes o:[::1] for [::1]
+    if has_stray_brackets(parts.netloc.rpartition("@")[2]):
         raise ValueError("[ and ] stand around an IPv6 address, and only :PORT may follow")
     if "[" in parts.netloc:
         ipaddress.IPv6Address(parts.hostname.partition("%")[0])  # urlsplit() checks this from Python 3.11 on

@@ -10,6 +10,7 @@ from typing import NoReturn
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from flowserve.errors import ConfigError
+from flowserve.grammar import has_stray_brackets
 
 _LEAST_TIME, _LONGEST_TIME = 0.05, 3600.0
 
@@ -61,7 +62,7 @@ class URLParser:
             found = port if parts.port is None else parts.port
         except ValueError:
             found = 0
-        if not found or not (parts.hostname or (host and not text)):
+        if has_stray_brackets(text) or not found or not (parts.hostname or (host and not text)):
             self.fail(f"{text!r} is not HOST:PORT")
         return unquote(parts.hostname or host), found
 
