@@ -43,6 +43,8 @@ _HOT = {
             "flowserve.session.fan_out",
             "flowserve.session.sender",
             "flowserve.transport.flush_queue",
+            "flowserve.transport.poller",
+            "flowserve.transport.socket_transport",
             "flowserve.websocket.assembly",
             "flowserve.websocket.connection",
             "flowserve.websocket.frames",

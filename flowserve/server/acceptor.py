@@ -21,6 +21,8 @@ from flowserve.server.listen import url_of
 from flowserve.server.proxy_protocol import ProxiedConnection
 from flowserve.server.tls import Certificates, tls_timeouts
 from flowserve.session.opening import deflate_settings
+from flowserve.transport.listener import Listener
+from flowserve.transport.poller import AVAILABLE, Poller
 from flowserve.websocket.constants import Role
 
 _CHECK_INTERVAL = 1.0
@@ -58,8 +60,10 @@ class Acceptor:
             self._factory = partial(ProxiedConnection, context, self.admission, self._factory, tls)
         elif tls is not None:
             self._options = {"ssl": tls, **tls_timeouts(config)}
+        self._polls = AVAILABLE and tls is None  # TLS needs the event loop's transports
+        self._poller: Poller | None = None  # from the start on
         self._sockets: list[socket.socket] = []
-        self._servers: list[tuple[socket.socket, asyncio.AbstractServer]] = []
+        self._servers: list[tuple[socket.socket, asyncio.AbstractServer | Listener]] = []
         self._accepts_left = 0  # connections that may be accepted before the next check
         self._timer: asyncio.TimerHandle | None = None
         self._transition: asyncio.Task[None] | None = None  # that pauses or resumes
@@ -69,8 +73,8 @@ class Acceptor:
         self._stopped = False
 
     @property
-    def servers(self) -> list[asyncio.AbstractServer]:
-        """The servers of the event loop, of which several may accept on one socket."""
+    def servers(self) -> list[asyncio.AbstractServer | Listener]:
+        """What accepts, each with an attribute `sockets`. Several may accept on one socket."""
         return [server for _, server in self._servers]
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
@@ -104,37 +108,46 @@ class Acceptor:
 
     async def _listen(self) -> None:
         for sock in self._sockets:
-            for _ in range(accepts_per_iteration(self._loop)):
+            for _ in range(1 if self._polls else accepts_per_iteration(self._loop)):
                 server = await self._create_server(sock)
                 if self._stopped:
                     server.close()
                     return
 
-    async def _create_server(self, sock: socket.socket) -> asyncio.AbstractServer:
-        backlog = self._context.config.backlog
-        options = {"backlog": _ACCEPT_BACKLOG if self._is_asyncio() else backlog, **self._options}
-        create: Callable[..., Any] = self._loop.create_server
-        if sock.family == getattr(socket, "AF_UNIX", None):
-            create = self._loop.create_unix_server
-            if sys.version_info >= (3, 13):
-                options["cleanup_socket"] = False  # whoever created the path removes it
+    async def _create_server(self, sock: socket.socket) -> asyncio.AbstractServer | Listener:
         duplicate: socket.socket | None = None
         try:
             duplicate = sock.dup()
-            server: asyncio.AbstractServer = await create(self._make_connection, sock=duplicate, **options)
+            server = await self._listen_on(duplicate)
             self._servers.append((duplicate, server))
-            sock.listen(backlog)
         except OSError as error:
             if duplicate is not None:
                 duplicate.close()
             raise ConfigError(f"can't listen on {url_of(sock, self._context.config)}: {error.strerror}") from None
         return server
 
+    async def _listen_on(self, sock: socket.socket) -> asyncio.AbstractServer | Listener:
+        backlog = self._context.config.backlog
+        if self._polls:
+            if self._poller is None:
+                self._poller = Poller(self._loop, self._context.variables)
+            return Listener(self._poller, sock, backlog, self._make_connection, self._on_shortage)
+        options = {"backlog": _ACCEPT_BACKLOG if self._is_asyncio() else backlog, **self._options}
+        create: Callable[..., Any] = self._loop.create_server
+        if sock.family == getattr(socket, "AF_UNIX", None):
+            create = self._loop.create_unix_server
+            if sys.version_info >= (3, 13):
+                options["cleanup_socket"] = False  # whoever created the path removes it
+        server: asyncio.AbstractServer = await create(self._make_connection, sock=sock, **options)
+        sock.listen(backlog)
+        return server
+
     def _is_asyncio(self) -> bool:
-        return isinstance(self._loop, asyncio.SelectorEventLoop)
+        """Whether asyncio's own event loop accepts."""
+        return not self._polls and isinstance(self._loop, asyncio.SelectorEventLoop)
 
     async def _close_servers(self) -> None:
-        self._remove_readers()
+        self._accept_no_more()
         if self._is_asyncio():  # asyncio drops what it has accepted in the iteration of close()
             for _ in range(_ACCEPT_ITERATIONS):
                 await asyncio.sleep(0)
@@ -142,9 +155,11 @@ class Acceptor:
         for _, server in servers:
             server.close()
 
-    def _remove_readers(self) -> None:
-        if self._is_asyncio():
-            for duplicate, _ in self._servers:
+    def _accept_no_more(self) -> None:
+        for duplicate, server in self._servers:
+            if isinstance(server, Listener):
+                server.close()
+            elif self._is_asyncio():
                 self._loop.remove_reader(duplicate)
 
     # Descriptors
@@ -152,22 +167,30 @@ class Acceptor:
     def _make_connection(self) -> Any:
         self._accepts_left -= 1
         if self._accepts_left <= 0:
-            if self._is_asyncio():
-                self._check_descriptors()  # asyncio may accept further connections before a scheduled callback runs
+            if self._polls or self._is_asyncio():
+                self._check_descriptors()  # further connections may be accepted before a scheduled callback runs
             else:
                 self._loop.call_soon(self._check_descriptors)  # uvloop is inside its accept callback
         return self._factory()
 
     def _check_descriptors(self) -> None:
+        self._adjust(spare_descriptors())
+
+    def _on_shortage(self) -> None:
+        """Pause as none could be accepted, whatever the process has left: the system may have none."""
+        self._adjust(0)
+
+    def _adjust(self, spare: int) -> None:
+        """Pause or resume, with so many descriptors left."""
         if self._timer is not None:
             self._timer.cancel()
         if self._stopped or not self._started:
             return
-        self._accepts_left = spare_descriptors()
+        self._accepts_left = spare
         if self._transition is None:
             if not self.paused and self._accepts_left <= 0:
                 self.paused = True
-                self._remove_readers()
+                self._accept_no_more()
                 self._begin(self._pause())
             elif self.paused and self._accepts_left >= _RESUME_AT:
                 self._begin(self._resume())

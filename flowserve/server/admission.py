@@ -139,7 +139,7 @@ class Admission:
         both = cast(asyncio.Transport, transport)  # it reads and writes
         variables = self._context.variables
         if key is None:
-            return TransportStream(both, variables, direct=True)
+            return TransportStream(both, variables)
         return _CountedStream(both, variables, self, key)
 
     def refuse_proxied(self, peer: Peer, reason: str, unexpected: bool = False) -> None:
@@ -238,7 +238,7 @@ class _CountedStream(TransportStream):
     __slots__ = ("_admission", "_key")
 
     def __init__(self, transport: asyncio.Transport, variables: Variables, admission: Admission, key: bytes) -> None:
-        super().__init__(transport, variables, direct=True)
+        super().__init__(transport, variables)
         self._admission = admission
         self._key: bytes | None = key
 

@@ -9,21 +9,31 @@ from typing import Any
 from flowserve.server.listen import unix_name
 from flowserve.server.tls import tls_info
 from flowserve.transport.interfaces import Peer
+from flowserve.transport.socket_transport import SocketTransport
 from flowserve.transport.stream import extra_info
 
 
 def peer_of(transport: asyncio.BaseTransport) -> Peer:
     """Return the client, server and TLS information of a transport. With a UNIX domain socket, `server` is its path and
     `client` None."""
-    server = extra_info(transport, "sockname")
-    client = extra_info(transport, "peername")
-    secure = extra_info(transport, "sslcontext") is not None
+    if isinstance(transport, SocketTransport):
+        server, client, secure = transport.sockname, transport.peername, False
+    else:
+        server = extra_info(transport, "sockname")
+        client = extra_info(transport, "peername")
+        secure = extra_info(transport, "sslcontext") is not None
     return Peer(
-        (_unmap(str(client[0])), int(client[1])) if isinstance(client, tuple) else None,
+        _client_address(client) if isinstance(client, tuple) else None,
         _server_address(server) if server else None,
         secure,
         tls_info(transport) if secure else None,
     )
+
+
+def _client_address(name: tuple[Any, ...]) -> tuple[str, int]:
+    if len(name) == 2 and type(name[0]) is str:
+        return name  # IPv4, in one object
+    return _unmap(str(name[0])), int(name[1])
 
 
 @functools.lru_cache(maxsize=64)

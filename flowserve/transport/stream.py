@@ -12,6 +12,7 @@ from struct import unpack
 from typing import TYPE_CHECKING, Any
 
 from flowserve.transport.direct_read import DirectReadProtocol
+from flowserve.transport.socket_transport import SocketTransport
 from flowserve.transport.waiters import add_waiter, wake
 
 if TYPE_CHECKING:
@@ -24,14 +25,11 @@ except ImportError:  # Windows
     ioctl = None  # type: ignore[assignment]
 
 
-_COMPILED = not __file__.endswith(".py")
 _TCP_INFO = getattr(socket, "TCP_INFO", 0) if sys.platform == "linux" else 0
 _ACKED = slice(120, 128)
 """Where tcpi_bytes_acked is in struct tcp_info (linux/tcp.h)."""
 _JOIN_MARK = 65536
-"""Bytes below which one write of joined pieces is cheaper for a transport than the pieces."""
-_PIECE_MARK = 4096
-"""Bytes a piece, on average, from which on the kernel gets the pieces themselves at less cost than joined."""
+"""Bytes below which one write of joined pieces is cheaper for an event loop's transport than the pieces."""
 _NEVER_PAUSES = (3, 12) <= sys.version_info < (3, 12, 9) or (3, 13) <= sys.version_info < (3, 13, 2)
 """Whether asyncio's own writelines() ignores the high-water mark (CVE-2024-12254)."""
 
@@ -47,9 +45,8 @@ class TransportStream:
     """
 
     __slots__ = (
-        "_buffering",
-        "_descriptor",
         "_ended",
+        "_over_socket",
         "_reading",
         "_sent_before",
         "_variables",
@@ -60,20 +57,17 @@ class TransportStream:
         "write_paused",
     )
 
-    def __init__(self, transport: asyncio.Transport, variables: Variables, direct: bool = False) -> None:
+    def __init__(self, transport: asyncio.Transport, variables: Variables) -> None:
         """`variables` are the context variables of the connection's owner: received data must not be handled in the
-        context of the application that happened to resume reading.
-
-        `direct`: send without the transport where that is faster. Nothing may be written after the event loop has
-        closed, which closes descriptors without telling."""
+        context of the application that happened to resume reading."""
         self.transport = transport
+        # The same if it is one of these, so that compiled code calls it directly.
+        self._over_socket = transport if isinstance(transport, SocketTransport) else None
         self._variables = variables
         self.half_open: bool = transport.can_write_eof()  # not with TLS
         self.write_paused = False
         self._written = 0  # bytes passed to the transport
         self._sent_before = 0  # bytes of those that had left at the last call of progressed()
-        self._descriptor = _descriptor(transport) if direct and self.half_open else -1
-        self._buffering = False  # the transport may have data in its buffer
         self._ended = False  # writing has, by end_writing(), close(), abort() or lost()
         self._reading = True
         self._waiters: list[asyncio.Future[None]] | None = None  # in drain()
@@ -82,40 +76,24 @@ class TransportStream:
         if self._drops_writes():
             return
         self._written += len(data)
-        if type(data) is bytes and self._sends_now():
-            sent = send_now(self._descriptor, data)  # type: ignore[name-defined]  # noqa: F821  # in the .pxd
-            if sent == len(data):
-                return
-            data = memoryview(data)[sent:]
-        self._buffering = True
-        self.transport.write(data)
-
-    def _sends_now(self) -> bool:
-        """Whether data may go to the kernel past the transport, which must have nothing in its buffer for that."""
-        if self._descriptor < 0:
-            return False
-        if self._buffering:
-            self._buffering = self.transport.get_write_buffer_size() > 0
-        return not self._buffering
+        if self._over_socket is not None:
+            self._over_socket.write(data)
+        else:
+            self.transport.write(data)
 
     def writelines(self, data: list[bytes | memoryview]) -> None:
         size = 0
         for piece in data:
             size += len(piece)
-        direct = size >= _PIECE_MARK * len(data) and self._sends_now()
-        if size < _JOIN_MARK and not direct:
+        if self._over_socket is None and size < _JOIN_MARK:
             self.write(b"".join(data))
             return
         if self._drops_writes():
             return
         self._written += size
-        if direct:
-            sent = send_pieces_now(self._descriptor, data)  # type: ignore[name-defined]  # noqa: F821
-            if sent == size:
-                return
-            data = _behind(data, sent)
-        self._buffering = True
-        if _NEVER_PAUSES:
+        if self._over_socket is not None:
+            self._over_socket.writelines(data)
+        elif _NEVER_PAUSES:
             for piece in data:
                 self.transport.write(piece)
         else:
@@ -125,6 +103,8 @@ class TransportStream:
         """Whether all that is written is dropped. Between a failure and connection_lost(), event loops would log a
         warning for each write, of which many tasks of an application may do one each; or raise; or, from Python 3.12
         on, watch a descriptor that is closed."""
+        if self._over_socket is not None:
+            return self._ended or self._over_socket.is_closing()
         transport = self.transport
         return self._ended or transport.is_closing() or (not self.half_open and _raw_transport(transport).is_closing())
 
@@ -213,33 +193,12 @@ class TransportStream:
         self.resume_writing()
 
 
-def _behind(pieces: list[bytes | memoryview], size: int) -> list[bytes | memoryview]:
-    """Return what follows the first `size` bytes of the pieces."""
-    for index, piece in enumerate(pieces):
-        if size < len(piece):
-            return [memoryview(piece)[size:], *pieces[index + 1 :]]
-        size -= len(piece)
-    return []
-
-
 def extra_info(transport: asyncio.BaseTransport, name: str) -> Any:
     """Like `transport.get_extra_info(name)`, but None for every transport that is closed."""
     try:
         return transport.get_extra_info(name)
     except (AttributeError, ValueError):  # uvloop, for a closed UNIX domain socket
         return None
-
-
-def _descriptor(transport: asyncio.Transport) -> int:
-    """Return the descriptor of a transport of uvloop, which takes longer to pass data to the kernel than compiled code;
-    otherwise -1.
-
-    Python's own functions are no alternative: they release the GIL for each call, and wait while another thread
-    computes."""
-    if not _COMPILED or not type(transport).__module__.startswith("uvloop"):
-        return -1
-    sock = extra_info(transport, "socket")
-    return -1 if sock is None else int(sock.fileno())
 
 
 def _raw_transport(transport: Any) -> Any:

@@ -14,6 +14,7 @@ from unittest.mock import Mock
 import pytest
 import trustme
 from support.helpers import until, within
+from support.polled import TRANSPORTS, polled_peer
 
 from flowserve.transport import stream as flow_module
 from flowserve.transport.stream import TransportStream
@@ -198,7 +199,7 @@ class Passing(asyncio.Protocol):
         self.ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.flow = TransportStream(cast(asyncio.Transport, transport), copy_context(), direct=True)
+        self.flow = TransportStream(cast(asyncio.Transport, transport), copy_context())
 
     def data_received(self, data: bytes) -> None:
         self.got += data
@@ -217,15 +218,31 @@ class Passing(asyncio.Protocol):
         self.flow.resume_writing()
 
 
-@pytest.fixture
-async def pair() -> AsyncIterator[tuple[Passing, socket.socket]]:
+async def connected(kind: str, **options: int) -> tuple[Passing, socket.socket]:
+    """Return a protocol, and the other end of its connection, which has such `options` of SOL_SOCKET."""
+    protocol = Passing()
+    if kind == "poller":
+        return protocol, await polled_peer(protocol, **options)
+    listener = socket.create_server(("127.0.0.1", 0))
+    peer = socket.socket()
+    for name, value in options.items():
+        peer.setsockopt(socket.SOL_SOCKET, getattr(socket, name), value)
+    peer.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(peer, listener.getsockname())
+    ours, _ = listener.accept()
+    listener.close()
+    await loop.create_connection(lambda: protocol, sock=ours)
+    return protocol, peer
+
+
+@pytest.fixture(params=TRANSPORTS)
+async def pair(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Passing, socket.socket]]:
     """A protocol, and the other end of its socket."""
-    ours, theirs = socket.socketpair()
-    theirs.setblocking(False)
-    transport, protocol = await asyncio.get_running_loop().create_connection(Passing, sock=ours)
+    protocol, theirs = await connected(request.param)
     yield protocol, theirs
     theirs.close()
-    transport.abort()
+    protocol.flow.abort()
     await asyncio.sleep(0)
 
 
@@ -282,7 +299,7 @@ async def test_more_pieces_than_the_kernel_takes_at_once(pair: tuple[Passing, so
 
 @pytest.mark.both_loops
 async def test_order_holds_while_the_transport_holds_some(pair: tuple[Passing, socket.socket]) -> None:
-    """What goes to the kernel past the transport never overtakes what the transport holds."""
+    """What goes to the kernel at once never overtakes what the transport holds."""
     protocol, peer = pair
     pieces = [bytes([number]) * size for number, size in enumerate((1, 70_000, 3, 300_000, 5, 100_000, 2) * 30)]
     received = bytearray()
@@ -325,15 +342,10 @@ async def test_end_writing_leaves_the_other_direction(pair: tuple[Passing, socke
 
 @pytest.mark.both_loops
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems don't tell what their sockets hold")
-async def test_what_the_kernel_holds_is_unsent() -> None:
+@pytest.mark.parametrize("kind", TRANSPORTS)
+async def test_what_the_kernel_holds_is_unsent(kind: str) -> None:
     """A slow peer is seen to take something long before the socket has room again."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        peer = socket.socket()
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        peer.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(peer, server.getsockname())
-        ours, _ = server.accept()
-    transport, protocol = await asyncio.get_running_loop().create_connection(Passing, sock=ours)
+    protocol, peer = await connected(kind, SO_RCVBUF=4096)
     flow = protocol.flow
     assert flow.unsent() == 0
     flow.write(b"x" * 100)
@@ -349,7 +361,7 @@ async def test_what_the_kernel_holds_is_unsent() -> None:
     await until(lambda: flow.unsent() < unsent)
     assert flow.progressed()
     peer.close()
-    transport.abort()
+    flow.abort()
     await asyncio.sleep(0)
     assert flow.unsent() == 0
 

@@ -20,12 +20,13 @@ import pytest
 import trustme
 from support.ends import open_ends
 from support.helpers import Client, until, within
+from support.polled import listen, polled
 
 from flowserve.client.connect import connect
 from flowserve.errors import ConnectionClosed, HandshakeError
 from flowserve.transport.stream import TransportStream, extra_info
 
-KINDS = ("tcp", "unix", "tls")
+KINDS = ("tcp", "unix", "tls", *(pytest.param(f"{kind}, polled", marks=polled) for kind in ("tcp", "unix")))
 FULL = bytes(300_000)
 """More than the kernel holds here."""
 _BUFFER = 16384
@@ -39,7 +40,7 @@ class Passing(asyncio.Protocol):
         self.eof = self.lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.flow = TransportStream(cast(asyncio.Transport, transport), copy_context(), direct=True)
+        self.flow = TransportStream(cast(asyncio.Transport, transport), copy_context())
 
     def eof_received(self) -> bool:
         self.eof = True
@@ -178,7 +179,9 @@ CALLS: dict[str, Callable[[TransportStream], Any]] = {
 async def opened(kind: str, folder: Path) -> AsyncIterator[Callable[[], Awaitable[tuple[Passing, Client]]]]:
     """`ours, peer = await connect()`, as often as wanted."""
     loop, made = asyncio.get_running_loop(), asyncio.Queue[Passing]()
-    family, name = (socket.AF_UNIX, str(folder / "s")) if kind == "unix" else (socket.AF_INET, ("127.0.0.1", 0))
+    family, name = (
+        (socket.AF_UNIX, str(folder / "s")) if kind.startswith("unix") else (socket.AF_INET, ("127.0.0.1", 0))
+    )
     sock = socket.socket(family)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)  # accepted sockets inherit it
     sock.bind(name)
@@ -192,7 +195,11 @@ async def opened(kind: str, folder: Path) -> AsyncIterator[Callable[[], Awaitabl
         made.put_nowait(protocol := Passing())
         return protocol
 
-    server: asyncio.AbstractServer = await loop.create_server(make, sock=sock, **options)
+    server: Any
+    if kind.endswith("polled"):
+        server = listen(make, sock)
+    else:
+        server = await loop.create_server(make, sock=sock, **options)
     clients: list[tuple[Passing, Client]] = []
 
     async def connect() -> tuple[Passing, Client]:
