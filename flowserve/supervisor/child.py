@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from flowserve.config import Config
@@ -25,6 +25,10 @@ from flowserve.server.process import owning_process
 from flowserve.server.server import Server
 from flowserve.supervisor.channel import Channel, Message, Order, receive_order, send_blocking
 from flowserve.supervisor.process import TERMINAL_SIGNALS
+from flowserve.topics.hub.current import server_source
+from flowserve.topics.hub.open import reaches_machines
+from flowserve.topics.hub.owed_gaps import OwedGaps
+from flowserve.topics.settings import Retention
 
 _BEATS_PER_TIMEOUT = 10
 """Beats that a worker sends within --timeout-worker-healthcheck."""
@@ -45,6 +49,7 @@ class Worker:
         self._channel: Channel
         self._drain = asyncio.Event()
         self._beats = 0
+        self._owed_gaps: OwedGaps | None = None  # of topics between machines
 
     async def run(self, sock: socket.socket) -> None:
         """Serve until the supervisor sends a drain, or has ended. Raises what `Server.startup()` raises."""
@@ -53,6 +58,7 @@ class Worker:
         self.server.worn = lambda reason: self._channel.send(worn=reason)
         self.server.signalled = self._on_sigterm
         await self.server.startup([_inherited(descriptor) for descriptor in self._descriptors])
+        self._report_gaps()
         with handling({signal.SIGHUP: _ignore}, {signal.SIGTERM: self.server.handle_exit}):
             self._channel.send(ready=True)
             self._beat()
@@ -65,9 +71,20 @@ class Worker:
                 self._channel.send(snapshot=self.server.snapshot(), id=0)
             self._channel.close()
 
+    def _report_gaps(self) -> None:
+        """Have the supervisor know the gaps of topics that this worker owes. Without a backplane to other machines it
+        owes none."""
+        if reaches_machines(self._config.topics_url):
+            with suppress(RuntimeError):  # the application runs other servers in this process
+                if (source := server_source()) is not None:
+                    self._owed_gaps = source.hub.owed_gaps
+                    self._owed_gaps.report_to(lambda *gap: self._channel.send(owed_gap=gap[0], retention=gap[1]))
+
     async def _wait_for_supervisor(self) -> None:
         await self._channel.ended.wait()
         logger.warning("The supervisor is gone: shutting down")
+        if self._owed_gaps is not None:
+            self._owed_gaps.report_to(None)
         self._drain.set()
 
     def _on_message(self, message: Message) -> None:
@@ -79,6 +96,9 @@ class Worker:
             case {"cut": True}:
                 self.server.cut()
                 self._drain.set()
+            case {"owed_gaps": dict(gaps)} if self._owed_gaps is not None:
+                for topic, retention in gaps.items():
+                    self._owed_gaps.add(topic, Retention(*retention))
             case {"snapshot": int(number)}:
                 self._channel.send(snapshot=self.server.snapshot(), id=number)
 

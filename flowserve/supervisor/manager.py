@@ -21,6 +21,7 @@ from flowserve.server.listen import Listeners
 from flowserve.server.quiesce import drop_new_connections
 from flowserve.server.shutdown import delay_of, log_delay, max_shutdown_time
 from flowserve.supervisor.counts import Counts
+from flowserve.supervisor.owed_gaps import OwedGaps
 from flowserve.supervisor.process import WorkerProcess
 from flowserve.topics.hub.open import BROKER
 from flowserve.topics.local.broker import Broker
@@ -79,6 +80,7 @@ class Supervisor:
         self._slots: list[Slot] = []
         self._next_key = 0
         self._workers: set[WorkerProcess] = set()
+        self._owed_gaps = OwedGaps(self._workers)
         self._tasks: set[asyncio.Task[None]] = set()
         self._started = False
         self._stopping = False
@@ -194,6 +196,7 @@ class Supervisor:
         if self._stopping:
             worker.drain(0)
         await worker.until_ready()
+        self._owed_gaps.hand_over()
         if self._delay is not None:
             worker.become_lame_duck()
         if slot.open and not self._stopping:
@@ -276,6 +279,7 @@ class Supervisor:
         """Note that a process has ended; replace the worker unless it was retired."""
         self._workers.discard(worker)
         self._counts.ended(worker)
+        self._owed_gaps.ended(worker)
         slot = self._slot_of(worker)
         if worker.retired or slot is None:
             level = logging.WARNING if worker.overdue else logging.DEBUG
@@ -374,5 +378,6 @@ class Supervisor:
         late = self._loop.call_later(_NOTICE_TIME, self._log_waiting)
         await asyncio.gather(*(worker.ended.wait() for worker in list(self._workers)))
         late.cancel()
+        self._owed_gaps.close()
         if self._stop_signals:
             logger.info("Stopped")

@@ -48,7 +48,7 @@ class WorkerProcess:
     FlowserveError with one line. `ended` is set when the process has exited. `retired` is true once the supervisor
     wants it to end, `hung` if it is killed because its event loop is blocked, `overdue` if it is killed because it
     takes too long to end. `ready_at` is the event loop's time when it became ready, 0 before; `last_snapshot` its last
-    metrics.
+    metrics; `owed_gaps` the topics whose gaps it owes, each with what is kept of it.
     """
 
     def __init__(self, listener: WorkerListener, healthcheck: float | None) -> None:
@@ -72,6 +72,7 @@ class WorkerProcess:
         self.overdue = False
         self.slot = 0  # counted from 1
         self.last_snapshot: dict[str, Any] = {}
+        self.owed_gaps: dict[str, Any] = {}
 
     @classmethod
     async def start(
@@ -170,6 +171,11 @@ class WorkerProcess:
         await asyncio.wait({answer, self._task}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         return answer.done()
 
+    def owe(self, gaps: dict[str, Any]) -> None:
+        """Have it owe the gaps of another one, too."""
+        self.owed_gaps |= gaps
+        self._channel.send(owed_gaps=gaps)
+
     def _kill_after(self, seconds: float) -> None:
         self._timers.append(self._loop.call_later(seconds, self._on_overdue))
 
@@ -191,6 +197,8 @@ class WorkerProcess:
                     answer.set_result(None)
             case {"failed": str(line), "status": int(status)}:
                 self._on_failed(StartupFailed(line) if status == STARTUP_FAILED else ConfigError(line))
+            case {"owed_gap": str(topic), "retention": retention}:
+                self._on_owed_gap(topic, retention)
             case {"worn": str(reason)}:
                 self._listener.worn(self, reason)
             case {"leaving": str(reason)}:
@@ -206,6 +214,12 @@ class WorkerProcess:
     def _on_failed(self, error: FlowserveError) -> None:
         if not self.ready.done():
             self.ready.set_exception(error)
+
+    def _on_owed_gap(self, topic: str, retention: Any) -> None:
+        if retention is None:
+            self.owed_gaps.pop(topic, None)
+        else:
+            self.owed_gaps[topic] = retention
 
     def _check_beat(self) -> None:
         """Kill the worker if it is hung. Counts checks instead of time: a supervisor that was itself stopped must not

@@ -17,6 +17,7 @@ from flowserve.runtime.start_line import about
 from flowserve.server.listen import Listeners
 from flowserve.supervisor.changes import Changes
 from flowserve.supervisor.counts import Counts
+from flowserve.supervisor.owed_gaps import OwedGaps
 from flowserve.supervisor.process import WorkerProcess
 
 _GRACEFUL_TIMEOUT = 0.5
@@ -43,6 +44,7 @@ class Reloader:
         self._worker: WorkerProcess | None = None
         self._workers: set[WorkerProcess] = set()
         self._counts = Counts(config, self._workers)
+        self._owed_gaps = OwedGaps(self._workers)
         self._changed: set[str] = set()
         self._stopping = False
 
@@ -63,6 +65,7 @@ class Reloader:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
             await self._counts.close()
+            self._owed_gaps.close()
 
     async def _serve(self, watching: asyncio.Future[None]) -> None:
         while not self._stopping:
@@ -105,6 +108,7 @@ class Reloader:
         else:
             where = ", ".join(self._listeners.describe())
             logger.info("Worker %d serves on %s%s", self._worker.pid, where, about(self._config.loop))
+            self._owed_gaps.hand_over()
 
     def worn(self, worker: WorkerProcess, reason: str) -> None:
         """Restart the worker, as after a change."""
@@ -118,6 +122,7 @@ class Reloader:
         """Note that a process has ended, by itself or because a file has changed."""
         self._workers.discard(worker)
         self._counts.ended(worker)
+        self._owed_gaps.ended(worker)
         if worker.is_ready and not worker.retired:
             logger.error("Worker %d %s; waiting for a change", worker.pid, worker.how_it_ended())
 

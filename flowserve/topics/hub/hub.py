@@ -82,6 +82,11 @@ class Hub:
         """Whether it reaches other processes."""
         return bool(self._backplane.connected)
 
+    @property
+    def owed_gaps(self) -> OwedGaps:
+        """Those of topics in which messages reached this process alone."""
+        return self._owed
+
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run what several calls wait for, by `_end_of()`, any of which may be cancelled."""
         task = asyncio.get_running_loop().create_task(work)

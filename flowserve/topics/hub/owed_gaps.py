@@ -4,7 +4,10 @@ Theory of operation. Who is subscribed elsewhere has missed these messages, and 
 place. So a marker is published in each of these topics once the backplane is back: a message of Kind.GAP, with a place
 as any other. Whoever comes by it, live or in the history, is told of a gap there; so are the subscribers of this
 process, as others may have published on their own, too. It precedes what this process publishes in the topic next, and
-has a key, so that it is published once, however often that has to be tried.
+has a key, so that it is published once, however often that has to be tried. As long as it can't have been published
+yet, what else is delivered in this process alone needs no other one, through however many outages.
+
+A supervisor is told what each of its workers owes. What one owed that has ended, another one owes then.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 
 from flowserve.errors import TopicsError
 from flowserve.logs.loggers import logger
@@ -29,11 +32,19 @@ _LAST = 1.0
 """Seconds that `close()` takes at most."""
 
 
-class _Owed(NamedTuple):
+Report = Callable[[str, "Retention | None"], None]
+"""Takes a topic whose gap is owed, and what is kept of it, None once the gap is told."""
+
+
+class _Owed:
     """A gap of one topic."""
 
-    key: str
-    retention: Retention
+    __slots__ = ("attempts", "key", "retention")
+
+    def __init__(self, key: str, retention: Retention) -> None:
+        self.key = key
+        self.retention = retention
+        self.attempts = 0  # to publish the marker, but for those that are known to have failed
 
 
 class OwedGaps:
@@ -51,6 +62,7 @@ class OwedGaps:
         self._owed: dict[str, _Owed] = {}
         self._numbers = count(1)
         self._waiting = False  # for the backplane
+        self._report: Report | None = None
 
     def __contains__(self, topic: str) -> bool:
         return topic in self._owed
@@ -60,7 +72,13 @@ class OwedGaps:
         return topic in self._owed or len(self._owed) < self._most
 
     def add(self, topic: str, retention: Retention) -> None:
-        """Note that a message with this retention was delivered in this process alone."""
+        """Note that a message with this retention was delivered in one process alone: this one, or one that ended."""
+        owed = self._owed.get(topic)
+        if owed is None or owed.retention != retention:
+            self._tell_supervisor(topic, retention)
+        if owed is not None and not owed.attempts:
+            owed.retention = retention  # the marker is yet to come, behind this message
+            return
         self._owed[topic] = _Owed(f"{self._name}.{next(self._numbers)}", retention)
         if not self._waiting:
             self._waiting = True
@@ -71,13 +89,27 @@ class OwedGaps:
         owed = self._owed.get(topic)
         if owed is None:
             return
+        owed.attempts += 1
         try:
             place = await self._backplane.publish(topic, b"", Kind.GAP, owed.key, "", owed.retention)
         except TopicsError as error:
             logger.debug("Topics: the gap in the topic %r can't be told yet: %s", topic, error)
             return
-        if place is not None and self._owed.get(topic) is owed:  # else there is another gap since
+        if place is None:
+            owed.attempts -= 1
+        elif self._owed.get(topic) is owed:  # else there is another gap since
             del self._owed[topic]
+            self._tell_supervisor(topic, None)
+
+    def report_to(self, report: Report | None) -> None:
+        """Have a supervisor told what is owed, now and from now on; None: not any more."""
+        self._report = report
+        for topic, owed in self._owed.items():
+            self._tell_supervisor(topic, owed.retention)
+
+    def _tell_supervisor(self, topic: str, retention: Retention | None) -> None:
+        if self._report is not None:
+            self._report(topic, retention)
 
     async def _wait(self) -> None:
         try:
@@ -95,13 +127,18 @@ class OwedGaps:
             await asyncio.gather(*(self.tell(topic) for topic in topics[start : start + _AT_ONCE]))
 
     async def close(self) -> None:
-        """Publish what is still owed, if that is possible now."""
+        """Publish what is still owed, if that is possible now. The log says if nobody will."""
         if self._owed:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._tell_all(), _LAST)
-        if self._owed:
-            logger.warning(
-                "Topics: what this process alone has got in %d topics while the others could not be reached is missing"
-                " there, and nobody is told",
-                len(self._owed),
-            )
+        if self._owed and self._report is None:
+            log_untold(len(self._owed))
+
+
+def log_untold(topics: int) -> None:
+    """Log that the gaps of so many topics are told by nobody."""
+    logger.warning(
+        "Topics: what one process alone has got in %d topics while the others could not be reached is missing there,"
+        " and nobody is told",
+        topics,
+    )
