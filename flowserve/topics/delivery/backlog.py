@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from flowserve.topics.backplane import Reading
-from flowserve.topics.message import Gap, Message
+from flowserve.topics.message import Gap, Kind, Message
 from flowserve.topics.position import Place
 
 HOLE = Gap("", None)
@@ -87,11 +88,11 @@ class Backlog:
         if len(messages) == len(reading.messages) and self.rounds == rounds:
             self._close_hole(reading.head)
         # else what is held came after others that were left to the history meanwhile, so that the hole stays
-        wanted = [each for each in messages if each.origin not in excluded]
+        wanted = last_markers([each for each in messages if each.origin not in excluded])
         self.held.extendleft(reversed(wanted))
         if messages and not wanted:
             self.after = messages[-1].place or self.after
-        if not reading.complete:
+        if not reading.complete and not begins_with_gap(wanted):
             self.held.appendleft(Gap(topic, reading.start))
         self.size = sum(each.cost for each in self.held if isinstance(each, Message))
         if not reading.messages:
@@ -125,6 +126,17 @@ class Backlog:
         if isinstance(item, Message):
             self.size -= item.cost
             self.after = item.place or self.after
+
+
+def last_markers(messages: Sequence[Message]) -> list[Message]:
+    """Return messages without those of Kind.GAP that another one follows directly: one gap instead of several."""
+    pairs = zip_longest(messages, messages[1:])
+    return [each for each, after in pairs if after is None or not each.kind == after.kind == Kind.GAP]
+
+
+def begins_with_gap(messages: Sequence[Message]) -> bool:
+    """Return whether the first of them tells a gap itself, so that one before it would be another."""
+    return bool(messages) and messages[0].kind == Kind.GAP
 
 
 def _beginning(messages: Sequence[Message], limit: int) -> Sequence[Message]:

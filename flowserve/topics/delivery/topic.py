@@ -22,7 +22,7 @@ from flowserve.errors import ClientDisconnected, TopicsError
 from flowserve.logs.loggers import logger
 from flowserve.topics.backplane import Reading
 from flowserve.topics.counts import TopicCounts
-from flowserve.topics.delivery.backlog import Backlog
+from flowserve.topics.delivery.backlog import Backlog, begins_with_gap, last_markers
 from flowserve.topics.delivery.members import Group, Member, Subscriber
 from flowserve.topics.delivery.reads import SharedReads
 from flowserve.topics.message import Envelope, Gap, Kind, Message
@@ -270,9 +270,10 @@ class Topic:
     async def _repair(self) -> None:
         reading = await self._reading_to_repair()
         if reading is not None:
-            if not reading.complete:
+            messages = last_markers(reading.messages)
+            if not reading.complete and not begins_with_gap(messages):
                 self._tell_all_of_gap(reading.start)
-            for message in reading.messages:
+            for message in messages:
                 self._deliver(message)
             self.place = reading.head
         elif any(each.place is not None for each in self._waiting or ()):

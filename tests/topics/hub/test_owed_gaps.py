@@ -10,10 +10,11 @@ from support.away_backplane import AwayBackplane, told
 from support.helpers import until, within
 
 from flowserve.errors import TopicsError
-from flowserve.topics.api.stream import START
+from flowserve.topics.api.stream import OLDEST, START
 from flowserve.topics.backplane import NotPublished
 from flowserve.topics.delivery.queue import QueueSubscriber
 from flowserve.topics.hub.hub import Hub
+from flowserve.topics.local.memory import MemoryBackplane
 from flowserve.topics.message import Gap, Kind, Message
 from flowserve.topics.position import BEGINNING
 from flowserve.topics.settings import Retention, Settings
@@ -158,3 +159,69 @@ async def test_who_is_slow_and_drops_what_comes_is_told_of_the_gap(hub: Hub, bac
     assert [await told(queue, 2) for queue in queues] == [["0", None]] * 3
     await publish(hub, "1")
     assert [await told(queue, 1) for queue in queues] == [["1"]] * 3
+
+
+async def outages(backplane: Reaching, count: int) -> None:
+    """Each of them ends with a gap that another process tells."""
+    for _ in range(count):
+        await MemoryBackplane.publish(backplane, "t", b"", Kind.GAP, None, "", Settings().retention)
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+async def test_several_gaps_in_a_row_are_told_as_one(hub: Hub, backplane: Reaching, is_kept: bool) -> None:
+    """Whoever reads them from the history: a subscriber that missed them, one that resumes, one that is slow. So is
+    that behind which they begin, where the history has no more."""
+    since = await publish(hub, "0")
+    live, slow = QueueSubscriber(10_000), QueueSubscriber(1)
+    for queue in (live, slow):
+        await hub.subscribe(queue, ["t"], {"t": since})
+    await publish(hub, "1")
+    topics, backplane._topics = backplane._topics, set()  # the connection is lost
+    await outages(backplane, 3)
+    await publish(hub, "2")
+    await outages(backplane, 2)
+    for _ in range(0 if is_kept else 3):  # the messages before, and a gap
+        backplane._store._logs["t"].drop_first()
+    backplane._topics = topics
+    backplane.return_()
+    await publish(hub, "3")
+    late = QueueSubscriber(10_000)
+    joining = asyncio.ensure_future(hub.subscribe(late, ["t"], {"t": OLDEST}))
+    for queue in (live, slow):
+        assert await told(queue, 5) == ["1", None, "2", None, "3"]
+    assert (await within(joining))[1] == {"t": False}
+    kept = ["0", "1"] if is_kept else []
+    assert await told(late, len(kept) + 4) == [*kept, None, "2", None, "3"]
+    assert not [*live._items, *slow._items, *late._items]
+    assert kinds(backplane)[-4:] == [Kind.TEXT, Kind.GAP, Kind.GAP, Kind.TEXT], "in the history they are"
+
+
+async def test_through_several_outages_one_gap_is_owed(hub: Hub, backplane: Reaching) -> None:
+    """A supervisor is told once of it, and once when it is told."""
+    await hub.open()
+    told_of: list[tuple[str, Retention | None]] = []
+    hub.owed_gaps.report_to(lambda topic, retention: told_of.append((topic, retention)))
+    for _ in range(3):
+        backplane.away = True
+        await publish(hub, "alone")
+        await hub.owed_gaps.tell("t")
+    backplane.away = False
+    await publish(hub, "next")
+    assert kinds(backplane) == [Kind.GAP, Kind.TEXT]
+    assert told_of == [("t", Settings().retention), ("t", None)]
+
+
+async def test_a_supervisor_is_told_of_what_was_owed_before(hub: Hub, backplane: Reaching) -> None:
+    await hub.open()
+    backplane.away = True
+    await publish(hub, "alone")
+    told_of: list[str] = []
+    hub.owed_gaps.report_to(lambda topic, retention: told_of.append(topic))
+    assert told_of == ["t"]
+    hub.owed_gaps.add("t", Retention(1, 1000, 7.0))  # of a worker that has ended
+    assert told_of == ["t", "t"], "what is kept of it is another"
+    hub.owed_gaps.report_to(None)
+    backplane.away = False
+    await publish(hub, "next")
+    assert kinds(backplane) == [Kind.GAP, Kind.TEXT]
+    assert told_of == ["t", "t"]
