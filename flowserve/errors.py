@@ -124,12 +124,17 @@ class MissedMessages(TopicsError):
 
 class RequestRefused(TopicsError):
     """A server has refused what a client of its topics asked for. `code` is one of those in
-    flowserve/topics/PROTOCOL.md; `retry_after`, in seconds, says when it can be repeated, if that is known."""
+    flowserve/topics/PROTOCOL.md, or `closed` if the client has ended before there was an answer; `retry_after`, in
+    seconds, says when it can be repeated, if that is known.
 
-    def __init__(self, code: str, message: str, retry_after: float | None = None) -> None:
+    `key` is that of a message, also if the client has made it: published again with it, it is published once, whether
+    it was before or not. It is None where nothing was to be published."""
+
+    def __init__(self, code: str, message: str, retry_after: float | None = None, key: str | None = None) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.retry_after = retry_after
+        self.key = key
 
 
 class InvalidURI(FlowserveError, ValueError):

@@ -111,8 +111,12 @@ class Client:
 
         A message that was not answered when the connection was lost is sent again, with its `key`, which is made if
         none is given, so that it is published once. One that the server takes only later, as its limit is reached, is
-        sent again then, and those behind it wait. If a thousand messages wait already, TopicsError is raised, and if
-        the client ends; RequestRefused if the server refuses the message, and what `topics.publish()` raises.
+        sent again then, and those behind it wait.
+
+        Raises TopicsError if a thousand messages wait already, or the client has ended; RequestRefused if the server
+        refuses the message, or the client ends before there is an answer; and what `topics.publish()` raises. A message
+        that was refused as `unavailable` or `closed` may have been published: the `key` of RequestRefused, given here,
+        repeats it safely.
         """
         payload, kind = payload_of(text, data, json)
         check_key(key)
@@ -129,7 +133,7 @@ class Client:
             raise self._error or TopicsError("the client has ended")
         answer = await self._publishing.publish(message)
         if "error" in answer:
-            raise _refused(answer["error"])
+            raise _refused(answer["error"], message["key"])
         return _position(answer.get("position"))
 
     # The connection
@@ -314,5 +318,5 @@ def _position(found: Any) -> Position:
     return Position(found if isinstance(found, str) else "")
 
 
-def _refused(error: dict[str, Any]) -> RequestRefused:
-    return RequestRefused(str(error.get("code")), str(error.get("message")), error.get("retry_after"))
+def _refused(error: dict[str, Any], key: str | None = None) -> RequestRefused:
+    return RequestRefused(str(error.get("code")), str(error.get("message")), error.get("retry_after"), key)

@@ -13,6 +13,7 @@ from support.topic_rooms import Room
 
 from flowserve import HandshakeError, topics
 from flowserve.errors import RequestRefused, TopicsError
+from flowserve.topics.backplane import unknown_whether_published
 from flowserve.topics.client import Client, Gap, Member, Subscription, connect
 from flowserve.topics.client import client as client_module
 
@@ -201,6 +202,33 @@ async def test_what_is_refused(bench: OpenBench) -> None:
         with pytest.raises(TypeError):
             await client.publish("news")
         await client.publish("news", "hello")
+
+
+async def test_what_may_have_been_published_can_be_repeated(bench: OpenBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the key that was made for it, which the exception has."""
+    one = await bench()
+    publish = one.room.hub._backplane.publish
+
+    async def lose_the_answer(*arguments: Any) -> Any:
+        await publish(*arguments)
+        raise unknown_whether_published("Redis")
+
+    async with one.connect() as client:
+        collecting = asyncio.ensure_future(collect(client.subscribe("news", since=topics.START)))
+        with monkeypatch.context() as patched, pytest.raises(RequestRefused) as refused:
+            patched.setattr(one.room.hub._backplane, "publish", lose_the_answer)
+            await client.publish("news", "1")
+        assert refused.value.code == "unavailable"
+        assert refused.value.key
+        assert await client.publish("news", "1", key=refused.value.key)
+        with pytest.raises(RequestRefused) as refused:
+            await client.publish("secret", "1", key="mine")
+        assert refused.value.key == "mine"
+        with pytest.raises(RequestRefused) as refused:
+            await within(anext(client.subscribe("secret")))
+        assert refused.value.key is None
+        await client.publish("news", "stop")
+        assert await within(collecting) == ["1"]
 
 
 async def test_what_is_too_big(bench: OpenBench) -> None:
