@@ -7,8 +7,9 @@ Theory of operation. The backplane passes on the messages of a topic in order. A
   references; when they are more than `max_pending` bytes, they are left to the history. `catch_up()` ends the state.
 
 If a message does not follow the one before, or the backplane was lost, the topic itself is behind: `_repair()` reads
-the history before anything else is delivered. What the history does not have is a gap, of which each member is told;
-so is a message of the kind GAP, live or from the history.
+the history before anything else is delivered. Of what comes meanwhile, more than `max_pending` bytes are left to the
+history, too. What the history does not have is a gap, of which each member is told; so is a message of the kind GAP,
+live or from the history.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ class Topic:
         "_repaired",
         "_restored",
         "_waiting",
+        "_waiting_lost",
+        "_waiting_size",
         "counts",
         "joining",
         "name",
@@ -76,6 +79,8 @@ class Topic:
         self._host = host
         self._reads = SharedReads(self._read)
         self._waiting: list[Message] | None = []  # those that came while the topic itself is behind
+        self._waiting_size = 0  # bytes that they cost
+        self._waiting_lost = False  # some were left out that no history has
         self._restored: Place | None = None  # the head that `restored()` was told meanwhile
         self._repaired: asyncio.Task[None] | None = None  # the task of `_repair()`, while it runs
 
@@ -125,7 +130,7 @@ class Topic:
     def received(self, message: Message) -> None:
         """Deliver a message, once those before it were delivered."""
         if self._waiting is not None:  # as it is until `begin()`, too: there is no place before
-            self._waiting.append(message)
+            self._hold(self._waiting, message)
             return
         place, last = message.place, self.place
         if place is None or (place.offset == last.offset + 1 and place.epoch == last.epoch):
@@ -133,11 +138,28 @@ class Topic:
         elif place.epoch != last.epoch or (place.offset >= last.offset and place != last):
             self._begin_repair([message])  # a hole, or a log that was rolled back and filled with others
 
+    def _hold(self, waiting: list[Message], message: Message) -> None:
+        """Have a message wait until the topic is repaired. If all have too many bytes, keep the last one that the
+        history has, before which is a hole then."""
+        waiting.append(message)
+        self._waiting_size += message.cost
+        if self._waiting_size <= self._host.settings.max_pending:
+            return
+        placed = [each for each in waiting if each.place is not None]
+        if lost := len(waiting) - len(placed):
+            self._waiting_lost = True
+            self.counts.dropped += lost * self.subscribers
+        self._wait_with(placed[-1:])
+
+    def _wait_with(self, waiting: list[Message]) -> None:
+        self._waiting = waiting
+        self._waiting_size = sum(each.cost for each in waiting)
+
     def restored(self, head: Place) -> None:
         """Note that messages may have been missed, and where the topic stands."""
         if self._waiting is not None:
             self._restored = head  # what is being read may be older
-            self._waiting = [each for each in self._waiting if each.place is None]  # the head covers the others
+            self._wait_with([each for each in self._waiting if each.place is None])  # the head covers the others
         elif head != self.place:
             self._begin_repair([])
 
@@ -264,7 +286,7 @@ class Topic:
         return await self._host.read(self.name, after)
 
     def _begin_repair(self, waiting: list[Message]) -> None:
-        self._waiting = waiting
+        self._wait_with(waiting)
         self._repaired = self._host.spawn(self._repair())
 
     async def _repair(self) -> None:
@@ -315,6 +337,9 @@ class Topic:
     def _take_waiting(self) -> None:
         waiting, self._waiting = self._waiting, None
         restored, self._restored = self._restored, None
+        if self._waiting_lost:
+            self._waiting_lost = False
+            self._tell_all_of_gap(self.place)
         if restored is not None and restored != self.place:
             # It may be older than this place, or that of a log that was rolled back; the next read shows which.
             self._begin_repair(waiting or [])

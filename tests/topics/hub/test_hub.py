@@ -17,7 +17,7 @@ from support.helpers import until, within
 from flowserve.errors import ClientDisconnected, TopicsError
 from flowserve.topics.api.stream import OLDEST, START
 from flowserve.topics.backplane import Reading, Receiver
-from flowserve.topics.counts import TopicCounts
+from flowserve.topics.counts import Counts, TopicCounts
 from flowserve.topics.delivery.queue import QueueSubscriber
 from flowserve.topics.hub.hub import Hub
 from flowserve.topics.local.memory import MemoryBackplane
@@ -428,6 +428,39 @@ class HeldBackplane(MemoryBackplane):
     async def read(self, topic: str, after: Place) -> Reading:
         await self._free(topic)
         return await super().read(topic, after)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+async def test_what_comes_while_a_topic_is_repaired_waits_in_bounds(alone: bool) -> None:
+    """What is beyond them comes from the history, or is a gap if that can't have it, as it reached this process only."""
+    backplane, queue = HeldBackplane(), QueueSubscriber(1 << 20)
+    hub = Hub(backplane, Settings(max_pending=10_000), counts := Counts())
+    await hub.subscribe(queue, ["t"], {})
+
+    def append(text: str) -> Message:
+        message = backplane._store.publish("t", text.encode(), Kind.TEXT, None, "", Settings().retention)[1]
+        assert message is not None
+        return message
+
+    append("0")  # it is missed, which the next one shows
+    hub.received(append("1"))
+    backplane.held.add("t")
+    for number in range(2, 100):
+        if alone:
+            hub.publish_alone("t", b"%d" % number, Kind.TEXT)
+        else:
+            hub.received(append(str(number)))
+        assert sum(each.cost for each in hub._topics["t"]._waiting or ()) <= 10_000
+    backplane.held.clear()
+    found = await told(queue, 1)
+    while found[-1] != "99":
+        found += await told(queue, 1)
+    if alone:
+        assert found[:3] == ["0", "1", None]
+        assert counts.of("t").dropped == 98 - len(found[3:])
+    else:
+        assert found == [str(number) for number in range(100)]
+    await hub.close()
 
 
 async def turns() -> None:
