@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from flowserve.errors import ClientDisconnected
 from flowserve.logs.loggers import logger
@@ -18,11 +18,12 @@ _TRY_AGAIN_LATER = 1013
 
 NOT_ACCEPTED = "accept the WebSocket before it is subscribed to topics, or excluded"
 
-_by_websocket: WeakKeyDictionary[Any, list[ASGISubscriber]] = WeakKeyDictionary()
+_by_websocket: WeakKeyDictionary[Any, WeakSet[ASGISubscriber]] = WeakKeyDictionary()
+"""Those that a call of the application has, or that have subscriptions. They refer to their WebSockets."""
 
 
 class ASGISubscriber(QueueSubscriber):
-    """A `Subscriber` that awaits `websocket.send()` for each message, in a task of its own."""
+    """A `Subscriber` that awaits `websocket.send()` for each message, in a task that ends when there is none."""
 
     def __init__(self, websocket: Any, hub: Hub, envelope: Envelope | None, policy: Policy | None) -> None:
         super().__init__(hub.settings.max_pending, policy == "drop", policy == "conflate")
@@ -31,10 +32,21 @@ class ASGISubscriber(QueueSubscriber):
         self.policy = policy
         self._hub = hub
         self._reason = ""  # for which the WebSocket is closed
-        hub.spawn(self._run())
-        task = asyncio.current_task()
-        if task is not None:  # the application's call; where it ends, so does the WebSocket
-            task.add_done_callback(lambda _: self.end())
+        self._is_sending = False
+        self._caller: asyncio.Task[Any] | None = None  # the application's, while there are subscriptions
+
+    def used(self) -> None:
+        self._caller = asyncio.current_task()
+        if self._caller is not None:  # where it ends, so does the WebSocket
+            self._caller.add_done_callback(self._on_caller_done)
+
+    def unused(self) -> None:
+        if self._caller is not None:
+            self._caller.remove_done_callback(self._on_caller_done)
+            self._caller = None
+
+    def _on_caller_done(self, _: object) -> None:
+        self.end()
 
     def deliver(self, message: Message, counts: TopicCounts) -> bool:
         taken = super().deliver(message, counts)
@@ -48,7 +60,9 @@ class ASGISubscriber(QueueSubscriber):
         self.close()
 
     def end(self) -> None:
-        """End all of its subscriptions."""
+        """End all of its subscriptions; send nothing more."""
+        self._items.clear()
+        self._reason = ""
         self.close()
         self._hub.ended(self)
 
@@ -56,23 +70,34 @@ class ASGISubscriber(QueueSubscriber):
     def owner(self) -> object:
         return self._websocket
 
-    async def _run(self) -> None:
-        websocket = self._websocket
+    def _wake_getters(self) -> None:
+        if not self._is_sending and (self._items or self._reason):
+            self._is_sending = True
+            self._hub.spawn(self._send_all())
+
+    async def _send_all(self) -> None:
         try:
-            while (item := await self.get()) is not None:
+            while self._items and (item := await self.get()) is not None:
                 if isinstance(item, Gap) or item.kind != Kind.END or self.envelope is not None:
                     event = self._event(item)
                     if event is not None:
-                        await websocket.send(event)
+                        await self._websocket.send(event)
                     elif not (self.drops or self.conflates):
                         self.fail()
                         break
             if self._reason:
-                await _close(websocket, self._reason)
-        except Exception as error:  # other servers and frameworks raise of all kinds once the client has left
-            logger.debug("A subscribed WebSocket takes no more: %s", error)
+                await self._close_websocket()
+        except Exception as error:
+            self._on_failed(error)
         finally:
-            self.end()
+            self._is_sending = False
+            if self.closed:
+                self.end()
+
+    def _on_failed(self, error: Exception) -> None:
+        """End, as it can't be sent to: other servers and frameworks raise of all kinds once the client has left."""
+        logger.debug("A subscribed WebSocket takes no more: %s", error)
+        self.end()
 
     def _event(self, item: Message | Gap) -> dict[str, Any] | None:
         """Return what is sent; None if the envelope can't tell that messages are missing."""
@@ -81,17 +106,23 @@ class ASGISubscriber(QueueSubscriber):
             wire = gap_wire(self.envelope, item.topic, item.position)
         return None if wire is None else {"type": "websocket.send", "text" if wire.text else "bytes": wire.message}
 
+    async def _close_websocket(self) -> None:
+        """Close the WebSocket. Starlette takes that for the application's own doing, and would have its next
+        receive_text() raise RuntimeError: it is told that the WebSocket is connected, so that the application gets the
+        disconnect."""
+        state = getattr(self._websocket, "application_state", None)
+        closing = {"type": "websocket.close", "code": _TRY_AGAIN_LATER, "reason": self._reason}
+        sending = self._hub.spawn(self._send_close(closing))
+        await asyncio.sleep(0)  # it has begun, and nobody else has run since
+        if state is not None:
+            self._websocket.application_state = state
+        await sending
 
-async def _close(websocket: Any, reason: str) -> None:
-    """Close a WebSocket. Starlette takes that for the application's own doing, and would have its next receive_text()
-    raise RuntimeError: it is told that the WebSocket is connected, so that the application gets the disconnect."""
-    state = getattr(websocket, "application_state", None)
-    closing = {"type": "websocket.close", "code": _TRY_AGAIN_LATER, "reason": reason}
-    sending = asyncio.ensure_future(websocket.send(closing))
-    await asyncio.sleep(0)  # it has begun, and nobody else has run since
-    if state is not None:
-        websocket.application_state = state
-    await sending
+    async def _send_close(self, event: dict[str, Any]) -> None:
+        try:
+            await self._websocket.send(event)
+        except Exception as error:
+            self._on_failed(error)
 
 
 def asgi_subscriber_of(websocket: Any, hub: Hub, envelope: Envelope | None, policy: Policy | None) -> ASGISubscriber:
@@ -104,10 +135,10 @@ def asgi_subscriber_of(websocket: Any, hub: Hub, envelope: Envelope | None, poli
         raise RuntimeError(NOT_ACCEPTED)
     if states & {"DISCONNECTED", "RESPONSE"}:  # the latter: it was refused
         raise ClientDisconnected("the WebSocket is closed")
-    subscribers = _by_websocket.setdefault(websocket, [])
+    subscribers = _by_websocket.setdefault(websocket, WeakSet())
     for known in subscribers:
         if known.envelope == envelope and known.policy == policy and not known.closed:
             return known
     subscriber = ASGISubscriber(websocket, hub, envelope, policy)
-    subscribers[:] = [*(each for each in subscribers if not each.closed), subscriber]
+    subscribers.add(subscriber)
     return subscriber

@@ -248,7 +248,7 @@ async def test_uvicorn() -> None:
         await until(lambda: not hub._topics and not hub._tasks)
         for client in clients:
             await client.aclose()
-    await until(lambda: bool(gc.collect()) or not asgi._by_websocket)
+    await until(lambda: gc.collect() >= 0 and not asgi._by_websocket)
 
 
 async def test_an_application_that_looks_late_gets_the_disconnect() -> None:
@@ -279,3 +279,44 @@ async def test_a_slow_client_is_closed_with_the_policy_close() -> None:
             assert got.payload.decode() == text
         assert int.from_bytes(got.payload[:2], "big") == 1013
         await client.aclose()
+
+
+class Fake:
+    """What subscribe() takes for a WebSocket of another server; each send() waits until it is `free`."""
+
+    def __init__(self) -> None:
+        self.scope = {"type": "websocket"}
+        self.free = asyncio.Event()
+        self.sent: list[Any] = []
+
+    async def send(self, event: Any) -> None:
+        await self.free.wait()
+        self.sent.append(event.get("text") or event["type"])
+
+
+async def test_there_is_a_task_only_while_there_is_something_to_send() -> None:
+    """Nor does an envelope that is another function each time leave anything behind, once its subscription has ended."""
+    websocket, hub = Fake(), current.current_source().hub
+    websocket.free.set()
+    for number in range(20):
+        subscription = await topics.subscribe(websocket, "t", envelope=lambda message: message.text)
+        assert not hub._tasks
+        await topics.publish("t", str(number))
+        assert len(hub._tasks) == 1
+        await until(lambda: not hub._tasks)
+        await subscription.unsubscribe()
+    assert websocket.sent == [str(number) for number in range(20)]
+    del subscription
+    assert gc.collect() >= 0 and not asgi._by_websocket[websocket]
+
+
+async def test_a_close_that_is_being_sent_ends_with_the_topics() -> None:
+    websocket, hub = Fake(), current.local_hub()
+    subscriber = asgi.asgi_subscriber_of(websocket, hub, None, None)
+    await hub.subscribe(subscriber, ["t"], {"t": "garbage"})
+    await until(lambda: subscriber.closed)
+    await asyncio.sleep(0)  # it is sent in a task, which has not begun yet
+    assert len(hub._tasks) == 2
+    await hub.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert not websocket.sent
