@@ -14,7 +14,6 @@ lost, all are. Nothing is published, but once when the first member joins, until
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Container, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any, Protocol
@@ -26,7 +25,7 @@ from flowserve.topics.names import CONTROL
 from flowserve.topics.position import Place
 from flowserve.topics.presence.limits import Limits
 from flowserve.topics.presence.outgoing import Outgoing
-from flowserve.topics.presence.peers import Note, Peer, Replica
+from flowserve.topics.presence.peers import Note, Peer, Peers, Replica
 from flowserve.topics.presence.protocol import ALL, Packet, decode, encode
 from flowserve.topics.presence.roster import Roster
 from flowserve.topics.settings import Retention
@@ -84,12 +83,9 @@ class Exchange:
         self._host = host
         self._roster = roster
         self._pinned = pinned
-        self._note = note
         self._outgoing = Outgoing(name, limits, roster, host.subscribers)
-        self._peers: dict[str, Peer] = {}
-        self._held = 0  # members in them
+        self._peers = Peers(limits, self._outgoing, note)
         self._watches: dict[str, Watch] = {}  # the one that was used last is last
-        self._watched: Counter[str] = Counter()  # how many peers follow a topic
         self._listening = False
         self._closed = False
         self._head: Place | None = None  # of what is heard
@@ -134,7 +130,7 @@ class Exchange:
             return False
         if self._now() < self._greeted_at + self._limits.discovery:
             return False
-        return all(peer.answered >= watch.number and not peer.lagging for peer in self._peers.values())
+        return all(peer.answered >= watch.number and not peer.lagging for _, peer in self._peers)
 
     def _make_room(self) -> None:
         if len(self._watches) >= self._limits.watches:
@@ -147,16 +143,11 @@ class Exchange:
         del self._watches[topic]
         self._outgoing.watch.discard(topic)
         self._outgoing.unwatch.add(topic)
-        for peer, replica in [*self.replicas(topic)]:
-            self._held -= len(replica.entries)
-            del peer.topics[topic]
+        self._peers.forget(topic)
 
-    def replicas(self, topic: str) -> Iterable[tuple[Peer, Replica]]:
-        """Yield what the others say of a topic that is followed."""
-        for peer in self._peers.values():
-            replica = peer.topics.get(topic)
-            if replica is not None:
-                yield peer, replica
+    def replicas(self, topic: str) -> list[Replica]:
+        """Return what the others say of a topic that is followed."""
+        return self._peers.replicas(topic)
 
     def knows_all(self, topic: str) -> bool:
         """Whether all others have said how a topic is."""
@@ -170,7 +161,7 @@ class Exchange:
     def changed(self, topic: str, ids: Iterable[str]) -> None:
         """Have members of this process told, who have changed."""
         self._greet_once()
-        if topic in self._watched:
+        if topic in self._peers.watched:
             self._outgoing.changed(topic, ids)
             self._schedule()
 
@@ -205,7 +196,7 @@ class Exchange:
 
     @property
     def _is_active(self) -> bool:
-        return bool(self._watches or self._watched)
+        return bool(self._watches or self._peers.watched)
 
     def _schedule(self) -> None:
         """Have `_turn()` called when something is due."""
@@ -244,31 +235,21 @@ class Exchange:
         """See which processes are dead, which are to be asked again, and what is not asked for any more."""
         late = now - self._checked_at - self._limits.interval
         self._checked_at = now
-        for name, peer in [*self._peers.items()]:
+        for name, peer in [*self._peers]:
             if self._backplane.connected is False:
                 peer.heard_at = now  # nobody could be heard
             elif late > self._limits.interval:
                 peer.heard_at = min(now, peer.heard_at + late)  # nobody was, while this process did something else
             if now - peer.heard_at > self._limits.expiry:
                 self._drop(name)
-            elif self._needs_all(peer) and now >= peer.asked_at + self._limits.interval:
+            elif self._peers.needs_all(peer) and now >= peer.asked_at + self._limits.interval:
                 self._ask(name, peer, now)
         for topic, watch in [*self._watches.items()]:
             if topic in self._pinned:
                 watch.used_at = now
             elif now > watch.used_at + self._limits.lease:
                 self._unfollow(topic)
-        self._outgoing.count(self._watched)
-
-    def _needs_all(self, peer: Peer) -> bool:
-        if peer.lagging:
-            return True
-        room = self._limits.listed // 2
-        return any(
-            replica.shown < replica.connections <= room and replica.stated is None
-            for replica in peer.topics.values()
-            if self._held < self._limits.held // 2
-        )
+        self._outgoing.count(self._peers.watched)
 
     def _ask(self, name: str, peer: Peer, now: float) -> None:
         peer.lag()
@@ -322,7 +303,7 @@ class Exchange:
         now = self._now()
         if peer is None:
             number = packet.number - (not packet.says_nothing)
-            peer = self._peers[packet.sender] = Peer(number, now)
+            peer = self._peers.add(packet.sender, Peer(number, now))
             if number > 0:
                 peer.lag()
         peer.heard_at = now
@@ -334,15 +315,8 @@ class Exchange:
         self._schedule()
 
     def _take(self, peer: Peer, packet: Packet) -> None:
-        for topic, statement in packet.topics.items():
-            if topic in self._watches:
-                replica = peer.topics.setdefault(topic, Replica())
-                before = len(replica.entries)
-                listed = sum(len(each.entries) for _, each in self.replicas(topic))
-                room = min(self._limits.listed - listed, self._limits.held - self._held)
-                replica.take(topic, statement, room, self._note)
-                self._held += len(replica.entries) - before
-        self._take_watches(peer, packet)
+        self._peers.take(peer, packet.topics, self._watches)
+        self._peers.take_watches(peer, packet)
         if self._name in packet.answers:
             peer.answer(packet.answers[self._name])
         asked = self._name in packet.asks or ALL in packet.asks
@@ -352,34 +326,8 @@ class Exchange:
         if packet.watch or asked:
             self._outgoing.answers[packet.sender] = packet.number
 
-    def _take_watches(self, peer: Peer, packet: Packet) -> None:
-        dropped = set(packet.unwatch)
-        if packet.resets:
-            dropped |= peer.watches - set(packet.watch)
-            new = set(packet.watch) - peer.watches
-        else:
-            new = set(packet.watch)
-        self._unwatch(peer, dropped)
-        self._watched.update(new - peer.watches)
-        peer.watches |= new
-        self._outgoing.whole(new)
-
-    def _unwatch(self, peer: Peer, topics: Iterable[str]) -> None:
-        for topic in [topic for topic in topics if topic in peer.watches]:
-            peer.watches.discard(topic)
-            self._watched[topic] -= 1
-            if not self._watched[topic]:
-                del self._watched[topic]
-                self._outgoing.forget(topic)
-
     def _drop(self, name: str) -> None:
-        peer = self._peers.get(name)
-        if peer is not None:
-            for topic, replica in peer.topics.items():
-                self._note(topic, replica.entries)
-                self._held -= len(replica.entries)
-            del self._peers[name]
-            self._unwatch(peer, [*peer.watches])
+        if self._peers.drop(name):
             self._wake()
 
     def restored(self, head: Place) -> None:
@@ -389,7 +337,7 @@ class Exchange:
         self._head = head
         if self._is_active or self._peers or self._roster:
             self._greet()
-            for peer in self._peers.values():
+            for _, peer in self._peers:
                 peer.lag()
                 peer.asked, peer.asked_at = self._outgoing.number + 1, self._now()
             self._schedule()

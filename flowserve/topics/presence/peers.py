@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
 from flowserve.topics.presence.entries import Entry
-from flowserve.topics.presence.protocol import Statement
+from flowserve.topics.presence.limits import Limits
+from flowserve.topics.presence.outgoing import Outgoing
+from flowserve.topics.presence.protocol import Packet, Statement
 
 Note = Callable[[str, Iterable[str]], None]
 """Is told of a topic and members who are about to change."""
@@ -89,3 +92,100 @@ class Peer:
         if self.asked is not None and self.answered >= self.asked:
             self.lagging = False
             self.asked = None
+
+
+class Peers:
+    """All that are known, by their names. An iteration yields pairs of them."""
+
+    def __init__(self, limits: Limits, outgoing: Outgoing, note: Note) -> None:
+        """What they follow is told by `outgoing`; `note` is told of members before they change."""
+        self.watched: Counter[str] = Counter()
+        """How many of them follow a topic; those that none does are not in it."""
+        self._limits = limits
+        self._outgoing = outgoing
+        self._note = note
+        self._by_name: dict[str, Peer] = {}
+        self._held = 0  # members
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def __iter__(self) -> Iterator[tuple[str, Peer]]:
+        return iter(self._by_name.items())
+
+    def get(self, name: str) -> Peer | None:
+        """Return one, None if it is not known."""
+        return self._by_name.get(name)
+
+    def add(self, name: str, peer: Peer) -> Peer:
+        """Know one more, and return it."""
+        self._by_name[name] = peer
+        return peer
+
+    def drop(self, name: str) -> bool:
+        """Forget one, with its members. Return whether it was known."""
+        peer = self._by_name.get(name)
+        if peer is None:
+            return False
+        for topic, replica in peer.topics.items():
+            self._note(topic, replica.entries)
+            self._held -= len(replica.entries)
+        del self._by_name[name]
+        self._unwatch(peer, [*peer.watches])
+        return True
+
+    # What they say
+
+    def replicas(self, topic: str) -> list[Replica]:
+        """Return what they say of a topic that is followed."""
+        return [replica for peer in self._by_name.values() if (replica := peer.topics.get(topic)) is not None]
+
+    def take(self, peer: Peer, statements: Mapping[str, Statement], followed: Container[str]) -> None:
+        """Take what one says of those topics that are followed."""
+        for topic, statement in statements.items():
+            if topic in followed:
+                replica = peer.topics.setdefault(topic, Replica())
+                before = len(replica.entries)
+                listed = sum(len(each.entries) for each in self.replicas(topic))
+                room = min(self._limits.listed - listed, self._limits.held - self._held)
+                replica.take(topic, statement, room, self._note)
+                self._held += len(replica.entries) - before
+
+    def needs_all(self, peer: Peer) -> bool:
+        """Return whether one is to say all again: something was not heard, or there was no room, and now there is."""
+        if peer.lagging:
+            return True
+        room = self._limits.listed // 2
+        return self._held < self._limits.held // 2 and any(
+            replica.shown < replica.connections <= room and replica.stated is None for replica in peer.topics.values()
+        )
+
+    def forget(self, topic: str) -> None:
+        """Forget what they say of a topic, as it is not followed any more."""
+        for peer in self._by_name.values():
+            replica = peer.topics.pop(topic, None)
+            if replica is not None:
+                self._held -= len(replica.entries)
+
+    # What they follow
+
+    def take_watches(self, peer: Peer, packet: Packet) -> None:
+        """Take which topics one follows."""
+        dropped = set(packet.unwatch)
+        if packet.resets:
+            dropped |= peer.watches - set(packet.watch)
+            new = set(packet.watch) - peer.watches
+        else:
+            new = set(packet.watch)
+        self._unwatch(peer, dropped)
+        self.watched.update(new - peer.watches)
+        peer.watches |= new
+        self._outgoing.whole(new)
+
+    def _unwatch(self, peer: Peer, topics: Iterable[str]) -> None:
+        for topic in [topic for topic in topics if topic in peer.watches]:
+            peer.watches.discard(topic)
+            self.watched[topic] -= 1
+            if not self.watched[topic]:
+                del self.watched[topic]
+                self._outgoing.forget(topic)

@@ -142,21 +142,21 @@ class Tracker:
         """Return how many subscribers a topic has."""
         name = counted_name(topic)  # so that nobody sends lists
         await self.exchange.follow(name)
-        return self._host.subscribers(topic) + sum(each.subscribers for _, each in self.exchange.replicas(name))
+        return self._host.subscribers(topic) + sum(each.subscribers for each in self.exchange.replicas(name))
 
     def _entry(self, topic: str, id: str) -> Entry | None:
-        known = (self.roster.entry(topic, id), *(each.entries.get(id) for _, each in self.exchange.replicas(topic)))
+        known = (self.roster.entry(topic, id), *(each.entries.get(id) for each in self.exchange.replicas(topic)))
         return merged(each for each in known if each is not None)
 
     def _connections(self, topic: str) -> int:
-        elsewhere = sum(each.connections for _, each in self.exchange.replicas(topic))
+        elsewhere = sum(each.connections for each in self.exchange.replicas(topic))
         return self.roster.connections(topic) + elsewhere
 
     def _listing(self, topic: str) -> tuple[list[tuple[str, Entry]], bool]:
         """Return the members of a topic that can be listed, and whether these are all."""
         most = self._limits.listed
         found: dict[str, Entry] = dict(self.roster.entries(topic, most))
-        for _, replica in self.exchange.replicas(topic):
+        for replica in self.exchange.replicas(topic):
             for id, entry in replica.entries.items():
                 other = found.get(id)
                 found[id] = entry if other is None else merged((other, entry)) or entry

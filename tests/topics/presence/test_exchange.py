@@ -273,8 +273,8 @@ async def test_a_topic_that_nobody_asks_for_any_more(processes: OpenProcesses) -
     await one.subscribe("t")
     await until_ids(two, "t", "ada")
     exchange = two.hub.tracker.exchange
-    await until(lambda: not exchange._watches and not one.hub.tracker.exchange._watched)
-    assert exchange._held == 0
+    await until(lambda: not exchange._watches and not one.hub.tracker.exchange._peers.watched)
+    assert exchange._peers._held == 0
     await until(lambda: not exchange._peers)
     before = len(one.told), len(two.told)
     await one.join_many("t", ["bob"])
