@@ -155,52 +155,6 @@ async def test_a_worker_that_is_killed(start) -> None:
     await program.stop()
 
 
-@redis_needed
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
-async def test_what_a_worker_alone_has_got_that_ends_before_redis_is_back(start, redis, end: signal.Signals) -> None:
-    """Another one tells of the gap, whatever has ended it."""
-    url = f"{redis.url}?socket_timeout=0.3&health_check_interval=0.3"
-    program = await start("--workers", "2", "--topics-url", url, app="chat:app", files=FILES)
-    workers = await one_each(program)
-    ending, other = workers
-    position = await publish(program, "1")
-    assert [await data_of(client) for client in workers.values()] == ["1", "1"]
-    redis.pause()
-    try:
-        await program.logged("Redis at .* is lost", 2)
-        await workers[ending].send_text("alone")
-        assert await data_of(workers[ending]) == "alone"
-        os.kill(ending, end)
-        await workers[ending].rest()
-        await program.logged("Worker .* serves", 1)
-    finally:
-        redis.resume()
-    event = json.loads(await workers[other].message())
-    assert event["gap"]
-    client, _ = await join(program, since=position)
-    assert json.loads(await client.message())["position"] == event["position"], "it is told once"
-    await publish(program, "2")
-    assert await data_of(workers[other]) == "2"
-    await program.stop()
-
-
-@redis_needed
-async def test_what_one_worker_alone_has_got_when_the_supervisor_ends(start, redis) -> None:
-    """Nobody can tell of it any more, so the log does."""
-    url = f"{redis.url}?socket_timeout=0.3&health_check_interval=0.3"
-    program = await start("--workers", "2", "--topics-url", url, app="chat:app", files=FILES)
-    client, _ = await join(program)
-    redis.pause()
-    try:
-        await program.logged("Redis at .* is lost", 2)
-        await client.send_text("alone")
-        assert await data_of(client) == "alone"
-        await program.stop()
-    finally:
-        redis.resume()
-    await program.logged("what one process alone has got in 1 topics while .* and nobody is told", 1)
-
-
 async def test_a_worker_that_hangs_stops_nobody_and_gets_what_it_missed(start) -> None:
     """15 MB are published while one worker is stopped; nothing waits for it longer than a second."""
     options = ("--topics-history", "5000", "--topics-history-size", "100MiB", "--timeout-worker-healthcheck", "60s")

@@ -432,7 +432,7 @@ class HeldBackplane(MemoryBackplane):
 
 @pytest.mark.parametrize("alone", [False, True])
 async def test_what_comes_while_a_topic_is_repaired_waits_in_bounds(alone: bool) -> None:
-    """What is beyond them comes from the history, or is a gap if that can't have it, as it reached this process only."""
+    """What is beyond them comes from the history, or is a gap if that can't have it as it reached this process only."""
     backplane, queue = HeldBackplane(), QueueSubscriber(1 << 20)
     hub = Hub(backplane, Settings(max_pending=10_000), counts := Counts())
     await hub.subscribe(queue, ["t"], {})
