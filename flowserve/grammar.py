@@ -1,4 +1,5 @@
-"""Grammar that all rooms share: of header fields (RFC 9110), of hosts (RFC 3986), and of counts in log lines."""
+"""Grammar that all rooms share: of header fields (RFC 9110), of hosts (RFC 3986), and of what log lines
+show."""
 
 from __future__ import annotations
 
@@ -34,3 +35,9 @@ def has_stray_brackets(place: str) -> bool:
     """Whether a host and port have brackets that do not stand around an address (RFC 3986 section 3.2.2). Python's
     urlsplit() takes o:[::1] for [::1]."""
     return ("[" in place or "]" in place) and _BRACKETED.fullmatch(place) is None
+
+
+def without_passwords(url: str) -> str:
+    """Return a URL, or what was to be one, without what may be a password, for log lines and errors."""
+    shown = re.sub(r"(password=)[^&#]*", r"\1***", url)
+    return re.sub(r"^([a-zA-Z+.-]*://)?.*@", r"\1***@", shown, flags=re.DOTALL)

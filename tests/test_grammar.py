@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowserve.grammar import has_stray_brackets, is_token, is_token_bytes, plural
+from flowserve.grammar import has_stray_brackets, is_token, is_token_bytes, plural, without_passwords
 
 ALLOWED = set(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 
@@ -29,3 +29,17 @@ def test_brackets_stand_around_a_whole_address() -> None:
         assert not has_stray_brackets(place)
     for place in ("o:[::1]", "[::1]o:80", "o[::1]", "[::1", "::1]", "[[::1]]", "[::1]:x"):
         assert has_stray_brackets(place)
+
+
+def test_passwords_are_not_shown() -> None:
+    for url, shown in (
+        ("redis://host:1/2", "redis://host:1/2"),
+        ("redis+sentinel://me:secret@host,other/m", "redis+sentinel://***@host,other/m"),
+        ("nats://me:secret@host,me:secret@other", "nats://***@other"),
+        ("redis://host?password=secret&db=1", "redis://host?password=***&db=1"),
+        ("redis://host/m?sentinel_password=secret", "redis://host/m?sentinel_password=***"),
+        ("redis://:sec/ret@host", "redis://***@host"),
+        ("redis:me:secret@host", "***@host"),
+        ("me:sec\nret@host", "***@host"),
+    ):
+        assert without_passwords(url) == shown

@@ -10,6 +10,7 @@ from flowserve.commands.connect.lines import read_lines
 from flowserve.commands.endpoint import option
 from flowserve.config.config import OPTIONS
 from flowserve.errors import FlowserveError, TopicsError
+from flowserve.grammar import without_passwords
 from flowserve.runtime.event_loop import run_in_loop
 from flowserve.topics import connect
 
@@ -53,7 +54,7 @@ def _publish(
             async for line in _lines() if text is None else _one(text):
                 position = await topics.publish(topic, line)
                 if not position:
-                    raise TopicsError(f"nothing can be reached at {url.rpartition('@')[2]}")
+                    raise TopicsError(f"nothing can be reached at {without_passwords(url)}")
                 click.echo(position)
 
     run_in_loop("auto", run)

@@ -10,6 +10,7 @@ from typing import Any
 from flowserve.config.kinds import KIB, MIB, Kind, duration, number, optional, size, text
 from flowserve.config.option import option
 from flowserve.config.tls import TLSOptions
+from flowserve.grammar import without_passwords
 
 BACKPLANES = "flowserve.backplanes"
 """The group of entry points by which packages bring backplanes, each by the scheme of its URLs."""
@@ -33,15 +34,12 @@ def _url() -> Kind:
         url = str(plain.parse(value))
         scheme, colon, _ = url.partition(":")
         if not colon or (scheme not in _SCHEMES and not entry_points(group=BACKPLANES, name=scheme)):
-            raise ValueError(f"{_hidden(url)!r} names no backplane; write redis://HOST, nats://HOST or memory:")
+            raise ValueError(
+                f"{without_passwords(url)!r} names no backplane; write redis://HOST, nats://HOST or memory:"
+            )
         return url
 
     return dataclasses.replace(plain, parse=parse)
-
-
-def _hidden(url: str) -> str:
-    """Return a URL without what may be a password."""
-    return url.rpartition("@")[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

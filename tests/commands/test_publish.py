@@ -12,7 +12,7 @@ WRONG = {
     "no URL": ((), "--topics-url is missing: where the servers' topics are"),
     "no topic": ((), "Missing argument 'TOPIC'"),
     "this process alone": (("--topics-url", "memory:"), "memory: reaches no other process"),
-    "no backplane": (("--topics-url", "kafka://u:secret@host"), "'host' names no backplane"),
+    "no backplane": (("--topics-url", "kafka://u:secret@host"), "'kafka://***@host' names no backplane"),
     "text": (("\udcff", "--topics-url", "redis://host"), "TEXT is not UTF-8"),
     "a number": (("--topics-url", "redis://host", "--topics-history", "many"), "--topics-history"),
 }

@@ -316,7 +316,8 @@ async def test_a_framework_with_sessions_of_its_own(room: Room) -> None:
         ("localhost:6379", ConfigError, "localhost: reaches no other process; write redis:"),
         ("redis:localhost", ConfigError, "the URL 'redis:localhost' is wrong: it begins with one of redis://"),
         ("redis://127.0.0.1:1", TopicsError, "nothing can be reached at redis://127.0.0.1:1"),
-        ("redis://:secret@127.0.0.1:1", TopicsError, "nothing can be reached at 127.0.0.1:1"),
+        ("redis://:secret@127.0.0.1:1", TopicsError, r"nothing can be reached at redis://\*\*\*@127.0.0.1:1"),
+        ("redis://127.0.0.1:1?password=secret", TopicsError, "nothing can be reached at redis://127.0.0.1:1"),
     ],
 )
 async def test_urls(url: Any, error: type[Exception], says: str) -> None:

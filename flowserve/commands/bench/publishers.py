@@ -10,6 +10,7 @@ from typing import Protocol
 
 from flowserve.commands.endpoint import Endpoint, one_line
 from flowserve.errors import ConnectionClosed, FlowserveError, TopicsError
+from flowserve.grammar import without_passwords
 from flowserve.library.websocket import WebSocket
 from flowserve.topics import SUBPROTOCOL, connect
 from flowserve.topics.api.connect import Connection
@@ -53,7 +54,7 @@ class BackplanePublisher:
 
     async def publish(self, text: str) -> None:
         if not await self._connection.publish(self._topic, text):
-            raise TopicsError(f"nothing can be reached at {self._url.rpartition('@')[2]}")
+            raise TopicsError(f"nothing can be reached at {without_passwords(self._url)}")
 
     async def close(self) -> None:
         await self._stack.aclose()

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from flowserve.errors import ConfigError, TopicsError
+from flowserve.grammar import without_passwords
 from flowserve.topics.api.functions import Since, by_topic, distinct
 from flowserve.topics.api.listener import messages
 from flowserve.topics.hub.current import HubSource
@@ -72,7 +73,7 @@ async def connect(
     try:
         await hub.open()
         if not hub.connected:
-            raise TopicsError(f"nothing can be reached at {url.rpartition('@')[2]}")
+            raise TopicsError(f"nothing can be reached at {without_passwords(url)}")
         yield Connection(source)
     finally:
         source.drain()

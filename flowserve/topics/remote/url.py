@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Collection, Sequence
 from typing import NoReturn
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from flowserve.errors import ConfigError
-from flowserve.grammar import has_stray_brackets
+from flowserve.grammar import has_stray_brackets, without_passwords
 
 _LEAST_TIME, _LONGEST_TIME = 0.05, 3600.0
 
@@ -19,7 +18,7 @@ class URLParser:
     """Reads a URL. All methods raise ConfigError that says what is wrong with it."""
 
     def __init__(self, url: str, schemes: Sequence[str]) -> None:
-        self.shown = re.sub(r"//.*@", "//***@", re.sub(r"(password=)[^&#]*", r"\1***", url))
+        self.shown = without_passwords(url)
         """The URL without passwords."""
         try:
             self.parts = urlsplit(url)
