@@ -42,7 +42,10 @@ class Backlog:
             self.lost = True
             return 1
         if self.conflates:
-            return self._replace(message)
+            if message.kind != Kind.GAP:
+                return self._replace(message)
+            self.add_gap(Gap(message.topic, message.place))  # behind the newest message, which stays
+            return 0
         self.held.append(message)
         self.size += message.cost
         if self.size <= limit:
@@ -56,15 +59,16 @@ class Backlog:
         return lost
 
     def _replace(self, message: Message) -> int:
-        """Hold a message in the place of the one that is held. Return how many are lost."""
-        before = self.held[-1] if self.held else None
-        if isinstance(before, Message):
+        """Hold a message in the place of what is held. Return how many are lost."""
+        lost = sum(isinstance(each, Message) for each in self.held)
+        if lost:
+            last = self.held[-1]
             self.held.clear()
-            self.held.append(Gap(message.topic, before.place))
+            self.held.append(Gap(message.topic, last.place if isinstance(last, Message) else last.head))
             self.size = 0
         self.held.append(message)
         self.size += message.cost
-        return int(isinstance(before, Message))
+        return lost
 
     def add_gap(self, gap: Gap) -> None:
         """Note that messages are missing between those that are held, and those to come."""

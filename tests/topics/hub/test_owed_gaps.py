@@ -161,6 +161,21 @@ async def test_who_is_slow_and_drops_what_comes_is_told_of_the_gap(hub: Hub, bac
     assert [await told(queue, 1) for queue in queues] == [["1"]] * 3
 
 
+async def test_who_is_slow_and_wants_the_newest_message_gets_it_before_the_gap(hub: Hub) -> None:
+    """A gap does not stand for it; what comes behind the gap does."""
+    queue = QueueSubscriber(1, conflates=True)
+    await hub.subscribe(queue, ["t"], {})
+    for text in ("0", "1", "2"):
+        await publish(hub, text)
+    await hub.publish("t", b"", Kind.GAP)
+    assert await told(queue, 4) == ["0", None, "2", None]
+    for text in ("3", "4"):
+        await publish(hub, text)
+    await hub.publish("t", b"", Kind.GAP)
+    await publish(hub, "5")
+    assert await told(queue, 3) == ["3", None, "5"]
+
+
 async def outages(backplane: Reaching, count: int) -> None:
     """Each of them ends with a gap that another process tells."""
     for _ in range(count):
