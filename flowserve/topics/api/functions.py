@@ -103,10 +103,10 @@ async def subscribe(
 ) -> Subscription:
     """Have a WebSocket, which was accepted, get all messages of topics, without waking the application.
 
-    `websocket` is one of Starlette or FastAPI, a consumer of Channels, an ASGI scope, or a `flowserve.WebSocket`.
-    `since` is a position, or one for each of some topics: what came after it is delivered first, in order, if it is
-    kept in full, and nothing of it otherwise; `Subscription.recovered` says which. `topics.START` stands for the
-    beginning of a topic, `topics.OLDEST` for that of what is kept. `envelope` is how a message looks on
+    `websocket` is one of Starlette, FastAPI or Litestar, a consumer of Channels, an ASGI scope, or a
+    `flowserve.WebSocket`. `since` is a position, or one for each of some topics: what came after it is delivered first,
+    in order, if it is kept in full, and nothing of it otherwise; `Subscription.recovered` says which. `topics.START`
+    stands for the beginning of a topic, `topics.OLDEST` for that of what is kept. `envelope` is how a message looks on
     the wire: None for as it was published, "json" for `envelopes.JSONEnvelope`, or a function of the Message that
     returns str or bytes. `policy` says what happens while the client reads too slowly, by default what
     --ws-slow-consumer says: "wait" holds messages for it, and goes on from the history later; "close" closes it; "drop"

@@ -11,7 +11,8 @@ fixed number of partitions, so that they are in the slot of that:
   published (8 bytes) and its record. Expires with the history's age.
 - `from:PRODUCER`: the number of the last batch that a producer has published, and the answer to it. Expires after a
   minute, when nobody repeats the batch any more.
-- `key:DIGEST`: the position of the message that was published with a key. Expires with the history's age.
+- `key:DIGEST`: the position of the message that was published with a key. Expires with the history's age, after a
+  minute at the earliest.
 
 And it has the channel `messages`, in a cluster a sharded one, on which a batch is one payload: epoch, offset of the
 first message and time, and the records. A record is its own length (4 bytes), a random check (8), the kind (1), the

@@ -13,8 +13,7 @@ from flowserve.topics.delivery.queue import QueueSubscriber
 from flowserve.topics.hub.hub import Hub
 from flowserve.topics.message import Envelope, Gap, Kind, Message, gap_wire
 from flowserve.topics.subscribers.session import Policy
-
-_TRY_AGAIN_LATER = 1013
+from flowserve.websocket.constants import CloseCode
 
 NOT_ACCEPTED = "accept the WebSocket before it is subscribed to topics, or excluded"
 
@@ -111,7 +110,7 @@ class ASGISubscriber(QueueSubscriber):
         receive_text() raise RuntimeError: it is told that the WebSocket is connected, so that the application gets the
         disconnect."""
         state = getattr(self._websocket, "application_state", None)
-        closing = {"type": "websocket.close", "code": _TRY_AGAIN_LATER, "reason": self._reason}
+        closing = {"type": "websocket.close", "code": int(CloseCode.TRY_AGAIN_LATER), "reason": self._reason}
         sending = self._hub.spawn(self._send_close(closing))
         await asyncio.sleep(0)  # it has begun, and nobody else has run since
         if state is not None:
