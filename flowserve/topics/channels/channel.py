@@ -13,7 +13,6 @@ from flowserve.topics.delivery.queue import QueueSubscriber
 from flowserve.topics.hub.hub import Hub
 from flowserve.topics.message import Gap, Kind, Message
 from flowserve.topics.position import Place
-from flowserve.transport.waiters import wake
 
 
 class Name(str):
@@ -132,5 +131,4 @@ class Channel(QueueSubscriber):
         self._items.clear()
         self._came_at.clear()
         self._size = 0
-        putters, self._putters = self._putters, None
-        wake(putters)
+        self._wake_putters()

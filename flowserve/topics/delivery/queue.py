@@ -86,8 +86,7 @@ class QueueSubscriber(Subscriber):
         if isinstance(item, Message):
             self._size -= item.cost
             if self._putters is not None and self._size <= self._max_pending // 2:
-                putters, self._putters = self._putters, None
-                wake(putters)
+                self._wake_putters()
         return item
 
     async def _wait(self, timeout: float | None) -> None:
@@ -105,6 +104,9 @@ class QueueSubscriber(Subscriber):
         """Take nothing more; what was taken can still be got."""
         self._closed = True
         self._wake_getters()
+        self._wake_putters()
+
+    def _wake_putters(self) -> None:
         putters, self._putters = self._putters, None
         wake(putters)
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
 from flowserve.errors import ClientDisconnected
 from flowserve.logs.loggers import logger
 from flowserve.topics.counts import TopicCounts
+from flowserve.topics.delivery.members import Member
 from flowserve.topics.delivery.queue import QueueSubscriber
 from flowserve.topics.hub.hub import Hub
 from flowserve.topics.message import Envelope, Gap, Kind, Message, gap_wire
+from flowserve.topics.names import ChangesName
 from flowserve.topics.subscribers.session import Policy
 from flowserve.websocket.constants import CloseCode
 
@@ -43,6 +46,15 @@ class ASGISubscriber(QueueSubscriber):
         if self._caller is not None:
             self._caller.remove_done_callback(self._on_caller_done)
             self._caller = None
+
+    def forget(self, member: Member) -> None:
+        """Also drop what waits of the topic, as nothing of it is to be sent behind what the application sends next."""
+        name = member.topic
+        super().forget(member)
+        kept = [each for each in self._items if _name_of(each) != name]
+        self._items = deque(kept)
+        self._size = sum(each.cost for each in kept if isinstance(each, Message))
+        self._wake_putters()
 
     def _on_caller_done(self, _: object) -> None:
         self.end()
@@ -122,6 +134,12 @@ class ASGISubscriber(QueueSubscriber):
             await self._websocket.send(event)
         except Exception as error:
             self._on_failed(error)
+
+
+def _name_of(item: Message | Gap) -> str:
+    """Return the name by which its subscription is known."""
+    is_presence = isinstance(item, Message) and item.kind == Kind.PRESENCE
+    return ChangesName.of(item.topic) if is_presence else item.topic
 
 
 def asgi_subscriber_of(websocket: Any, hub: Hub, envelope: Envelope | None, policy: Policy | None) -> ASGISubscriber:

@@ -20,6 +20,8 @@ from support.programs import listening
 
 from flowserve import topics
 from flowserve.topics.hub import current
+from flowserve.topics.message import Kind
+from flowserve.topics.settings import Settings
 from flowserve.topics.subscribers import asgi
 
 with warnings.catch_warnings():
@@ -309,6 +311,24 @@ async def test_there_is_a_task_only_while_there_is_something_to_send() -> None:
     del subscription
     gc.collect()
     assert not asgi._by_websocket[websocket]
+
+
+async def test_nothing_of_a_topic_is_sent_behind_the_end_of_its_subscription() -> None:
+    """Though it waited; what was on its way is, and so is what waits of another topic."""
+    websocket, hub = Fake(), current.local_hub()
+    hub.settings = Settings(max_pending=900)
+    subscriber = asgi.asgi_subscriber_of(websocket, hub, None, None)
+    await hub.subscribe(subscriber, ["t", "u"], {})
+    for number in range(9):  # more than wait in the queue
+        await hub.publish("t", b"t%d" % number, Kind.TEXT)
+    await hub.publish("u", b"u0", Kind.TEXT)
+    await asyncio.sleep(0)
+    hub.unsubscribe(subscriber, ["t"])
+    websocket.free.set()
+    await hub.publish("u", b"u1", Kind.TEXT)
+    await until(lambda: websocket.sent[-1:] == ["u1"])
+    assert websocket.sent == ["t0", "u0", "u1"]
+    await hub.close()
 
 
 async def test_a_close_that_is_being_sent_ends_with_the_topics() -> None:
