@@ -6,7 +6,6 @@ import asyncio
 import os
 import resource
 import socket
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -146,10 +145,3 @@ async def test_a_connection_that_can_not_begin_harms_no_other(where: str) -> Non
     for each in (listener, first, second, made[1].transport):
         each.close()
     await asyncio.sleep(0)
-
-
-def test_the_loops_own_transports_serve_where_there_is_no_poller() -> None:
-    """With FLOWSERVE_PURE=1, as in `test_run.py`, and on other systems."""
-    from flowserve.transport import poller
-
-    assert poller.AVAILABLE is (sys.platform == "linux" and not poller.__file__.endswith(".py"))
