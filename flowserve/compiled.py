@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from importlib.machinery import SOURCE_SUFFIXES, FileFinder, ModuleSpec, SourceFileLoader
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -46,8 +46,9 @@ def hot_modules() -> list[str]:
 
 
 def is_compiled() -> bool:
-    """Return whether all the hot modules run compiled."""
-    return not any((import_module(name).__file__ or "").endswith(".py") for name in hot_modules())
+    """Return whether all the hot modules run compiled. Imports none of them: some need packages that may be missing."""
+    found = [find_spec(name) for name in hot_modules()]
+    return not any(spec is None or (spec.origin or "").endswith(".py") for spec in found)
 
 
 def deflate_name() -> str:

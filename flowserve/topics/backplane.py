@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import NamedTuple, Protocol
 
 from flowserve.errors import TopicsError
@@ -53,11 +53,11 @@ class Backplane(Protocol):
         """Stop, after what is being published, for a short time at most. Called whether `open()` has returned, raised
         or was cancelled."""
 
-    async def publish(
+    def publish(
         self, topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention
-    ) -> Place | None:
-        """Publish a message, and return its place; None if it was not published, and never will be, as the other
-        machines could not be reached. Raises TopicsError if nobody knows whether they were.
+    ) -> Awaitable[Place | None]:
+        """Publish a message. To be awaited at once: the result is its place; None if it was not published, and never
+        will be, as the other machines could not be reached. Raises TopicsError if nobody knows whether they were.
 
         With a `key` that was used in this topic before, publish nothing, and return the place of the earlier message.
         `retention` is what is kept of the topic from now on, this message included.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from typing import NamedTuple
 
-_SEPARATOR = "."
 _MAX_LENGTH = 100
 """Characters of a position: more than twice what there are at most."""
 
@@ -31,7 +31,12 @@ class Place(NamedTuple):
 
     def position(self) -> Position:
         """Return it as text."""
-        return Position(_SEPARATOR.join((self.epoch, format(self.offset, "x"), self.check)))
+        return Position(f"{self.epoch}.{self.offset:x}.{self.check}")
+
+
+def place_of(epoch: str, offset: int, check: str) -> Place:
+    """Return a place, in half the time."""
+    return tuple.__new__(Place, (epoch, offset, check))
 
 
 _MAX_OFFSET = 2**53
@@ -52,9 +57,23 @@ def new_epoch() -> str:
     return secrets.token_hex(5)
 
 
+_CHECK_SIZE = 8
+_checks: list[str] = []
+"""Some that were not used yet: the operating system is asked for many at a time."""
+
+
 def new_check() -> str:
-    """Return the check of a new message."""
-    return secrets.token_hex(4)
+    """Return the check of a new message: 8 hexadecimal digits."""
+    try:
+        return _checks.pop()
+    except IndexError:
+        digits = secrets.token_hex(_CHECK_SIZE // 2 * 256)
+        _checks.extend([digits[at : at + _CHECK_SIZE] for at in range(_CHECK_SIZE, len(digits), _CHECK_SIZE)])
+        return digits[:_CHECK_SIZE]
+
+
+if hasattr(os, "register_at_fork"):  # else there is no fork
+    os.register_at_fork(after_in_child=_checks.clear)
 
 
 def parse(text: object) -> Place | None:
@@ -62,7 +81,7 @@ def parse(text: object) -> Place | None:
     if not isinstance(text, str) or len(text) > _MAX_LENGTH or not text.isascii():
         return None
     try:
-        epoch, offset, check = text.split(_SEPARATOR)
+        epoch, offset, check = text.split(".")
         place = Place(epoch, int(offset, 16), check)
     except ValueError:
         return None

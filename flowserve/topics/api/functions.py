@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from flowserve.topics.api.listener import messages
 from flowserve.topics.delivery.members import Subscriber
 from flowserve.topics.envelopes import envelope_of
-from flowserve.topics.hub.current import current_source, in_hub
+from flowserve.topics.hub.current import current_source, hub_here, in_hub
 from flowserve.topics.hub.hub import Hub
 from flowserve.topics.message import Envelope, Message
 from flowserve.topics.names import ChangesName, checked_type
@@ -47,10 +47,10 @@ async def publish(
     payload, kind = payload_of(text, data, json)
     owner = None if exclude is None else owner_of(exclude)
 
-    async def work(hub: Hub) -> Position:
+    hub = hub_here()
+    if hub is not None:  # without a coroutine more: most publish in the server's event loop
         return await hub.publish(topic, payload, kind, key, owner)
-
-    return await in_hub(work)
+    return await in_hub(lambda hub: hub.publish(topic, payload, kind, key, owner))
 
 
 class Subscription:

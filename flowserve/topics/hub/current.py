@@ -26,6 +26,18 @@ _LASTING_TIME = 2.0
 """Seconds that `HubSource.close()` waits for lasting work."""
 _ENDED = "the server that has called this code has ended"
 
+_forks = 0
+"""How often the process that this one was forked from, and so on, was forked: to ask for its id takes a system call."""
+
+
+def _on_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_on_fork)
+
 
 class HubSource:
     """Makes the hub of one event loop when it is first used."""
@@ -34,7 +46,7 @@ class HubSource:
         """`url` is that of the backplane."""
         self.loop = loop
         self.url = url
-        self._process = os.getpid()
+        self._forks = _forks
         self._draining = False
         self._queues: WeakSet[QueueSubscriber] = WeakSet()
         self._make = make
@@ -46,14 +58,15 @@ class HubSource:
     @property
     def runs(self) -> bool:
         """Whether it can be used: it is not closed, nor that of the process that this one was forked from."""
-        return not self._closed and not self.loop.is_closed() and self._process == os.getpid()
+        return not self._closed and not self.loop.is_closed() and self._forks == _forks
 
     def check(self) -> None:
         """Raise TopicsError unless it `runs`."""
-        if self._process != os.getpid():
+        if self.runs:
+            return
+        if self._forks != _forks:
             raise TopicsError("this process was forked from that of a server, and is not served: use topics.connect()")
-        if not self.runs:
-            raise TopicsError(_ENDED)
+        raise TopicsError(_ENDED)
 
     @property
     def hub(self) -> Hub:
@@ -158,10 +171,11 @@ _local: WeakKeyDictionary[asyncio.AbstractEventLoop, HubSource] = WeakKeyDiction
 def current_source() -> HubSource:
     """Return the source of the hub of the calling code: that of the server that has called it, or else of the server
     that runs in the same event loop. Raises RuntimeError if there are several."""
-    loop = asyncio.get_running_loop()
     if (calling := source.get(None)) is not None:
         calling.check()
-    return calling or _one_of([each for each in _servers if each.loop is loop], "event loop") or _local_source(loop)
+        return calling
+    loop = asyncio.get_running_loop()
+    return _one_of([each for each in _servers if each.loop is loop], "event loop") or _local_source(loop)
 
 
 def server_source() -> HubSource | None:
@@ -201,6 +215,12 @@ def _warn_once() -> None:
 def local_hub() -> Hub:
     """Return a hub that reaches this event loop alone."""
     return open_hub(None, Settings())
+
+
+def hub_here() -> Hub | None:
+    """Return the hub of the calling code, if it runs in the hub's event loop. Raises as `current_source()`."""
+    found = current_source()
+    return found.hub if found.loop is asyncio.get_running_loop() else None
 
 
 async def in_hub(work: Callable[[Hub], Coroutine[Any, Any, T]], lasting: bool = False) -> T:

@@ -131,24 +131,18 @@ class Hub:
         self.check_name(topic)
         if len(data) > self.settings.max_size:
             raise TopicsError(f"the message has {len(data)} bytes; at most {self.settings.max_size} can be published")
-        check_key(key)
+        if key is not None:
+            check_key(key)
         if not self._is_open:
             await self.open()
         kept = retention or self._retention
         if topic in self._owed:  # first, so that the gap is told where it is
             await self._owed.tell(topic)
         origin = f"{self._name}.{next(self._numbers)}"
-        if exclude is not None and topic in self._topics:
-            self.excluded[origin] = exclude
-        try:
+        if exclude is None or topic not in self._topics:
             place = await self._backplane.publish(topic, data, kind, key, origin, kept)
-        finally:
-            if origin in self.excluded:  # it comes later
-                self._late.append(origin)
-                if len(self._late) > _MAX_LATE:
-                    self.excluded.pop(self._late.popleft(), None)
-        if place is not None and origin in self.excluded and self._has_passed(topic, place):
-            del self.excluded[origin]  # its key was used before
+        else:
+            place = await self._publish_excluding(exclude, topic, data, kind, key, origin, kept)
         if place is None:
             if key is not None or not alone:
                 self.excluded.pop(origin, None)
@@ -156,6 +150,22 @@ class Hub:
             return self.publish_alone(topic, data, kind, origin, kept)
         self.counts_of(topic).published += 1
         return place.position()
+
+    async def _publish_excluding(
+        self, owner: object, topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention
+    ) -> Place | None:
+        """Publish a message that the subscribers of `owner` are not to get."""
+        self.excluded[origin] = owner
+        try:
+            place = await self._backplane.publish(topic, data, kind, key, origin, retention)
+        finally:
+            if origin in self.excluded:  # it comes later
+                self._late.append(origin)
+                if len(self._late) > _MAX_LATE:
+                    self.excluded.pop(self._late.popleft(), None)
+        if place is not None and origin in self.excluded and self._has_passed(topic, place):
+            del self.excluded[origin]  # its key was used before
+        return place
 
     def publish_alone(
         self, topic: str, data: bytes, kind: Kind, origin: str = "", retention: Retention | None = None

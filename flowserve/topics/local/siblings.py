@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from itertools import count
-from typing import cast
+from typing import Any, cast
 
 from flowserve.errors import TopicsError
 from flowserve.logs.loggers import logger
@@ -19,6 +19,7 @@ from flowserve.topics.local.wire import (
     encode,
     message_of,
     place_fields,
+    place_in,
     places_of,
     publish_fields,
     reading_of,
@@ -37,10 +38,6 @@ _GRACE = 2.0
 """Seconds that `close()` waits for the answers that are due."""
 
 
-class _Unasked(TopicsError):
-    """Nothing was sent."""
-
-
 class SiblingsBackplane(asyncio.Protocol):
     """A `Backplane` over the UNIX domain socket of a broker. A connection that is lost is made anew, as the broker
     lives as long as the supervisor."""
@@ -48,10 +45,13 @@ class SiblingsBackplane(asyncio.Protocol):
     def __init__(self, path: str) -> None:
         self._path = path
         self._receiver: Receiver
+        self._loop: asyncio.AbstractEventLoop  # as that
         self._transport: asyncio.Transport | None = None
         self._reader = FrameReader()
         self._outgoing: list[bytes] = []  # frames that were not written yet
-        self._answers: dict[int, asyncio.Future[list[bytes]]] = {}
+        self._hello: asyncio.Future[list[bytes]]  # on this connection
+        self._answers: dict[int, asyncio.Future[list[bytes]]] = {}  # that are due, by number,
+        self._places: dict[int, asyncio.Future[Place | None]] = {}  # and those to PUBLISH
         self._numbers = count(1)
         self._paused = False
         self._waiters: list[asyncio.Future[None]] | None = None
@@ -70,6 +70,7 @@ class SiblingsBackplane(asyncio.Protocol):
         """See `Backplane.open()`. Raises TopicsError if the supervisor can't be reached, or speaks another version of
         the protocol, which is logged once."""
         self._receiver = receiver
+        self._loop = asyncio.get_running_loop()
         try:
             await self._connect()
         except OSError as error:
@@ -79,10 +80,7 @@ class SiblingsBackplane(asyncio.Protocol):
     async def _connect(self) -> None:
         """Connect, and hear which version the broker speaks."""
         await asyncio.get_running_loop().create_unix_connection(lambda: self, self._path)
-        try:
-            theirs = (await self._answers[_HELLO])[0]
-        finally:
-            del self._answers[_HELLO]
+        theirs = (await self._hello)[0]
         if theirs != VERSION:
             raise self._refused(theirs)
         if self._transport is None:
@@ -110,7 +108,7 @@ class SiblingsBackplane(asyncio.Protocol):
             self._reconnecting.cancel()
             await asyncio.wait({self._reconnecting})
         deadline = asyncio.get_running_loop().time() + _GRACE
-        while (due := [*self._answers.values(), *(self._waiters or ())]) and self.connected:
+        while (due := self._due()) and self.connected:
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
                 break
@@ -119,6 +117,11 @@ class SiblingsBackplane(asyncio.Protocol):
         if self._transport is not None:
             self._write()
             self._transport.close()
+
+    def _due(self) -> list[asyncio.Future[Any]]:
+        """Return what somebody waits for."""
+        due: list[asyncio.Future[Any]] = [*self._answers.values(), *self._places.values(), *(self._waiters or ())]
+        return [each for each in due if not each.done()]
 
     async def _reconnect(self) -> None:
         """Connect again, subscribe to all topics, and have what was missed read from the history."""
@@ -132,17 +135,26 @@ class SiblingsBackplane(asyncio.Protocol):
                 self._receiver.restored(dict(zip(topics, heads, strict=True)))
                 return
 
-    async def publish(
+    def publish(
         self, topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention
-    ) -> Place | None:
+    ) -> Awaitable[Place | None]:
         """See `Backplane.publish()`. Raises TopicsError if the connection was lost before the answer came."""
-        try:
-            fields = await self._ask(FrameType.PUBLISH, publish_fields(topic, data, kind, key, origin, retention))
-        except _Unasked:
-            return None
-        except TopicsError:
-            raise unknown_whether_published("the supervisor") from None
-        return places_of(fields)[0]
+        fields = publish_fields(topic, data, kind, key, origin, retention)
+        return self._publish_later(fields) if self._paused else self._publish(fields)
+
+    def _publish(self, fields: list[bytes]) -> asyncio.Future[Place | None]:
+        place: asyncio.Future[Place | None] = self._loop.create_future()
+        if self.connected:
+            number = next(self._numbers) & 0xFFFFFFFF
+            self._places[number] = place
+            self._send(encode(FrameType.PUBLISH, number, fields))
+        else:
+            place.set_result(None)
+        return place
+
+    async def _publish_later(self, fields: list[bytes]) -> Place | None:
+        await self._writable()
+        return await self._publish(fields)
 
     def publish_at_end(self, topic: str, data: bytes, retention: Retention) -> None:
         """Have the broker publish a message when this process has ended, in whatever way."""
@@ -170,27 +182,27 @@ class SiblingsBackplane(asyncio.Protocol):
         return reading_of(await self._ask(FrameType.READ, [topic.encode(), *place_fields(after)]))
 
     async def _ask(self, type: FrameType, fields: list[bytes]) -> list[bytes]:
-        """Return the fields of the answer. Raises _Unasked without a connection, TopicsError if it is lost before the
-        answer comes."""
-        while self._paused:
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiters = add_waiter(self._waiters, waiter)
-            await waiter
-        if self._transport is None or self._transport.is_closing():
-            raise _Unasked("the supervisor is gone")
+        """Return the fields of the answer. Raises TopicsError without a connection, or if it is lost before the answer
+        comes."""
+        await self._writable()
+        if not self.connected:
+            raise TopicsError("the supervisor is gone")
         number = next(self._numbers) & 0xFFFFFFFF
-        answer: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[list[bytes]] = self._loop.create_future()
         self._answers[number] = answer
         self._send(encode(type, number, fields))
-        try:
-            return await answer
-        finally:
-            self._answers.pop(number, None)
+        return await answer
+
+    async def _writable(self) -> None:
+        while self._paused:
+            waiter = self._loop.create_future()
+            self._waiters = add_waiter(self._waiters, waiter)
+            await waiter
 
     def _send(self, frame: bytes) -> None:
         """Have a frame written at the end of this event loop iteration, with all others."""
         if not self._outgoing:
-            asyncio.get_running_loop().call_soon(self._write)
+            self._loop.call_soon(self._write)
         self._outgoing.append(frame)
 
     def _write(self) -> None:
@@ -203,7 +215,7 @@ class SiblingsBackplane(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._reader = FrameReader()
-        self._answers[_HELLO] = asyncio.get_running_loop().create_future()
+        self._hello = self._loop.create_future()
         self._transport.write(encode(FrameType.HELLO, _HELLO, [VERSION]))
 
     def data_received(self, data: bytes) -> None:
@@ -212,14 +224,20 @@ class SiblingsBackplane(asyncio.Protocol):
 
     def _handle(self, frame: Frame) -> None:
         fields = frame.fields
-        if frame.type == FrameType.MESSAGE:
+        if frame.type == FrameType.PUBLISHED:
+            place = self._places.pop(frame.number, None)
+            if place is not None and not place.done():
+                place.set_result(place_in(fields))
+        elif frame.type == FrameType.MESSAGE:
             self._receiver.received(message_of(fields))
         elif frame.type == FrameType.RESTORED:
             names = [field.decode() for field in fields[::4]]
             places = [places_of(fields[at + 1 : at + 4])[0] for at in range(0, len(fields), 4)]
             self._receiver.restored(dict(zip(names, places, strict=True)))
-        elif (answer := self._answers.get(frame.number)) is not None and not answer.done():
-            answer.set_result(fields)
+        elif frame.type == FrameType.HELLO:
+            _resolve(self._hello, fields)
+        elif (answer := self._answers.pop(frame.number, None)) is not None:
+            _resolve(answer, fields)
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -235,6 +253,16 @@ class SiblingsBackplane(asyncio.Protocol):
         if self._is_open and (self._reconnecting is None or self._reconnecting.done()):
             logger.debug("The connection to the supervisor's topics is lost: %s", exc)
             self._reconnecting = asyncio.get_running_loop().create_task(self._reconnect())
-        for answer in self._answers.values():
+        answers, self._answers = [self._hello, *self._answers.values()], {}
+        places, self._places = self._places, {}
+        for answer in answers:
             if not answer.done():
                 answer.set_exception(TopicsError(_LOST))
+        for place in places.values():
+            if not place.done():
+                place.set_exception(unknown_whether_published("the supervisor"))
+
+
+def _resolve(answer: asyncio.Future[list[bytes]], fields: list[bytes]) -> None:
+    if not answer.done():
+        answer.set_result(fields)

@@ -13,21 +13,26 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
+from functools import lru_cache
 
 from flowserve.topics.backplane import Reading
 from flowserve.topics.message import Kind, Message, kind_of
-from flowserve.topics.position import NOWHERE, Place
+from flowserve.topics.position import NOWHERE, Place, place_of
 from flowserve.topics.settings import Retention
 
 _HEAD = struct.Struct("!IBI")
 _LENGTH = struct.Struct("!I")
 _MESSAGE = struct.Struct("!BQd")  # kind, offset, time
 _RETENTION = struct.Struct("!QQd")
-_LENGTH_SIZE = _LENGTH.size
+_HEAD_SIZE, _LENGTH_SIZE = _HEAD.size, _LENGTH.size
+_KNOWN = 512
+_LENGTHS = [_LENGTH.pack(length) for length in range(_KNOWN)]
+"""Short lengths as they stand before a field: packing them takes longer."""
 
 VERSION = b"2"
 """Another one with each change of what frames are or say."""
 
+_KINDS = tuple(b"%d" % kind for kind in Kind)
 _KEYLESS = b"\0"
 _KEYED = b"\1"
 """Precedes a key, so that an empty one differs from none."""
@@ -63,11 +68,14 @@ class Frame:
 
 def encode(type: FrameType, number: int, fields: Sequence[bytes]) -> bytes:
     """Return a frame."""
-    parts: list[bytes] = []
+    parts, size = [b""], _HEAD_SIZE - _LENGTH_SIZE
     for field in fields:
-        parts += (_LENGTH.pack(len(field)), field)
-    body = b"".join(parts)
-    return _HEAD.pack(len(body) + _HEAD.size - _LENGTH_SIZE, type, number) + body
+        length = len(field)
+        parts.append(_LENGTHS[length] if length < _KNOWN else _LENGTH.pack(length))
+        parts.append(field)
+        size += _LENGTH_SIZE + length
+    parts[0] = _HEAD.pack(size, type, number)
+    return b"".join(parts)
 
 
 class FrameReader:
@@ -78,24 +86,29 @@ class FrameReader:
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Add bytes, and yield the frames that are complete. Take all of them."""
-        buffer = self._data
-        buffer += data
-        at = 0
-        while len(buffer) - at >= _HEAD.size:
+        buffer: bytes | bytearray = data
+        if self._data:
+            self._data += data
+            buffer = self._data
+        at, there = 0, len(buffer)
+        while there - at >= _HEAD_SIZE:
             size, type, number = _HEAD.unpack_from(buffer, at)
             end = at + _LENGTH_SIZE + size
-            if len(buffer) < end:
+            if there < end:
                 break
-            yield Frame(type, number, _fields(bytes(buffer[at + _HEAD.size : end])))
+            yield Frame(type, number, _fields(bytes(buffer[at + _HEAD_SIZE : end])))
             at = end
-        del buffer[:at]
+        if buffer is self._data:
+            del self._data[:at]
+        else:
+            self._data += data[at:]
 
 
 def _fields(body: bytes) -> list[bytes]:
     fields = []
-    at = 0
-    while at < len(body):
-        (size,) = _LENGTH.unpack_from(body, at)
+    at, end = 0, len(body)
+    while at < end:
+        size = _LENGTH.unpack_from(body, at)[0]
         at += _LENGTH_SIZE
         fields.append(body[at : at + size])
         at += size
@@ -107,18 +120,28 @@ def place_fields(place: Place) -> list[bytes]:
     return [place.epoch.encode(), b"%d" % place.offset, place.check.encode()]
 
 
+def place_in(fields: Sequence[bytes]) -> Place:
+    """Return the place in three fields."""
+    epoch, offset, check = fields
+    return place_of(epoch.decode(), int(offset), check.decode())
+
+
 def places_of(fields: Sequence[bytes]) -> list[Place]:
     """Return the places in fields."""
-    return [Place(fields[at].decode(), int(fields[at + 1]), fields[at + 2].decode()) for at in range(0, len(fields), 3)]
+    return [place_in(fields[at : at + 3]) for at in range(0, len(fields), 3)]
 
 
 def publish_fields(
     topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention
 ) -> list[bytes]:
     """Return the fields of PUBLISH, and of WILL."""
-    limits = _RETENTION.pack(*retention)
     shown_key = _KEYLESS if key is None else _KEYED + key.encode()
-    return [topic.encode(), data, b"%d" % kind, shown_key, origin.encode(), limits]
+    return [topic.encode(), data, _KINDS[kind], shown_key, origin.encode(), _limits(retention)]
+
+
+@lru_cache
+def _limits(retention: Retention) -> bytes:
+    return _RETENTION.pack(*retention)
 
 
 def publish_of(fields: Sequence[bytes]) -> tuple[str, bytes, Kind, str | None, str, Retention]:

@@ -73,6 +73,7 @@ class Attempt:
         self._retention = retention
         self.batch = batch
         self._records = [item.record for item in batch]
+        self.size = sum(map(len, self._records))
         key = batch[0].key
         self._id = None if key is None else _message_id(topic, key)
         self._unknown: int | None = None  # behind which sequence number it may be stored, without an answer
@@ -137,21 +138,21 @@ class Attempt:
             self._stored(log, stored.seq, batch)
         return True
 
-    def begin(self, log: Log, tail: Tail, done: Callable[[bool], None]) -> None:
-        """Try once, behind the end of the log that is known, without a task. `done` is called with whether that was
-        it; if not, `run()` goes on."""
+    def begin(self, log: Log, tail: Tail, done: Callable[[Attempt, bool], None]) -> None:
+        """Try once, behind the end of the log that is known, without a task. `done` is called with this and whether
+        that was it; if not, `run()` goes on."""
         batch = encode_batch(tail, self._records, self._retention)
 
         def on_outcome(outcome: Outcome) -> None:
             if isinstance(outcome, Stored) and not outcome.duplicate:
                 self._stored(log, outcome.seq, batch)
-                done(True)
+                done(self, True)
                 return
             if isinstance(outcome, Conflict):
                 self._publisher.doubt(self._topic, outcome.seq)
             elif isinstance(outcome, LinkLost):
                 self._is_unknown(tail.seq)
-            done(False)
+            done(self, False)
 
         log.begin_store(self._topic, batch.data, tail.seq, self._id, on_outcome)
 

@@ -31,6 +31,7 @@ from urllib.parse import quote, unquote
 
 from flowserve.topics.message import Kind, Message, kind_of
 from flowserve.topics.position import Place
+from flowserve.topics.position import place_of as place_with
 from flowserve.topics.settings import Retention
 
 _HEAD = struct.Struct(">16sQ8sQQQQQQQQQQ")
@@ -126,7 +127,7 @@ class Batch:
 
 def place_of(epoch: str, offset: int, check: str, seq: int) -> Place:
     """Return the place of a message."""
-    return Place(epoch, offset, f"{check}{seq:x}")
+    return place_with(epoch, offset, f"{check}{seq:x}")
 
 
 def seq_of(place: Place) -> int:
@@ -142,10 +143,6 @@ def encode_record(data: bytes, kind: Kind, origin: str, check: str) -> bytes:
     sender = origin.encode()[:255]
     size = _RECORD.size + len(sender) + len(data)
     return _RECORD.pack(size, check.encode(), kind, len(sender)) + sender + data
-
-
-def new_record_check() -> str:
-    return f"{getrandbits(32):08x}"
 
 
 class NewBatch(NamedTuple):
@@ -175,14 +172,20 @@ def encode_batch(tail: Tail | None, records: Sequence[bytes], retention: Retenti
         epoch = f"{now:011x}{getrandbits(20):05x}"
         tail = Tail(0, place_of(epoch, 0, _FIRST_CHECK, 0), 0, Mark(0, 0, 0), retention)
     place, mark, obsolete = tail.place, tail.mark, 0
-    messages = max(retention.messages, _LEAST_WINDOW.messages)
-    size = max(retention.size, _LEAST_WINDOW.size)
+    messages, size, *kept = _window(retention)
     if place.offset - mark.offset >= messages or tail.size - mark.size >= size:
         mark, obsolete = Mark(tail.seq, place.offset, tail.size), mark.seq
     check, seq = place.check[:_CHECK_SIZE], int(place.check[_CHECK_SIZE:], 16)
-    kept = (retention.messages, retention.size, max(1, int(retention.age * 1000)))
     head = _HEAD.pack(place.epoch.encode(), place.offset, check.encode(), seq, now, *kept, tail.size, tail.seq, *mark)
     return NewBatch(b"".join((head, *records)), obsolete, place, tail.size, mark, retention)
+
+
+@lru_cache
+def _window(retention: Retention) -> tuple[int, int, int, int, int]:
+    """Return the messages and bytes behind a mark, and what is kept, as a batch says it."""
+    messages, size, age = retention
+    kept = (messages, size, max(1, int(age * 1000)))
+    return max(messages, _LEAST_WINDOW.messages), max(size, _LEAST_WINDOW.size), *kept
 
 
 @lru_cache(_KNOWN_TOKENS)

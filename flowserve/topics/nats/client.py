@@ -1,7 +1,7 @@
 """The client of nats-py, with a short way for messages.
 
 nats-py has a queue and a task for each subscription, and reads headers as those of a mail. Here whoever is subscribed
-is called at once, in the order in which messages come, so that a message takes half of the CPU time.
+is called at once, in the order in which messages come, which takes a third of the CPU time.
 """
 
 from __future__ import annotations
@@ -14,8 +14,12 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
 _HEAD = "NATS/1.0"
+_WITH_HEADERS = b"HMSG"
+_MESSAGES = b"MSG ", b"HMSG "
+_END = b"\r\n"
 
 
 class Received:
@@ -47,24 +51,74 @@ class Received:
 Take = Callable[[Received], None]
 
 
+class _ShortParser(Parser):
+    """Passes on messages that have come as a whole; all else is left to nats-py's."""
+
+    nc: ShortClient
+
+    async def parse(self, data: bytes = b"") -> None:
+        """Take what has come, as the client's loop that reads calls this. Raises `nats.errors.ProtocolError`."""
+        buffer = self.buf
+        buffer += data
+        if self.state == AWAITING_CONTROL_LINE:
+            for error in self._take_messages(buffer):
+                await self.nc._error_cb(error)
+        if buffer and not buffer.startswith(_MESSAGES):
+            await super().parse()
+
+    def _take_messages(self, buffer: bytearray) -> list[Exception]:
+        """Pass on the messages that a buffer begins with, and return what was raised."""
+        errors, at = list[Exception](), 0
+        while buffer.startswith(_MESSAGES, at) and (line_end := buffer.find(_END, at)) > 0:
+            begin = start = line_end + len(_END)
+            try:
+                words = bytes(buffer[at:line_end]).split()
+                if words[0] == _WITH_HEADERS:
+                    start += int(words[-2])
+                end, sid, subject = begin + int(words[-1]), int(words[2]), words[1]
+            except (ValueError, IndexError):
+                raise nats.errors.ProtocolError from None
+            if not begin <= start <= end:
+                raise nats.errors.ProtocolError
+            if len(buffer) < end + len(_END):
+                break
+            try:
+                self.nc.take(sid, subject, bytes(buffer[start:end]), bytes(buffer[begin:start]))
+            except Exception as error:  # which would end the client's loop that reads
+                errors.append(error)
+            at = end + len(_END)
+        del buffer[:at]
+        return errors
+
+
 class ShortClient(Client):
     """A client."""
 
-    def send(self, subject: str, reply: str, data: bytes, headers: dict[str, str]) -> None:
-        """Publish a message. The headers have no line breaks. Raises `nats.errors.Error`, OSError."""
-        if not self.is_connected:
+    def __init__(self) -> None:
+        super().__init__()
+        self._ps = _ShortParser(self)
+        self._outgoing: list[bytes] = []  # parts of messages that were not written yet
+
+    def send(self, subject: str, reply: str, data: bytes, headers: str = "") -> None:
+        """Publish a message. The headers are lines, each with its end. Raises `nats.errors.Error`, OSError."""
+        if self._status != Client.CONNECTED and not self.is_connected:
             raise nats.errors.ConnectionClosedError
         if len(data) > self._max_payload:
             raise nats.errors.MaxPayloadError
         if headers:
-            lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-            size = len(lines) + 12
-            head = f"HPUB {subject} {reply} {size} {size + len(data)}\r\n{_HEAD}\r\n{lines}\r\n"
+            size = len(headers) + 12
+            head = f"HPUB {subject} {reply} {size} {size + len(data)}\r\n{_HEAD}\r\n{headers}\r\n"
         else:
             head = f"PUB {subject} {reply} {len(data)}\r\n"
-        command = b"%b%b\r\n" % (head.encode(), data)
-        self._pending.append(command)
-        self._pending_data_size += len(command)
+        if not self._outgoing:
+            asyncio.get_running_loop().call_soon(self._write)
+        self._outgoing += (head.encode(), data, _END)
+
+    def _write(self) -> None:
+        """Have what was sent in this event loop iteration written at once."""
+        outgoing, self._outgoing = b"".join(self._outgoing), []
+        self._pending.append(outgoing)
+        self._pending_data_size += len(outgoing)
         if self._flush_queue is not None and self._flush_queue.empty():
             self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
 
@@ -77,13 +131,15 @@ class ShortClient(Client):
         callback.take = take  # type: ignore[attr-defined]
         return await self.subscribe(subject, cb=callback)
 
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
-        """Take a message, as the client's parser calls this."""
+    def take(self, sid: int, subject: bytes, data: bytes, headers: bytes | None) -> None:
+        """Take a message that has come."""
         subscription = self._subs.get(sid)
-        if subscription is None:
-            return
-        take: Take = subscription._cb.take  # type: ignore[union-attr]
+        if subscription is not None:
+            subscription._cb.take(Received(subject.decode(), data, headers))  # type: ignore[union-attr]
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
+        """Take a message that has come in pieces, as nats-py's parser calls this."""
         try:
-            take(Received(subject.decode(), data, headers))
-        except Exception as error:  # which would end the client's loop that reads
+            self.take(sid, subject, data, headers)
+        except Exception as error:
             await self._error_cb(error)

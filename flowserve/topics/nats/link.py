@@ -160,9 +160,9 @@ class Link:
         else:
             answer(message)
 
-    def ask(self, subject: str, data: bytes, headers: dict[str, str], answer: Answer) -> None:
-        """Send a request. `answer` is called with the answer, LinkLost or Unavailable, or with Answered if it is too
-        large; at once, or later."""
+    def ask(self, subject: str, data: bytes, headers: str, answer: Answer) -> None:
+        """Send a request; `headers` as for `ShortClient.send()`. `answer` is called with the answer, LinkLost or
+        Unavailable, or with Answered if it is too large; at once, or later."""
         if self._lost.done():
             answer(LinkLost(self.reason))
             return
@@ -204,13 +204,13 @@ class Link:
     async def request(self, subject: str, data: bytes = b"") -> Received:
         """Return the answer. Raises LinkLost, Unavailable, Answered."""
         result: asyncio.Future[Received] = self._loop.create_future()
-        self.ask(subject, data, {}, partial(_settle, result))
+        self.ask(subject, data, "", partial(_settle, result))
         return await result
 
-    async def call(self, subject: str, data: bytes = b"", headers: dict[str, str] | None = None) -> dict[str, Any]:
+    async def call(self, subject: str, data: bytes = b"") -> dict[str, Any]:
         """Return what JetStream answers, as JSON. Raises LinkLost, Unavailable, Answered."""
         result: asyncio.Future[Received] = self._loop.create_future()
-        self.ask(subject, data, headers or {}, partial(_settle, result))
+        self.ask(subject, data, "", partial(_settle, result))
         return decode(await result)
 
     # Subscriptions

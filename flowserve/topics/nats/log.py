@@ -25,6 +25,8 @@ NO_STREAM = 10059
 _WRONG_SEQUENCE = 10071
 """Numbers of JetStream's errors."""
 _NOT_FOUND = "404"
+_PLAIN = re.compile(rb'\{"stream": ?"[^"\\]*", ?"seq": ?(\d+)\}')
+"""The answer to a batch that is stored, in general: other ones are read as the JSON that they are."""
 _SECOND = 1_000_000_000
 
 
@@ -52,6 +54,9 @@ def _stored(done: Done, answer: Received | TopicsError) -> None:
     """Tell what an answer to a batch means."""
     if isinstance(answer, TopicsError):
         done(answer)
+        return
+    if plain := _PLAIN.fullmatch(answer.data):
+        done(Stored(int(plain[1]), False))
         return
     try:
         found = decode(answer)
@@ -168,9 +173,9 @@ class Log:
     def begin_store(self, topic: str, batch: bytes, expected: int, id: str | None, done: Done) -> None:
         """Store a batch behind that with the sequence number `expected`. With an `id` that was used before, store
         nothing. `done` is called with the outcome, a TopicsError or a Conflict."""
-        headers = {"Nats-Expected-Last-Subject-Sequence": str(expected)}
+        headers = f"Nats-Expected-Last-Subject-Sequence: {expected}\r\n"
         if id is not None:
-            headers["Nats-Msg-Id"] = id
+            headers += f"Nats-Msg-Id: {id}\r\n"
         self.link.ask(self.subject(topic), batch, headers, partial(_stored, done))
 
     async def store(self, topic: str, batch: bytes, expected: int, id: str | None = None) -> Stored:

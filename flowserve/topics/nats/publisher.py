@@ -23,11 +23,10 @@ from flowserve.topics.nats.batch import (
     HEAD_SIZE,
     Tail,
     encode_record,
-    new_record_check,
 )
 from flowserve.topics.nats.link import Answered, Unavailable
 from flowserve.topics.nats.log import Log, kept_age
-from flowserve.topics.position import Place
+from flowserve.topics.position import Place, new_check
 from flowserve.topics.remote.errors import LinkLost
 from flowserve.topics.settings import Retention
 
@@ -75,19 +74,21 @@ class Publisher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
 
-    async def publish(
+    def publish(
         self, topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention
-    ) -> Place | None:
-        """See `Backplane.publish()`."""
-        check = new_record_check()
+    ) -> asyncio.Future[Place | None]:
+        """See `Backplane.publish()`. Raises TopicsError for a message that NATS does not take."""
+        check = new_check()
         record = encode_record(data, kind, origin, check)
         if len(record) + HEAD_SIZE + _HEADERS > self._max_payload:
             raise TopicsError(
                 f"the message has {len(data)} bytes, more than NATS takes: raise max_payload, which is "
                 f"{self._max_payload}, in its configuration, or lower --topics-max-size"
             )
+        result: asyncio.Future[Place | None] = self._loop.create_future()
         if self._given_up or self._overflows(len(record)):
-            return None
+            result.set_result(None)
+            return result
         lane = self._lanes.get(topic)
         if lane is None:
             lane = self._lanes[topic] = _Lane(topic)
@@ -95,10 +96,9 @@ class Publisher:
                 self._loop.call_soon(self._flush)
             self._ready.append(lane)
         lane.retention = retention
-        result: asyncio.Future[Place | None] = self._loop.create_future()
         lane.queue.append(Item(record, check, len(data), key, result))
         self._size += len(record)
-        return await result
+        return result
 
     def _overflows(self, size: int) -> bool:
         if self._size + size <= _MAX_PENDING:
@@ -175,13 +175,16 @@ class Publisher:
         if log is None or log.is_lost or tail is None or kept_age(lane.retention) > log.max_age:
             self._spawn(self._run(lane, attempt))
         else:
-            attempt.begin(log, tail, partial(self._began, lane, attempt))
+            attempt.begin(log, tail, partial(self._began, lane))
 
     def _began(self, lane: _Lane, attempt: Attempt, settled: bool) -> None:
         """The first attempt has an outcome; where that is not all, go on."""
         if settled:
-            self._size -= sum([len(item.record) for item in attempt.batch])
-            self._next(lane)
+            self._size -= attempt.size
+            if lane.queue:
+                self._next(lane)
+            else:
+                self._end(lane)
         else:
             self._spawn(self._run(lane, attempt))
 
@@ -194,7 +197,7 @@ class Publisher:
         except Exception:  # a defect, or what is not JetStream
             logger.exception("Topics: publishing to the topic %r in NATS failed", lane.topic)
         finally:
-            self._size -= sum([len(item.record) for item in attempt.batch])
+            self._size -= attempt.size
             if done:
                 self._next(lane)
             else:  # it has failed, or was cancelled
@@ -207,7 +210,10 @@ class Publisher:
 
     def _fill(self, lane: _Lane) -> list[Item]:
         """Return the next batch."""
-        queue, batch, size = lane.queue, list[Item](), 0
+        queue = lane.queue
+        if len(queue) == 1 and not queue[0].result.done():  # as it is, mostly
+            return [queue.popleft()]
+        batch, size = list[Item](), 0
         limit = min(_MAX_BATCH_SIZE, self._max_payload - HEAD_SIZE - _HEADERS)
         while queue and len(batch) < _MAX_BATCH:
             item = queue[0]

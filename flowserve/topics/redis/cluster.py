@@ -12,9 +12,8 @@ import asyncio
 import random
 import secrets
 from collections import defaultdict
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any
 
 import hiredis
 
@@ -110,7 +109,7 @@ class ClusterBackplane:
 
     def publish(
         self, topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention
-    ) -> Coroutine[Any, Any, Place | None]:
+    ) -> Awaitable[Place | None]:
         """See `Backplane.publish()`. Raises TopicsError if it is unknown whether the message was published."""
         publisher = self._partition_of(topic).publisher
         return publisher.publish(topic, data, kind, key, origin, retention)

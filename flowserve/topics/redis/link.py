@@ -77,21 +77,24 @@ class Link(asyncio.Protocol):
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
         self._transport: asyncio.Transport | None = None
         self._outgoing: list[bytes] = []  # commands that were not written yet
-        self._pending: deque[Answer] = deque()
+        self._pending: deque[tuple[bytes, Answer]] = deque()  # each with the EVALSHA command that may be sent again
         self._active_at = 0.0  # when the last bytes came, or a command was sent while none was pending
 
     # Commands
 
     def send(self, commands: Sequence[bytes], answers: Sequence[Answer]) -> None:
         """Send commands, each with what takes its answer."""
+        self._send(commands, [(b"", answer) for answer in answers])
+
+    def _send(self, commands: Sequence[bytes], pending: Sequence[tuple[bytes, Answer]]) -> None:
         if self.lost.done() or self._transport is None or self._transport.is_closing():
             lost = LinkLost(self.reason)
-            for answer in answers:
+            for _, answer in pending:
                 answer(lost)
             return
         if not self._pending:
             self._active_at = self._loop.time()
-        self._pending.extend(answers)
+        self._pending.extend(pending)
         if not self._outgoing:
             self._loop.call_soon(self._write)
         self._outgoing += commands
@@ -104,7 +107,7 @@ class Link(asyncio.Protocol):
 
     def run(self, commands: Sequence[bytes], answers: Sequence[Answer]) -> None:
         """Send EVALSHA commands, as `send()`. Scripts that Redis has forgotten are loaded again."""
-        self.send(commands, [*map(partial(_Run, self), commands, answers)])
+        self._send(commands, [*zip(commands, answers, strict=True)])
 
     def load_scripts(self, answer: Answer) -> None:
         """Send all scripts, each of which has an answer."""
@@ -191,13 +194,22 @@ class Link(asyncio.Protocol):
                     elif reply[0] == self._unsubscribed:
                         self._ended(reply[1])
                 elif self._pending:
-                    self._pending.popleft()(reply)
+                    command, answer = self._pending.popleft()
+                    if command and type(reply) is hiredis.ReplyError and str(reply).startswith("NOSCRIPT"):
+                        self._run_again(command, answer)
+                    else:
+                        answer(reply)
                 else:
                     self.abort("it answered what nobody asked")
         except hiredis.ProtocolError as error:
             self.abort(f"it does not speak Redis's protocol: {error}")
         if self.retired and not self._pending:
             self.abort(self.reason)
+
+    def _run_again(self, command: bytes, answer: Answer) -> None:
+        """Send a command once more, whose script was forgotten."""
+        self.load_scripts(_ignore)
+        self.send([command], [answer])
 
     def _ended(self, channel: bytes) -> None:
         """The subscription to a channel has ended."""
@@ -222,7 +234,7 @@ class Link(asyncio.Protocol):
             self.lost.set_result(None)
         lost = LinkLost(self.reason)
         pending, self._pending = self._pending, deque()
-        for answer in pending:
+        for _, answer in pending:
             answer(lost)
 
 
@@ -247,30 +259,12 @@ class _Result:
             self.future.set_result(answer)
 
 
-class _Run:
-    """Takes the answer to EVALSHA: sends it again, once, if its script was forgotten."""
-
-    __slots__ = ("_answer", "_command", "_link")
-
-    def __init__(self, link: Link, command: bytes, answer: Answer) -> None:
-        self._link = link
-        self._command = command
-        self._answer = answer
-
-    def __call__(self, answer: Any) -> None:
-        if isinstance(answer, hiredis.ReplyError) and str(answer).startswith("NOSCRIPT"):
-            self._link.load_scripts(_ignore)
-            self._link.send([self._command], [self._answer])
-        else:
-            self._answer(answer)
-
-
 class _UntilPong:
     """Takes the error of a command that has no other answer, and the answer to the PING behind it."""
 
     __slots__ = ("_failed", "_pending")
 
-    def __init__(self, pending: deque[Answer], failed: Answer) -> None:
+    def __init__(self, pending: deque[tuple[bytes, Answer]], failed: Answer) -> None:
         self._pending = pending
         self._failed = failed
 
@@ -278,5 +272,5 @@ class _UntilPong:
         if answer == _PONG:
             return
         if not isinstance(answer, LinkLost) and "'ping'" not in str(answer):  # else a user who may not PING
-            self._pending.appendleft(self)
+            self._pending.appendleft((b"", self))
         self._failed(answer)

@@ -1,3 +1,4 @@
+# cython: language_level=3, annotation_typing=False, binding=False
 """Publishing to Redis: batches, each of which is applied once, whatever happens to connections.
 
 All messages of a topic that are published while none of its batches is on its way form the next batch, which leaves at
@@ -13,10 +14,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from collections.abc import Callable
+from functools import lru_cache
 from itertools import count
-from random import getrandbits
 from typing import Any
 
 import hiredis
@@ -25,7 +25,7 @@ from flowserve.errors import TopicsError
 from flowserve.logs.loggers import logger
 from flowserve.topics.backplane import unknown_whether_published
 from flowserve.topics.message import Kind
-from flowserve.topics.position import Place, parse
+from flowserve.topics.position import Place, new_check, parse, place_of
 from flowserve.topics.redis.connect import is_of_server
 from flowserve.topics.redis.link import Commands, pack
 from flowserve.topics.redis.scripts import MALFORMED, Keys, encode_record, escape, keys_of, publish_command
@@ -40,6 +40,8 @@ _MAX_PENDING = 64 << 20
 """Bytes of messages that wait for Redis."""
 _KNOWN_KEYS = 4096
 """Topics whose keys are kept in memory."""
+_UNREADABLE = (AttributeError, *MALFORMED)
+"""What reading an answer raises that is an error, or what another program has written."""
 
 
 class _Item:
@@ -53,18 +55,38 @@ class _Item:
         self.key = key
         self.result = result
 
+    def settle(self, place: Place | None) -> None:
+        if not self.result.done():
+            self.result.set_result(place)
+
+    def fail(self, error: TopicsError) -> None:
+        if not self.result.done():
+            self.result.set_exception(error)
+
 
 class _Lane:
-    """The messages of one topic that are being published."""
+    """The messages of one topic that are being published. Called, it takes the answer to its batch."""
 
-    __slots__ = ("batch", "command", "keys", "queue", "retention")
+    __slots__ = ("batch", "command", "keys", "publisher", "queue", "retention", "topic")
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, publisher: Publisher, topic: str, keys: Keys, retention: Retention) -> None:
+        self.publisher = publisher
+        self.topic = topic
         self.keys = keys
+        self.retention = retention  # as the last call of publish() wants it
         self.queue: deque[_Item] = deque()
         self.batch: list[_Item] = []  # those that were sent and not answered,
         self.command = b""  # and how
-        self.retention: Retention  # as the last call of publish() wants it
+
+    def __call__(self, answer: Any) -> None:
+        self.publisher.answered(self, answer)
+
+    def taken(self) -> int:
+        """Return the bytes of what was sent and not answered."""
+        size = 0
+        for item in self.batch:
+            size += len(item.record)
+        return size
 
 
 class Shared:
@@ -116,32 +138,32 @@ class Publisher:
         )
         self._numbers = count(1)
         self._lanes: dict[str, _Lane] = {}
-        self._ready: deque[str] = deque()  # topics with something to send, and no batch on its way
+        self._ready: list[_Lane] = []  # those with something to send, and no batch on its way
         self._shared = shared or Shared()
         self._link: Commands | None = None
         self._given_up = False
         self._scheduled = False
         self._loop = asyncio.get_running_loop()
 
-    async def publish(
+    def publish(
         self, topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention
-    ) -> Place | None:
+    ) -> asyncio.Future[Place | None]:
         """See `Backplane.publish()`."""
+        result: asyncio.Future[Place | None] = self._loop.create_future()
         if self._given_up or self._shared.overflows(len(data)):
-            return None
+            result.set_result(None)
+            return result
         lane = self._lanes.get(topic)
         if lane is None:
-            lane = self._lanes[topic] = _Lane(self._keys_of(topic))
-        lane.retention = retention
-        check = f"{getrandbits(32):08x}"
-        record = encode_record(data, kind, key is not None, origin, check)
-        result: asyncio.Future[Place | None] = self._loop.create_future()
-        if not lane.queue and not lane.batch:
-            self._ready.append(topic)
+            lane = self._lanes[topic] = _Lane(self, topic, self._keys_of(topic), retention)
+            self._ready.append(lane)
             self.schedule()
+        lane.retention = retention
+        check = new_check()
+        record = encode_record(data, kind, key is not None, origin, check)
         lane.queue.append(_Item(record, check, None if key is None else lane.keys.of_key(key), result))
         self._shared.add(len(record))
-        return await result
+        return result
 
     async def drain(self, timeout: float) -> None:
         """Wait until everything is answered, at most `timeout` seconds."""
@@ -155,8 +177,8 @@ class Publisher:
         """Go on with a new connection: first with the batches of which nothing is known."""
         self._link = link
         self._given_up = False
-        unknown = [(topic, lane) for topic, lane in self._lanes.items() if lane.batch]
-        link.run([lane.command for _, lane in unknown], [partial(self._answered, *each) for each in unknown])
+        unknown = [lane for lane in self._lanes.values() if lane.batch]
+        link.run([lane.command for lane in unknown], unknown)
         self.flush()
 
     def down(self) -> None:
@@ -169,16 +191,12 @@ class Publisher:
         lanes, self._lanes = self._lanes, {}
         self._ready.clear()
         for lane in lanes.values():
-            self._shared.add(-sum([len(item.record) for item in (*lane.batch, *lane.queue)]))
+            self._shared.add(-lane.taken())
             for item in lane.batch:
-                self._fail(item, unknown_whether_published("Redis"))
+                item.fail(unknown_whether_published("Redis"))
             for item in lane.queue:
-                if not item.result.done():
-                    item.result.set_result(None)
-
-    def _fail(self, item: _Item, error: TopicsError) -> None:
-        if not item.result.done():
-            item.result.set_exception(error)
+                self._shared.add(-len(item.record))
+                item.settle(None)
 
     # Sending
 
@@ -194,80 +212,80 @@ class Publisher:
         link = self._link
         if link is None or link.paused or link.retired:
             return
-        commands, answers = [], []
-        while self._ready:
-            topic = self._ready.popleft()
-            lane = self._lanes[topic]
+        ready, self._ready = self._ready, []
+        commands, filled = [], []
+        for lane in ready:
             if self._fill(lane):
                 commands.append(lane.command)
-                answers.append(partial(self._answered, topic, lane))
+                filled.append(lane)
             else:
-                del self._lanes[topic]
-        if commands:
-            link.run(commands, answers)
+                del self._lanes[lane.topic]
+        if filled:
+            link.run(commands, filled)
 
     def _fill(self, lane: _Lane) -> bool:
         """Make the next batch; return whether there is something in it."""
         queue, batch, size = lane.queue, lane.batch, 0
+        records, keyed = [], []
         while queue and len(batch) < _MAX_BATCH and size < _MAX_BATCH_SIZE:
             item = queue.popleft()
             if item.result.done():  # its caller was cancelled
                 self._shared.add(-len(item.record))
-            else:
-                batch.append(item)
-                size += len(item.record)
+                continue
+            batch.append(item)
+            records.append(item.record)
+            size += len(item.record)
+            if item.key is not None:
+                keyed.append(item.key)
         if batch:
-            records = [item.record for item in batch]
-            keyed = [item.key for item in batch if item.key is not None]
             number, sharded = next(self._numbers), self._sharded
             lane.command = pack(publish_command(lane.keys, number, lane.retention, records, keyed, sharded=sharded))
         return bool(batch)
 
     # Answers
 
-    def _answered(self, topic: str, lane: _Lane, answer: Any) -> None:
+    def answered(self, lane: _Lane, answer: Any) -> None:
+        """Take the answer to a lane's batch."""
         if isinstance(answer, LinkLost):
             return  # up() sends the batch again, or give_up() ends the wait
+        size = lane.taken()
         batch, lane.batch = lane.batch, []
         if isinstance(answer, hiredis.ReplyError) and is_of_server(answer):
             lane.queue.extendleft(reversed(batch))  # it was not applied, and is part of a later batch
             if self._link is not None:
                 self._link.retire(str(answer))
         else:
-            self._shared.add(-sum([len(item.record) for item in batch]))
+            self._shared.add(-size)
             self._settle(batch, answer)
         if lane.queue:
-            self._ready.append(topic)
+            self._ready.append(lane)
             self.schedule()
-        elif self._lanes.get(topic) is lane:
-            del self._lanes[topic]
+        elif self._lanes.get(lane.topic) is lane:
+            del self._lanes[lane.topic]
 
-    def _settle(self, batch: Sequence[_Item], answer: Any) -> None:
+    def _settle(self, batch: list[_Item], answer: Any) -> None:
         try:
             places = _places(answer, batch)
-        except (AttributeError, *MALFORMED):  # an error, or what another program has written
+        except _UNREADABLE:
             said = answer if isinstance(answer, Exception) else f"{answer!r:.100}, which tells no places"
             for item in batch:
-                self._fail(item, TopicsError(f"Redis answers: {said}"))
+                item.fail(TopicsError(f"Redis answers: {said}"))
             return
-        for item, place in zip(batch, places, strict=True):
-            if not item.result.done():
-                item.result.set_result(place)
+        for index, item in enumerate(batch):
+            item.settle(places[index])
 
 
-def _places(answer: bytes, batch: Sequence[_Item]) -> list[Place | None]:
+def _places(answer: bytes, batch: list[_Item]) -> list[Place | None]:
     """Return the places of a batch's messages. The answer is the epoch, the offset of the first message, and the index
     and position of each message whose key was used before."""
     epoch, first, *known = answer.decode().split(" ")
     offset = int(first)
-    if not known:
-        return [Place(epoch, number, item.check) for number, item in enumerate(batch, offset)]
-    earlier = {int(index): parse(position) for index, position in zip(known[::2], known[1::2], strict=True)}
+    earlier = {int(at): parse(position) for at, position in zip(known[::2], known[1::2], strict=True)}
     places: list[Place | None] = []
     for index, item in enumerate(batch):
-        if index in earlier:
+        if earlier and index in earlier:
             places.append(earlier[index])
         else:
-            places.append(Place(epoch, offset, item.check))
+            places.append(place_of(epoch, offset, item.check))
             offset += 1
     return places

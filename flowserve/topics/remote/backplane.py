@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, Protocol, TypeVar
 
 from flowserve.errors import TopicsError
 from flowserve.topics.message import Kind
@@ -25,9 +25,9 @@ T = TypeVar("T")
 class Publisher(Protocol):
     """Publishes on the connection."""
 
-    async def publish(
+    def publish(
         self, topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention
-    ) -> Place | None:
+    ) -> Awaitable[Place | None]:
         """See `Backplane.publish()`."""
 
     async def drain(self, timeout: float) -> None:
@@ -85,7 +85,7 @@ class RemoteBackplane(Generic[L]):
 
     def publish(
         self, topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention
-    ) -> Coroutine[Any, Any, Place | None]:
+    ) -> Awaitable[Place | None]:
         return self._publisher.publish(topic, data, kind, key, origin, retention)
 
     async def subscribe(self, topics: Sequence[str]) -> list[Place]:
