@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType
@@ -92,3 +94,11 @@ def test_a_lost_local_would_be_found() -> None:
     assert list(declarations(pxd)) == [Declared("A.f", ["a", "b"])]
     code = compile("class A:\n    def f(self, now):\n        a = [b for b in now]\n", "", "exec")
     assert dict(functions(code))["A.f"] >= {"self", "now", "a"}
+
+
+def test_who_asks_for_the_speed_imports_no_clients_of_stores() -> None:
+    program = (
+        "import sys; from flowserve.compiled import is_compiled; is_compiled();"
+        "print(sorted({'hiredis', 'redis', 'nats'} & {*sys.modules}))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"

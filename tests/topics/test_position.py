@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,3 +37,15 @@ def test_each_place_has_one_text(offset: str) -> None:
 def test_what_no_backplane_could_take_is_none(text: str) -> None:
     """Clients can send it, and it would be read for all who ask at the same time."""
     assert parse(text) is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing forks there")
+def test_a_process_that_was_forked_has_other_checks() -> None:
+    """They are made many at a time; run on its own, as this process has threads."""
+    program = (
+        "import os; from flowserve.topics.position import new_check; new_check(); child = os.fork();"
+        "print(new_check(), flush=True); child and os.wait()"
+    )
+    checks = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert len({*checks}) == 2
+    assert {*map(len, checks)} == {8}

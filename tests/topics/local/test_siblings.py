@@ -293,3 +293,14 @@ async def test_what_is_no_message_about_presence_costs_no_connection(caplog: pyt
         await other.publish("t", b"1", Kind.TEXT)
         assert await texts(queue, 1) == ["1"]
         assert hub._backplane.reconnects == 0
+
+
+async def test_a_caller_that_is_cancelled_leaves_nothing_behind() -> None:
+    async with hubs(Settings(), 1) as (_, (hub,)):
+        assert await hub.publish("t", b"1", Kind.TEXT)
+        publishing = asyncio.ensure_future(hub.publish("t", b"2", Kind.TEXT))
+        await asyncio.sleep(0)
+        assert len(hub._backplane._places) == 1  # type: ignore[attr-defined]
+        publishing.cancel()
+        await until(lambda: not hub._backplane._places)  # type: ignore[attr-defined]
+        assert publishing.cancelled()

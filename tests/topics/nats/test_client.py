@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import nats.errors as nats_errors
 import pytest
 from support.helpers import until, within
@@ -74,3 +77,32 @@ async def test_what_cannot_be_sent(nats: NATSServer) -> None:
     await within(client.close())
     with pytest.raises(nats_errors.ConnectionClosedError):
         client.send("a", "", b"")
+
+
+def parser_of(got: list[Received]) -> tuple[ShortClient, Any]:
+    async def callback(message: Any) -> None: ...
+
+    callback.take = got.append  # type: ignore[attr-defined]
+    client = ShortClient()
+    client._subs[7] = SimpleNamespace(_cb=callback)  # type: ignore[assignment]
+    return client, client._ps
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+async def test_what_comes_in_pieces(size: int) -> None:
+    got: list[Received] = []
+    _, parser = parser_of(got)
+    stream = b"MSG a 7 3\r\nx\r\n\r\nPONG\r\nMSG b 7 reply 0\r\n\r\nHMSG c 7 19 21\r\nNATS/1.0\r\nNo: 1\r\n\r\nhi\r\n"
+    stream += b"+OK\r\nMSG nobody 8 1\r\n.\r\nHMSG d 7 reply 12 12\r\nNATS/1.0\r\n\r\n\r\n"
+    for at in range(0, len(stream), size):
+        await parser.parse(stream[at : at + size])
+    assert [(each.subject, each.data) for each in got] == [("a", b"x\r\n"), ("b", b""), ("c", b"hi"), ("d", b"")]
+    assert [each.headers for each in got] == [{}, {}, {"No": "1"}, {}]
+    assert not parser.buf
+
+
+@pytest.mark.parametrize("line", [b"MSG a 7", b"MSG a x 1", b"MSG a 7 -5", b"HMSG a 7 9 5", b"HMSG a 7 5"])
+async def test_what_is_no_message(line: bytes) -> None:
+    _, parser = parser_of([])
+    with pytest.raises(nats_errors.ProtocolError):
+        await parser.parse(line + b"\r\nxxxxxxxxx\r\n")
