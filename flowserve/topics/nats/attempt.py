@@ -1,4 +1,3 @@
-# cython: language_level=3, annotation_typing=False, binding=False
 """Storing one batch of messages, which may take several requests."""
 
 from __future__ import annotations
@@ -78,10 +77,6 @@ class Attempt:
         key = batch[0].key
         self._id = None if key is None else _message_id(topic, key)
         self._unknown: int | None = None  # behind which sequence number it may be stored, without an answer
-        self._log: Log  # from `begin()` on, as the next ones
-        self._begun: NewBatch
-        self._behind: int  # the sequence number of the batch before it
-        self._done: Callable[[Attempt, bool], None]
 
     async def run(self, connected: Callable[[], Awaitable[Log]]) -> None:
         """Settle all items."""
@@ -146,23 +141,20 @@ class Attempt:
     def begin(self, log: Log, tail: Tail, done: Callable[[Attempt, bool], None]) -> None:
         """Try once, behind the end of the log that is known, without a task. `done` is called with this and whether
         that was it; if not, `run()` goes on."""
-        batch = self._begun = encode_batch(tail, self._records, self._retention)
-        self._log = log
-        self._behind = tail.seq
-        self._done = done
-        log.begin_store(self._topic, batch.data, tail.seq, self._id, self._on_outcome)
+        batch = encode_batch(tail, self._records, self._retention)
 
-    def _on_outcome(self, outcome: Outcome) -> None:
-        done = self._done
-        if isinstance(outcome, Stored) and not outcome.duplicate:
-            self._stored(self._log, outcome.seq, self._begun)
-            done(self, True)
-            return
-        if isinstance(outcome, Conflict):
-            self._publisher.doubt(self._topic, outcome.seq)
-        elif isinstance(outcome, LinkLost):
-            self._is_unknown(self._behind)
-        done(self, False)
+        def on_outcome(outcome: Outcome) -> None:
+            if isinstance(outcome, Stored) and not outcome.duplicate:
+                self._stored(log, outcome.seq, batch)
+                done(self, True)
+                return
+            if isinstance(outcome, Conflict):
+                self._publisher.doubt(self._topic, outcome.seq)
+            elif isinstance(outcome, LinkLost):
+                self._is_unknown(tail.seq)
+            done(self, False)
+
+        log.begin_store(self._topic, batch.data, tail.seq, self._id, on_outcome)
 
     def _is_unknown(self, expected: int) -> None:
         """Note that it may be stored behind the sequence number `expected`."""
