@@ -63,7 +63,7 @@ class Hub:
         self._retention = settings.retention
         self._name = secrets.token_hex(8)
         self._numbers = count(1)
-        self._owed = OwedGaps(backplane, self._name, settings.max_topics, self.spawn)
+        self.owed_gaps = OwedGaps(backplane, self._name, settings.max_topics, self.spawn)
         self.tracker = Tracker(self._name, backplane, self)
 
     async def open(self) -> None:
@@ -81,11 +81,6 @@ class Hub:
     def connected(self) -> bool:
         """Whether it reaches other processes."""
         return bool(self._backplane.connected)
-
-    @property
-    def owed_gaps(self) -> OwedGaps:
-        """Those of topics in which messages reached this process alone."""
-        return self._owed
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run what several calls wait for, by `_end_of()`, any of which may be cancelled."""
@@ -105,7 +100,7 @@ class Hub:
     async def close(self) -> None:
         """Close the backplane, after what is being published. What waits for it to open raises TopicsError."""
         self._closed = True
-        await self._owed.close()
+        await self.owed_gaps.close()
         await self.tracker.close()
         for task in (tasks := list(self._tasks)):
             task.cancel()
@@ -136,8 +131,8 @@ class Hub:
         if not self._is_open:
             await self.open()
         kept = retention or self._retention
-        if topic in self._owed:  # first, so that the gap is told where it is
-            await self._owed.tell(topic)
+        if topic in self.owed_gaps:  # first, so that the gap is told where it is
+            await self.owed_gaps.tell(topic)
         origin = f"{self._name}.{next(self._numbers)}"
         if exclude is None or topic not in self._topics:
             place = await self._backplane.publish(topic, data, kind, key, origin, kept)
@@ -172,10 +167,10 @@ class Hub:
     ) -> Position:
         """Deliver a message that was not published in this process alone, as the others can't be reached; they are told
         of a gap later. Raises NotPublished if there are too many topics of which that is to be remembered."""
-        if not self._owed.admits(topic):
+        if not self.owed_gaps.admits(topic):
             self.excluded.pop(origin, None)
             raise NotPublished(None)
-        self._owed.add(topic, retention or self._retention)
+        self.owed_gaps.add(topic, retention or self._retention)
         self.counts_of(topic).published += 1
         self.received(Message(topic, data, kind, None, origin))
         return Position()

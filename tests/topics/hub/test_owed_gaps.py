@@ -56,7 +56,7 @@ async def test_the_gap_is_told_by_itself(hub: Hub, backplane: Reaching) -> None:
     backplane.away = True
     await hub.publish("t", b"alone", Kind.TEXT, retention=Retention(1, 1000, 7.0))
     backplane.away = False
-    await until(lambda: "t" not in hub._owed)
+    await until(lambda: "t" not in hub.owed_gaps)
     assert kinds(backplane) == [Kind.GAP]
     assert backplane._store._logs["t"].retention == Retention(1, 1000, 7.0)
 
@@ -94,7 +94,7 @@ async def test_a_gap_of_which_it_is_unknown_whether_it_was_told(
     with monkeypatch.context() as patched:
         patched.setattr(backplane, "publish", lost)
         await until(lambda: len(tries) > 1)
-        assert "t" in hub._owed
+        assert "t" in hub.owed_gaps
     await publish(hub, "next")
     assert kinds(backplane) == [Kind.GAP, Kind.TEXT]
 
@@ -116,7 +116,7 @@ async def test_what_is_delivered_alone_while_a_gap_is_being_told(
     with monkeypatch.context() as patched:
         patched.setattr(backplane, "publish", slow)
         backplane.away = False
-        await hub._owed.tell("t")
+        await hub.owed_gaps.tell("t")
     await publish(hub, "next")
     assert kinds(backplane) == [Kind.GAP, Kind.GAP, Kind.TEXT]
 
