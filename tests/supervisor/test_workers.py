@@ -300,7 +300,7 @@ async def app(scope, receive, send):
 
 async def test_a_worker_that_somebody_ends(start):
     """SIGTERM to a worker drains it; its successor starts at once, not when it is done."""
-    program = await start("--workers", "2", "--timeout-drain", "60s")
+    program = await start("--workers", "2", "--timeout-drain", "600s")
     client, victim = await program.open_ws()
     os.kill(victim, signal.SIGTERM)
     await program.workers(2, without={victim})
