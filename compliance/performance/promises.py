@@ -37,7 +37,7 @@ TO_UVICORN = {"A": 0.62, "B": 0.10, "C": 0.65, "D": 0.90, "E": 0.30, "G": 0.57, 
 PROMISES = (
     *(Promise(case, most) for case, most in TO_UVICORN.items()),
     Promise("A", 1.40, "floor"),
-    Promise("F", 5.2, ""),
+    Promise("F", 4.4, ""),
     *(Promise(case, 0.60, "granian") for case in "ABCDEFGHIJ"),
     *(Promise(case, 1.0, figure="p99") for case in TO_UVICORN),
     *(Promise(case, 1.0, server="flowserve-pure") for case in "ABEG"),
