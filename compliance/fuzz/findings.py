@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 _SHOWN = 300
+_BEFORE = 40
+"""Characters that are shown of what is still the same."""
 
 
 class Broken(AssertionError):
@@ -16,6 +18,14 @@ class Broken(AssertionError):
         shown = "".join(f"\n  {repr(each)[:_SHOWN]}" for each in details)
         super().__init__(what + shown)
         self.what = what
+
+
+def apart(one: Any, other: Any) -> tuple[str, str]:
+    """Return what `repr()` shows of two values from shortly before they begin to differ, for the details of Broken."""
+    shown = repr(one), repr(other)
+    same = next((at for at, pair in enumerate(zip(*shown, strict=False)) if pair[0] != pair[1]), min(map(len, shown)))
+    start = max(0, same - _BEFORE)
+    return shown[0][start:], shown[1][start:]
 
 
 def require(holds: bool, what: str, *details: Any) -> None:

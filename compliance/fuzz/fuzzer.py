@@ -19,7 +19,7 @@ import atheris
 
 from compliance._servers import cpu_seconds
 from compliance.fuzz.environment import variables
-from compliance.fuzz.findings import Broken, Finding
+from compliance.fuzz.findings import Broken, Finding, apart
 
 _REPORT_EVERY = 2.0  # seconds
 _CPU_CAP = 3.0
@@ -80,7 +80,7 @@ class Run:
         if theirs is not None and theirs[0] == "found" and mine[0] != "found":
             self._found(data, Finding(f"compiled: {theirs[1][0]}", theirs[1][1]))
         elif theirs is not None and mine[0] != "found":
-            raise Broken("the compiled modules see something else than the plain ones", mine, theirs)
+            raise Broken("the compiled modules see something else than the plain ones", *apart(mine, theirs))
         if self._target.compare is not None and mine[0] == "saw":
             self._compared += bool(self._target.compare(data, mine[1]))
 

@@ -12,7 +12,7 @@ import pytest
 from compliance.fuzz import corpus, report, targets
 from compliance.fuzz.__main__ import plan
 from compliance.fuzz.environment import variables
-from compliance.fuzz.findings import Broken, require
+from compliance.fuzz.findings import Broken, apart, require
 from compliance.fuzz.minimize import added
 from compliance.fuzz.pieces import cut, same_in_pieces
 from compliance.fuzz.slices import Slice
@@ -94,6 +94,13 @@ def test_what_is_broken_and_what_is_raised_are_told_apart() -> None:
     kind, text = outcome(lambda data: data[9], b"x")[1]
     assert kind.startswith("IndexError in ")
     assert text.startswith("Traceback")
+
+
+def test_what_differs_late_is_shown() -> None:
+    one, other = ("saw", ["a" * 1000, 1]), ("saw", ["a" * 1000, 2])
+    assert str(Broken("differ", *apart(one, other))).count("a") < 100
+    assert [text[-5:] for text in apart(one, other)] == [", 1])", ", 2])"]
+    assert apart([1], "x") == ("[1]", "'x'")
 
 
 def test_results_add_up() -> None:
