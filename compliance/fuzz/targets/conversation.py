@@ -38,7 +38,8 @@ def observe(data: bytes) -> Any:
     answers = [payload for first, payload in decoded(b"".join(map(bytes, other.take_output()))) if first == _PONG]
     require(answers == pings, "the pings that were sent are not those that are answered", answers, pings)
     require(other.ended and (other.close_code, other.close_reason) == (1000, "bye"), "another close than was sent")
-    return messages, pings, len(wire) if setting.role == Role.SERVER else None
+    # isal compresses the same to some bytes more or less, as it looks at memory that it has not written to.
+    return messages, pings, len(wire) if setting.role == Role.SERVER and not setting.deflate else None
 
 
 def _codec(setting: Setting, role: Role) -> Any:
