@@ -31,6 +31,7 @@ def peer_of(transport: asyncio.BaseTransport) -> Peer:
 
 
 def _client_address(name: tuple[Any, ...]) -> tuple[str, int]:
+    """Return host and port of a socket's name."""
     if len(name) == 2 and type(name[0]) is str:
         return name  # IPv4, in one object
     return _unmap(str(name[0])), int(name[1])

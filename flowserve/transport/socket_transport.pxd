@@ -37,6 +37,11 @@ cdef extern from *:
         int error;
         if (PyObject_GetBuffer(target, &view, PyBUF_WRITABLE) < 0)
             return -2;
+        if (view.len == 0) {  /* recv() would seem to have found the end */
+            PyBuffer_Release(&view);
+            PyErr_SetString(PyExc_RuntimeError, "get_buffer() returned an empty buffer");
+            return -2;
+        }
         size = recv(descriptor, view.buf, view.len, MSG_DONTWAIT);
         error = errno;
         PyBuffer_Release(&view);

@@ -58,7 +58,7 @@ class SocketTransport(Watched):
         self._writing_paused = False  # the protocol's, by pause_writing()
         self._closing = False
         self._eof_sent = False  # or it will be, behind what is held
-        self._paused = False  # by pause_reading(), or for ever by the peer's end
+        self._paused = False  # by pause_reading(), or by the peer's end
         self._protocol: Any = None
         self._reads_into = False
         self.set_protocol(protocol)

@@ -273,6 +273,21 @@ async def test_a_protocol_that_raises_is_reported_and_its_connection_ends(kind: 
         assert [type(report["exception"]) for report in reports] == [ZeroDivisionError]
 
 
+async def test_a_buffer_without_room_is_no_end(kind: str) -> None:
+    reports: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context))
+    protocol = Recorder()
+    async with pair_of(kind, protocol) as peer:
+        full = Buffered(protocol)
+        full.buffer = bytearray()
+        protocol.transport.set_protocol(full)
+        peer.send(b"data")
+        await until(lambda: protocol.calls[-1] == "lost")
+        assert protocol.calls == ["made", "lost"]
+        assert isinstance(protocol.lost_by, RuntimeError)
+        assert len(reports) == 1
+
+
 async def test_nothing_is_left(kind: str) -> None:
     counts = []
     for _ in range(5):
