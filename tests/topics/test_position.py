@@ -41,10 +41,12 @@ def test_what_no_backplane_could_take_is_none(text: str) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing forks there")
 def test_a_process_that_was_forked_has_other_checks() -> None:
-    """They are made many at a time; run on its own, as this process has threads."""
+    """They are made many at a time; run on its own, as this process has threads.
+
+    Each is written at once: with PYTHONUNBUFFERED, print() writes a line in two parts."""
     program = (
         "import os; from flowserve.topics.position import new_check; new_check(); child = os.fork();"
-        "print(new_check(), flush=True); child and os.wait()"
+        "os.write(1, new_check().encode() + b' '); child and os.wait()"
     )
     checks = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert len({*checks}) == 2
