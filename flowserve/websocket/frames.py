@@ -258,7 +258,7 @@ class FrameDecoder:
 
     def _need_more_data(self) -> bool:
         """Drop the input that has been read, and return False for `next()` to return."""
-        self._data = self._data[self._pos : self._end]
+        self._data = self._data[self._pos : self._end] if self._pos < self._end else b""
         self._end -= self._pos
         self._start = self._pos = 0
         if self.missing < 0:
