@@ -16,15 +16,16 @@ cdef class ResponseEncoder:
     cdef public bint keep_alive
     cdef readonly bint started
 
-    @cython.locals(lines=list, repeated=bint)
+    @cython.locals(lines=list, repeated=bint, name=bytes, value=bytes, line=bytes)
     cpdef start(self, status, headers)
     @cython.locals(request=RequestHead, lines=list, bodyless=bint)
     cpdef bytes head(self, bytes defaults, length)
     cpdef bytes body(self, bytes data, bint more)
 
-@cython.locals(parts=list, names=list)
+@cython.locals(parts=list, names=list, name=bytes, value=bytes)
 cpdef bytes encode_switching(own, extra, bytes defaults)
 @cython.locals(checked=list)
 cpdef list checked_fields(fields)
 cdef tuple _cached_field(field)
+cdef _content_length(bytes value, declared)
 cpdef bytes status_line(status)

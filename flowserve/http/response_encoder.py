@@ -168,7 +168,7 @@ def encode_switching(
     names = []
     for name, value in own:
         names.append(name)
-        parts += (name, b": ", value, b"\r\n")
+        parts.append(name + b": " + value + b"\r\n")
     for name, _, line in checked_fields(extra):
         names.append(name)
         parts.append(line)

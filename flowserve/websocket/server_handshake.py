@@ -72,7 +72,7 @@ def check_request(method: str, http_version: str, headers: Headers) -> tuple[byt
         raise HandshakeError(400, "A request for a WebSocket has no body")
     if extensions:
         check_extensions(extensions)
-    return keys[0], _parse_subprotocols(subprotocols)
+    return keys[0], _parse_subprotocols(subprotocols) if subprotocols else []
 
 
 def accept_key(key: bytes) -> bytes:
