@@ -144,6 +144,7 @@ COVERED_BY = {
     "topics/remote/url": "topics/redis/test_url.py topics/nats/test_url.py",
     "topics/remote/reconnector": "topics/redis/test_faults.py topics/nats/test_faults.py topics/nats/test_connect.py",
     "topics/delivery/topic": "topics/hub/test_hub.py topics/subscribers/test_session.py",
+    "transport/bases": "session/test_session.py session/test_sender.py transport/test_stream.py",
     "transport/interfaces": "transport/test_stream.py transport/test_transport_states.py",
     "websocket/constants": "websocket/test_frames.py websocket/test_connection.py",
     "wsgi/environ": "wsgi/test_application.py",

@@ -20,7 +20,7 @@ SOURCES = ("pyproject.toml", "README.md", "LICENSE", "flowserve", "tests", "exam
 MADE = ("*.so", "*.c", "*.html", "__pycache__", ".*")
 EXTENSION = re.compile(r'\[\[tool\.setuptools\.ext-modules\]\]\nname = "([a-z0-9_.]+)"')
 
-MOST = 2_900_000
+MOST = 2_940_000
 """Bytes of a wheel whose modules are not optimised; those that are take 15 % less, to be below 2.5 MB."""
 
 # A compiler that does not optimise: how it is built is of interest here, and that in seconds.

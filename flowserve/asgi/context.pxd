@@ -1,18 +1,15 @@
 cimport cython
 
+from flowserve.asgi.application cimport Invocation
 from flowserve.http.messages cimport RequestHead
-from flowserve.transport.timers cimport Timers
+from flowserve.session.host cimport SessionContext
 
 @cython.final
-cdef class Context:
-    cdef readonly object app, config, loop, flush_queue, draining, variables, log_query
-    cdef readonly Timers timers
-    cdef readonly object timeslice
-    cdef public object metrics, on_max_served, root_path
+cdef class Context(SessionContext):
+    cdef readonly object app, draining, variables, log_query
+    cdef public object on_max_served, root_path
     cdef public dict refusals, state
-    cdef readonly set live
     cdef readonly bint access_log
-    cdef readonly unsigned long thread
     cdef readonly dict tasks
     cdef public Py_ssize_t active, max_served, served, websockets
     cdef public bint cutting, lame_duck, late_websockets, shutting_down
@@ -25,8 +22,9 @@ cdef class Context:
     cpdef bint is_full(self)
     cpdef count_refusal(self, str reason)
     cpdef target_for_log(self, bytes target)
-    @cython.locals(target=str)
-    cpdef response_ended(self, RequestHead request, peer, int status, double seconds, unsigned long long size)
+    @cython.locals(target=str, seconds=double)
+    cpdef response_ended(self, RequestHead request, peer, int status, double begun_at, unsigned long long size)
+    @cython.locals(invocation=Invocation)
     cpdef call_app(self, call, scope)
     cpdef cancel_call(self, call)
     cpdef call_ended(self, call, bint failed)

@@ -27,8 +27,7 @@ from contextvars import Context as Variables
 from contextvars import ContextVar, copy_context
 from email.utils import formatdate
 from logging import DEBUG, WARNING
-from threading import get_ident
-from time import time
+from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, cast
 
 from asgiref.typing import ASGI3Application
@@ -38,13 +37,12 @@ from flowserve.config import Config
 from flowserve.http.messages import RequestHead
 from flowserve.logs.loggers import access_http, logger
 from flowserve.logs.redaction import redact_target
+from flowserve.session.host import SessionContext
 from flowserve.session.time_slice import TimeSlice
 from flowserve.transport.interfaces import Peer
 from flowserve.transport.timers import Timers
 
 if TYPE_CHECKING:
-    from flowserve.metrics import Metrics
-    from flowserve.session.host import LiveConnection
     from flowserve.transport.flush_queue import FlushQueue
 
 DRAINING = "flowserve.draining"
@@ -68,7 +66,7 @@ def draining() -> asyncio.Event:
         raise RuntimeError("draining() is for code that flowserve has called: no server is known here") from None
 
 
-class Context:
+class Context(SessionContext):
     """One per worker: the application, its configuration and event loop, and everything that is alive."""
 
     __slots__ = (
@@ -79,17 +77,12 @@ class Context:
         "access_log",
         "active",
         "app",
-        "config",
         "cutting",
         "draining",
-        "flush_queue",
         "lame_duck",
         "late_websockets",
-        "live",
         "log_query",
-        "loop",
         "max_served",
-        "metrics",
         "on_max_served",
         "refusals",
         "root_path",
@@ -97,10 +90,7 @@ class Context:
         "shutting_down",
         "state",
         "tasks",
-        "thread",
         "timeout_keep_alive",
-        "timers",
-        "timeslice",
         "variables",
         "websockets",
     )
@@ -109,13 +99,9 @@ class Context:
         self, app: ASGI3Application, config: Config, loop: asyncio.AbstractEventLoop, flush_queue: FlushQueue
     ) -> None:
         """`flush_queue` belongs to `loop`. Call this in the thread of the loop."""
+        super().__init__(config, loop, flush_queue, Timers(loop), TimeSlice(loop))
         self.app = cast(App, app)
-        self.config = config
         self.access_log = config.access_log
-        self.loop = loop
-        self.flush_queue = flush_queue
-        self.timers = Timers(loop)
-        self.timeslice = TimeSlice(loop)
         self.draining = asyncio.Event()  # what `draining()` returns
         # The server's context variables. Callbacks of connections run in copies of them, as each call of the
         # application does: they may belong to no application, or to another one than is running.
@@ -124,13 +110,11 @@ class Context:
         self.state: dict[str, Any] = {}  # of the lifespan; each scope gets a copy
         self.root_path = config.root_path
         self.log_query = config.log_query
-        self.live: set[LiveConnection] = set()  # connections that are not lost
         self.tasks: dict[Call, asyncio.Task[None]] = {}  # in which the application is called
         self.active = 0  # calls of the application in progress
         self.served = 0  # calls that ever began
         self.max_served = 0  # when `served` reaches this, `on_max_served()` is called; 0 for never
         self.on_max_served: Callable[[], None] | None = None
-        self.metrics: Metrics | None = None  # None without --metrics
         self.refusals: dict[str, int] = {}  # by reason, see `count_refusal()`
         self.websockets = 0  # that are open, or in their opening handshake
         self.lame_duck = False  # --shutdown-delay has begun
@@ -139,7 +123,6 @@ class Context:
         self.late_websockets = False  # while shutting down: WebSockets may still open by a connection's first request
         self.timeout_keep_alive = config.timeout_keep_alive  # in seconds; less while shutting down
         self._limit = config.limit_concurrency or 0  # 0 for none
-        self.thread = get_ident()  # that of the event loop
         self._warned: set[str] = set()  # the keys of `warn_once()`
         self._defaults = b""  # result of `default_headers()`
         self._defaults_made_at = 0.0  # its time, in whole seconds since the epoch
@@ -164,9 +147,12 @@ class Context:
         text = self.root_path + target.decode("latin-1")
         return redact_target(text, self.log_query) if "?" in text else text
 
-    def response_ended(self, request: RequestHead, peer: Peer, status: int, seconds: float, size: int) -> None:
-        """Count and log a request of `peer` that was answered or aborted after `seconds`; `size` bytes of a body were
-        passed for it, which is not sent for HEAD, 204 and 304 (RFC 9110 section 6.4.1)."""
+    def response_ended(self, request: RequestHead, peer: Peer, status: int, begun_at: float, size: int) -> None:
+        """Count and log a request of `peer` that began at `begun_at`, by perf_counter(), and is answered or aborted;
+        `size` bytes of a body were passed for it, which is not sent for HEAD, 204 and 304 (RFC 9110 section 6.4.1)."""
+        if self.metrics is None and not self.access_log:
+            return
+        seconds = perf_counter() - begun_at
         if self.metrics is not None:
             self.metrics.request(request.method, status, seconds)
         if self.access_log:
@@ -179,7 +165,8 @@ class Context:
         """Call the application for `call`, in a task of its own. Return the context variables that it is called with: a
         copy of the server's, not of those of the application that may be running now."""
         variables = self.variables.copy()
-        self.tasks[call] = Invocation(self, call, scope).start(self.loop, variables)
+        invocation = Invocation(self, call, scope)
+        self.tasks[call] = invocation.start(self.loop, variables)
         self.active += 1
         self.served += 1
         if self.served == self.max_served and self.on_max_served is not None:

@@ -3,6 +3,7 @@ cimport cython
 from flowserve.asgi.scope cimport http_scope
 from flowserve.asgi.context cimport Context
 from flowserve.http.messages cimport RequestHead, as_bytes
+from flowserve.transport.bases cimport ResponseStream
 from flowserve.transport.flush_queue cimport Flushable
 from flowserve.transport.waiters cimport add_waiter, wake
 
@@ -20,12 +21,11 @@ cdef class HTTPCycle(Flushable):
     cdef unsigned long long _bytes_sent
     cdef unsigned long long _parts_sent, _parts_at_body_check, _parts_at_check
     cdef Context _context
-    cdef object _stream, _variables
+    cdef object _variables
+    cdef ResponseStream _stream
     cdef RequestHead _request
     cdef double _quiet_since, _started_at
     cdef list _waiters
-    cdef public double deadline
-    cdef public long long tick
 
     cpdef run(self)
     cpdef body_received(self, bytes data)

@@ -14,8 +14,8 @@ from flowserve.asgi.scope import http_scope
 from flowserve.errors import ASGIMisuse, ClientDisconnected
 from flowserve.http.messages import RequestHead, as_bytes
 from flowserve.logs.loggers import logger
+from flowserve.transport.bases import ResponseStream
 from flowserve.transport.flush_queue import Flushable
-from flowserve.transport.interfaces import ResponseStream
 from flowserve.transport.waiters import add_waiter, wake
 
 _BODY_MARK = 65536
@@ -133,8 +133,6 @@ class HTTPCycle(Flushable):
         "_stream",
         "_variables",
         "_waiters",
-        "deadline",
-        "tick",
     )
 
     def __init__(self, request: RequestHead, stream: ResponseStream, context: Context) -> None:
@@ -163,7 +161,7 @@ class HTTPCycle(Flushable):
         self._started_at = perf_counter()
         self._waiters: list[asyncio.Future[None]] | None = None
         # those of the application's call, until its access line is written
-        self._variables: Variables = context.variables
+        self._variables: Variables = self._context.variables
         self.deadline = 0.0  # with `tick`: see timers.Timed
         self.tick = 0
 
@@ -327,8 +325,7 @@ class HTTPCycle(Flushable):
 
     def _log(self) -> None:
         self._variables = self._context.variables  # drop those of the call, which may refer back to this object
-        seconds = perf_counter() - self._started_at
-        self._context.response_ended(self._request, self._stream.peer, self._status, seconds, self._bytes_sent)
+        self._context.response_ended(self._request, self._stream.peer, self._status, self._started_at, self._bytes_sent)
 
     def has_ended(self) -> bool:
         """Whether the client has left, as far as can be known; a client that has received the whole response has

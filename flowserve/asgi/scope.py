@@ -92,15 +92,10 @@ def websocket_scope(request: RequestHead, subprotocols: list[str], peer: Peer, c
 def _share_fields(headers: list[tuple[bytes, bytes]]) -> None:
     """Replace fields by those that other connections have, in place: a list that is not appended to takes less room."""
     for index, field in enumerate(headers):
-        if field[0] in _SHARED_FIELDS and len(field[1]) <= _MAX_SHARED_SIZE:
-            headers[index] = _shared_field(field)
-
-
-def _shared_field(field: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
-    """Return one object for all connections that have recently sent this field."""
-    known = _field_cache.get(field)
-    if known is None:
-        if len(_field_cache) >= _MAX_CACHED_FIELDS:
-            _field_cache.clear()
-        _field_cache[field] = known = field
-    return known
+        known = _field_cache.get(field)
+        if known is not None:
+            headers[index] = known
+        elif field[0] in _SHARED_FIELDS and len(field[1]) <= _MAX_SHARED_SIZE:
+            if len(_field_cache) >= _MAX_CACHED_FIELDS:
+                _field_cache.clear()
+            _field_cache[field] = field

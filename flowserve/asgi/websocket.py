@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import _get_running_loop as running_loop
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from contextvars import Context as Variables
-from threading import get_ident
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from asgiref.sync import markcoroutinefunction
 
@@ -20,7 +20,8 @@ from flowserve.errors import LATE_ANSWER, ASGIMisuse, ClientDisconnected
 from flowserve.http.messages import as_bytes
 from flowserve.logs.loggers import access_websocket_close, access_websocket_open, logger
 from flowserve.session.session import Session
-from flowserve.transport.interfaces import Peer, ResponseStream
+from flowserve.transport.bases import ResponseStream
+from flowserve.transport.interfaces import Peer
 from flowserve.transport.waiters import add_waiter, wake
 from flowserve.websocket.constants import State
 
@@ -48,8 +49,10 @@ def own(it: Any) -> WebSocketCycle:
     return cycle
 
 
-class UpgradeStream(ResponseStream, Protocol):
+class UpgradeStream(ResponseStream):
     """Carries the opening handshake of a WebSocket, which it can also answer like any other request."""
+
+    __slots__ = ("switching",)
 
     switching: bytes
     """The head of the 101, after `accept()`."""
@@ -57,10 +60,12 @@ class UpgradeStream(ResponseStream, Protocol):
     def agree(self, subprotocol: str) -> str | None:
         """Return `subprotocol`, which the application has chosen, or None if the client does not offer it. Raises
         ASGIMisuse if it can't be a subprotocol."""
+        raise NotImplementedError
 
     def accept(self, subprotocol: str | None, headers: Sequence[tuple[bytes, bytes]]) -> Session:
         """Send the 101 with a result of `agree()` and the application's header fields, and return the session, which
         takes the connection over. Raises ASGIMisuse for header fields that can't be sent."""
+        raise NotImplementedError
 
 
 class _Callables:
@@ -89,7 +94,7 @@ class _Callables:
         session = cycle.session
         if session is not None and session.connection.deflate is not None:
             return cycle._send_when_awaited(message)
-        if get_ident() != cycle._context.thread:  # called for asyncio.run_coroutine_threadsafe()
+        if running_loop() is not cycle._context.loop:  # called for asyncio.run_coroutine_threadsafe()
             return cycle._send_when_awaited(message)
         try:
             drain = cycle._send(message)
@@ -102,8 +107,8 @@ class _Callables:
 class WebSocketCycle:
     """One WebSocket, from its opening handshake to its end.
 
-    Until the application accepts, the stream calls `disconnected()` if the client leaves, and can send an HTTP
-    response; then the session takes over, whose Monitor this is.
+    Until the application accepts, the stream calls `disconnected()` if the client leaves and `timed_out()` after
+    --timeout-handshake, and can send an HTTP response; then the session takes over, whose Monitor this is.
     """
 
     __slots__ = (
@@ -122,9 +127,7 @@ class WebSocketCycle:
         "_user_agent",
         "_variables",
         "_waiters",
-        "deadline",
         "session",
-        "tick",
     )
 
     def __init__(self, request: RequestHead, stream: UpgradeStream, context: Context) -> None:
@@ -143,16 +146,15 @@ class WebSocketCycle:
         self._started_at = perf_counter()
         self._waiters: list[asyncio.Future[None]] | None = None
         # those of the application's call, until its last access line is written
-        self._variables: Variables = context.variables
-        self.deadline = 0.0
-        self.tick = 0
+        self._variables: Variables = self._context.variables
 
     def run(self, subprotocols: list[str]) -> None:
         """Call the application. `subprotocols` are those that the client offers, in its order."""
         context = self._context
         scope = websocket_scope(self._request, subprotocols, self._stream.peer, context)
-        self._user_agent = next((value for name, value in scope["headers"] if name == b"user-agent"), None)
-        context.timers.set(self, context.loop.time() + context.config.timeout_handshake)
+        for name, value in scope["headers"] if context.access_log else ():
+            if name == b"user-agent" and self._user_agent is None:
+                self._user_agent = value
         context.websockets += 1
         scope["extensions"][TOPICS] = self  # whose session `flowserve.topics` subscribes
         self._variables = context.call_app(self, scope)
@@ -233,7 +235,7 @@ class WebSocketCycle:
         """Handle an event before the WebSocket is open. Return whether to await `drain()` of the stream."""
         if self._state == _CONNECTING:
             if kind == "websocket.accept":
-                self._accept(message)
+                self._accept(message if type(message) is dict else dict(message))
             elif kind == "websocket.close":
                 self._refuse(403, "Forbidden")  # code and reason are for close frames
             elif kind == "websocket.http.response.start":
@@ -258,7 +260,6 @@ class WebSocketCycle:
         session = stream.accept(subprotocol, header_fields(message.get("headers") or ()))
         session.monitor = self
         self._stream = self._request = None  # type: ignore[assignment]  # the session has taken over
-        self._context.timers.cancel(self)
         self._state = _ACCEPTED
         self.session = session
         self._wake()
@@ -290,10 +291,8 @@ class WebSocketCycle:
         context.count_refusal("denied" if self._state == _DENYING else _REFUSAL_REASONS.get(status, "denied"))
         self._state = _REFUSED
         context.websockets -= 1
-        context.timers.cancel(self)
         self._wake()
-        seconds = perf_counter() - self._started_at
-        context.response_ended(self._request, self._stream.peer, status, seconds, self._bytes_sent)
+        context.response_ended(self._request, self._stream.peer, status, self._started_at, self._bytes_sent)
         self._variables = context.variables  # drop those of the call, which may refer back to this object
 
     # During the opening handshake
@@ -308,8 +307,9 @@ class WebSocketCycle:
         if self._state == _CONNECTING:
             self._run_in_context(self._refuse, 503, "The server is shutting down")
 
-    def on_deadline(self, now: float) -> None:
-        """Refuse the WebSocket: --timeout-handshake is over."""
+    def timed_out(self) -> None:
+        """Refuse the WebSocket, as --timeout-handshake is over, if the application has neither accepted nor denied
+        it."""
         if self._state == _CONNECTING:
             self._run_in_context(self._time_out)
 

@@ -141,7 +141,7 @@ class RequestParser:
         if self._repeated is not None and not self.started and (size := self._repeat(data)):
             self._handler.on_request(self._repeated)
             self._handler.on_end()
-            return data[size:]
+            return data[size:] if size < len(data) else b""
         while data:
             in_body = self._request is not None
             data = self._feed_body(data) if in_body else self._feed_head(data)
@@ -261,8 +261,7 @@ class RequestParser:
 
     def _head_end(self, data: bytes) -> int:
         """Return the index in `data` where the head ends, or its length if the head is incomplete."""
-        start = 0
-        joined = data
+        start, joined = 0, data
         if self._last_bytes:
             joined = self._last_bytes + data
         elif data.startswith(b"\r\n"):  # any number of empty lines before the request line (RFC 9112 section 2.2)

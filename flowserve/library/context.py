@@ -12,7 +12,7 @@ from flowserve.config import Config
 from flowserve.config.config import COMPRESSION, OPTIONS, WEBSOCKET
 from flowserve.config.option import Option
 from flowserve.errors import ConfigError
-from flowserve.session.host import LiveConnection
+from flowserve.session.host import SessionContext
 from flowserve.session.time_slice import TimeSlice
 from flowserve.transport.flush_queue import FlushQueue
 from flowserve.transport.timers import Timers
@@ -41,23 +41,19 @@ _LoopState = tuple[Variables, FlushQueue, Timers, TimeSlice]
 _loop_states: dict[asyncio.AbstractEventLoop, _LoopState] = {}
 
 
-class LibraryContext:
-    """The `SessionContext` of the WebSockets that a program opens with the same options in one event loop."""
+class LibraryContext(SessionContext):
+    """That of the WebSockets that a program opens with the same options in one event loop."""
 
-    __slots__ = ("config", "flush_queue", "live", "loop", "timers", "timeslice", "variables")
-
-    metrics = None
+    __slots__ = ("variables",)
 
     def __init__(self, config: Config, loop: asyncio.AbstractEventLoop) -> None:
-        self.config = config
-        self.loop = loop
         if loop not in _loop_states:
             for each in list(_loop_states):
                 if each.is_closed():
                     _loop_states.pop(each, None)
             _loop_states[loop] = _make_loop_state(loop)
-        self.variables, self.flush_queue, self.timers, self.timeslice = _loop_states[loop]
-        self.live: set[LiveConnection] = set()
+        self.variables, flush_queue, timers, timeslice = _loop_states[loop]
+        super().__init__(config, loop, flush_queue, timers, timeslice)
 
 
 def _make_loop_state(loop: asyncio.AbstractEventLoop) -> _LoopState:

@@ -1,6 +1,7 @@
 cimport cython
 from flowserve.asgi.context cimport Context
 from flowserve.http.messages cimport RequestHead
+from flowserve.transport.stream cimport TransportStream
 from flowserve.server.upgrade cimport Upgrade
 
 @cython.final
@@ -13,6 +14,12 @@ cdef class Admission:
     cdef readonly bint reads_headers
     cdef readonly object health_path
 
+    cpdef begin_connection(self, connection, transport, peer)
+    cpdef bint trusts(self, peer) except -1
+    cpdef key_of(self, peer, bint trusted)
+    cpdef bint add_connection(self, key, peer) except -1
+    cpdef remove_connection(self, key)
+    cpdef TransportStream stream(self, transport, key)
     cpdef bint is_health_check(self, RequestHead request) except -1
     cpdef admit(self, RequestHead request, peer, bint proxied)
     cpdef bint allows_body(self, long long size) except -1

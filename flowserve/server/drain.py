@@ -11,8 +11,8 @@ from flowserve.asgi.context import Context
 from flowserve.grammar import plural
 from flowserve.logs.loggers import logger
 from flowserve.server.h1_connection import SHUTDOWN_GRACE, H1Connection
-from flowserve.session.host import LiveConnection
 from flowserve.session.session import Session
+from flowserve.transport.interfaces import LiveConnection
 from flowserve.websocket.constants import State
 
 _OPEN = int(State.OPEN)

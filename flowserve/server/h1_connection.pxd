@@ -15,7 +15,6 @@ cdef class H1Connection(H1ResponseStream):
     cdef Admission _admission
     cdef object _cycle, _deflate, _proxy
     cdef Upgrade _upgrade
-    cdef readonly bytes switching
     cdef bint _eof
     cdef Py_ssize_t _body_size
 
@@ -26,7 +25,7 @@ cdef class H1Connection(H1ResponseStream):
     cdef _defer(self)
     cpdef on_time_slice(self)
     cdef bint _can_begin_request(self) except -1
-    @cython.locals(context=Context, admission=Admission, upgrade=Upgrade, cycle=HTTPCycle, websocket=WebSocketCycle)
+    @cython.locals(context=Context, admission=Admission, cycle=HTTPCycle, websocket=WebSocketCycle)
     cpdef on_request(self, RequestHead request)
     @cython.locals(cycle=HTTPCycle)
     cpdef on_body(self, bytes data)

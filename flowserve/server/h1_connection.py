@@ -26,6 +26,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from flowserve.asgi.context import Context
@@ -58,15 +59,15 @@ _HEALTH_FIELDS = ((b"content-type", b"text/plain; charset=utf-8"), (b"cache-cont
 
 
 class H1Connection(H1ResponseStream):
-    """The protocol of a transport until it closes or becomes a WebSocket, and the stream of its requests: a
-    `ResponseStream` and an `UpgradeStream`, where its methods are described."""
+    """The protocol of a transport until it closes or becomes a WebSocket, and the stream of its requests: an
+    `UpgradeStream`, where its methods are described."""
 
-    __slots__ = ("_admission", "_body_size", "_cycle", "_deflate", "_eof", "_proxy", "_upgrade", "switching")
+    __slots__ = ("_admission", "_body_size", "_cycle", "_deflate", "_eof", "_proxy", "_upgrade")
 
     def __init__(self, context: Context, admission: Admission, deflate: DeflateSettings | None) -> None:
         """`deflate` has the settings of permessage-deflate, None to disable it."""
         config = context.config
-        super().__init__(context, RequestParser(self, config.h1_max_header_size, config.h1_max_header_count))
+        self._begin_stream(context, RequestParser(self, config.h1_max_header_size, config.h1_max_header_count))
         self._admission = admission
         self._deflate = deflate
         self._cycle: HTTPCycle | WebSocketCycle | None = None  # of the request in progress
@@ -199,18 +200,16 @@ class H1Connection(H1ResponseStream):
         if admission.is_health_check(request):
             self._answer_health_check(request)
             return
-        upgrade = None
         try:
             self.peer = admission.admit(request, self.peer, self._proxy is not None)
-            if request.is_websocket():
-                upgrade = admission.upgrade(request)
+            self._upgrade = admission.upgrade(request) if request.is_websocket() else None
         except (RequestError, HandshakeError) as error:
             self._refuse(request, error)
             return
-        if upgrade is not None:
-            self._upgrade = upgrade
+        if self._upgrade is not None:
             websocket = self._cycle = WebSocketCycle(request, self, context)
-            websocket.run(upgrade.subprotocols)
+            self._set_deadline(context.config.timeout_handshake)
+            websocket.run(self._upgrade.subprotocols)
         else:
             if request.has_body:
                 self._body_size = 0
@@ -250,7 +249,7 @@ class H1Connection(H1ResponseStream):
 
     def _refuse(self, request: RequestHead, error: RequestError | HandshakeError) -> None:
         """Reject a well-formed request, which appears in the access log and in the metrics."""
-        self._context.response_ended(request, self.peer, error.status, 0.0, len(error.detail.encode()))
+        self._context.response_ended(request, self.peer, error.status, perf_counter(), len(error.detail.encode()))
         self._reject(error)
 
     def _reject(self, error: RequestError | HandshakeError) -> None:
@@ -329,7 +328,7 @@ class H1Connection(H1ResponseStream):
     def on_deadline(self, now: float) -> None:
         """Check a request in progress, or end what took too long: a head, being idle, or closing."""
         if self._cycle is not None:
-            self._check_progress()  # the application's own time is not limited
+            self._check_progress()  # the application's own time for a response is not limited
         elif self._is_taking_response():
             self._await_taking()
         elif self._closing:
@@ -352,7 +351,7 @@ class H1Connection(H1ResponseStream):
             self._set_deadline(timeout)
 
     def _check_progress(self) -> None:
-        """End a request whose client does not take the response, or not send the body that is waited for."""
+        """End a request whose client does not take the response or send the body, or a handshake whose time is over."""
         config = self._context.config
         if self._stream.write_paused and config.timeout_response is not None:
             if self._stream.progressed():
@@ -360,6 +359,8 @@ class H1Connection(H1ResponseStream):
             else:
                 self._report_slow_response()
                 self._stream.abort()
+        elif isinstance(self._cycle, WebSocketCycle):
+            self._cycle.timed_out()
         elif self._receiving and config.timeout_body is not None:
             cycle = self._http_cycle()
             if self._body_bytes >= _MIN_BODY_PROGRESS or cycle is None or not cycle.awaits_body():

@@ -1,6 +1,7 @@
 cimport cython
 
 from flowserve.asgi.context cimport Context
+from flowserve.asgi.websocket cimport UpgradeStream
 from flowserve.http.messages cimport RequestHead
 from flowserve.http.request_parser cimport RequestParser
 from flowserve.http.response_encoder cimport ResponseEncoder
@@ -8,7 +9,7 @@ from flowserve.transport.stream cimport TransportStream
 
 cdef Py_ssize_t _WRITE_COST, _WRITE_MARK
 
-cdef class H1ResponseStream:
+cdef class H1ResponseStream(UpgradeStream):
     cdef Context _context
     cdef ResponseEncoder _encoder
     cdef TransportStream _stream
@@ -18,10 +19,8 @@ cdef class H1ResponseStream:
     cdef bint _closing, _deferred, _body_paused, _receiving
     cdef Py_ssize_t _unyielded, _body_bytes, _linger_left
     cdef double _linger_end
-    cdef readonly object peer
-    cdef public double deadline
-    cdef public long long tick
 
+    cdef _begin_stream(self, Context context, RequestParser parser)
     cpdef send_continue(self)
     cpdef start_response(self, status, headers)
     cpdef send_head(self)

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterable
 
 from flowserve.asgi.context import Context
+from flowserve.asgi.websocket import UpgradeStream
 from flowserve.errors import HandshakeError, RequestError
 from flowserve.http.messages import RequestHead
 from flowserve.http.request_parser import RequestParser
 from flowserve.http.response_encoder import ResponseEncoder, encode_error, status_line
 from flowserve.logs.loggers import logger
-from flowserve.transport.interfaces import Peer
 from flowserve.transport.stream import TransportStream
 
 PENDING_MARK = 65536
@@ -35,8 +35,8 @@ _MAX_DROPPED = 64 << 20
 """Bytes that such a client may send meanwhile before it gets no further LINGER seconds."""
 
 
-class H1ResponseStream:
-    """A `transport.interfaces.ResponseStream`, except for `finished()` and `send_error()`. Its methods are described
+class H1ResponseStream(UpgradeStream):
+    """An UpgradeStream, except for `finished()`, `send_error()`, `agree()` and `accept()`. Its methods are described
     there."""
 
     __slots__ = (
@@ -54,17 +54,13 @@ class H1ResponseStream:
         "_request",
         "_stream",
         "_unyielded",
-        "deadline",
-        "peer",
-        "tick",
     )
 
     _stream: TransportStream
     """Set by `H1Connection.begin()`."""
-    peer: Peer
-    """Both ends of the connection; behind a trusted proxy, the client that the proxy names for the request."""
 
-    def __init__(self, context: Context, parser: RequestParser) -> None:
+    def _begin_stream(self, context: Context, parser: RequestParser) -> None:
+        """As __init__() of a base class, which compiled code calls slowly."""
         self._context = context
         self._parser = parser
         self._request: RequestHead | None = None  # the last one

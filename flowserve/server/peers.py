@@ -1,3 +1,4 @@
+# cython: language_level=3, annotation_typing=False, binding=False
 """The addresses of both ends of a transport."""
 
 from __future__ import annotations
@@ -22,11 +23,10 @@ def peer_of(transport: asyncio.BaseTransport) -> Peer:
         server = extra_info(transport, "sockname")
         client = extra_info(transport, "peername")
         secure = extra_info(transport, "sslcontext") is not None
-    return Peer(
-        _client_address(client) if isinstance(client, tuple) else None,
-        _server_address(server) if server else None,
-        secure,
-        tls_info(transport) if secure else None,
+    host = _client_address(client) if isinstance(client, tuple) else None
+    # as Peer() does, in a third of the time
+    return tuple.__new__(
+        Peer, (host, _server_address(server) if server else None, secure, tls_info(transport) if secure else None)
     )
 
 

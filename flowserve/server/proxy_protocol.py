@@ -23,6 +23,7 @@ from flowserve.server.h1_connection import SHUTDOWN_GRACE, H1Connection
 from flowserve.server.peers import peer_of
 from flowserve.server.tls import tls_timeouts
 from flowserve.transport.interfaces import Peer
+from flowserve.transport.timers import Timed
 
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 _MAX_LINE = 107
@@ -165,7 +166,7 @@ def _format_address(address: IPv4Address | IPv6Address) -> str:
     return str(address_of(str(address)) or address)
 
 
-class ProxiedConnection(asyncio.BufferedProtocol):
+class ProxiedConnection(Timed, asyncio.BufferedProtocol):
     """The protocol of a transport until the PROXY header is complete and, with TLS, until the TLS handshake is done.
 
     It reads exactly the header: the bytes behind it belong to the next protocol, and event loops offer no way to push
@@ -183,8 +184,6 @@ class ProxiedConnection(asyncio.BufferedProtocol):
         "_task",
         "_tls",
         "_transport",
-        "deadline",
-        "tick",
     )
 
     def __init__(

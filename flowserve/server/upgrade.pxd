@@ -2,6 +2,8 @@ cimport cython
 from flowserve.asgi.context cimport Context
 from flowserve.transport.stream cimport TransportStream
 from flowserve.http.messages cimport RequestHead
+from flowserve.websocket.server_handshake cimport check_request, response_fields
+from flowserve.session.host cimport SessionContext
 from flowserve.http.response_encoder cimport encode_switching
 
 @cython.final
@@ -11,4 +13,4 @@ cdef class Upgrade:
     cdef readonly list subprotocols
 
     cpdef agree(self, str subprotocol, Context context, peer)
-    cpdef tuple answer(self, subprotocol, headers, deflate, TransportStream stream, context, bytes default_headers)
+    cpdef tuple answer(self, subprotocol, headers, deflate, TransportStream stream, SessionContext context, bytes default_headers)

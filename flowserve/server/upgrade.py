@@ -16,9 +16,9 @@ from flowserve.session.opening import open_session
 from flowserve.session.session import Session
 from flowserve.transport.interfaces import Peer
 from flowserve.transport.stream import TransportStream
-from flowserve.websocket import negotiation
 from flowserve.websocket.constants import Role
 from flowserve.websocket.deflate import DeflateSettings
+from flowserve.websocket.negotiation import agree as agree_on_compression
 from flowserve.websocket.server_handshake import check_request, response_fields
 
 
@@ -62,7 +62,7 @@ class Upgrade:
         has the settings of permessage-deflate, None to disable it; `default_headers` are the header lines that every
         response gets. Raises ASGIMisuse for header fields that can't be sent.
         """
-        codec, extensions = negotiation.agree(deflate, self._offers)
+        codec, extensions = agree_on_compression(deflate, self._offers)
         own = response_fields(self._key, subprotocol, extensions, headers)
         head = encode_switching(own, headers, default_headers)
         return head, open_session(Role.SERVER, codec, stream, context)

@@ -1,56 +1,39 @@
+# cython: language_level=3, annotation_typing=False, binding=False
 """What the sessions of one event loop share."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
+
+from flowserve.session.time_slice import TimeSlice
+from flowserve.transport.flush_queue import FlushQueue
+from flowserve.transport.timers import Timers
 
 if TYPE_CHECKING:
     from flowserve.config import Config
     from flowserve.metrics import Metrics
-    from flowserve.session.time_slice import TimeSlice
-    from flowserve.transport.flush_queue import FlushQueue
-    from flowserve.transport.timers import Timers
+    from flowserve.transport.interfaces import LiveConnection
 
 
-class LiveConnection(Protocol):
-    """A connection that is not lost: a session, or a connection of a server before it becomes one."""
+class SessionContext:
+    """Base class of what the sessions of one event loop share."""
 
-    def shutdown(self) -> None:
-        """Close gracefully: what is in progress may complete, nothing new begins."""
+    __slots__ = ("config", "flush_queue", "live", "loop", "metrics", "timers", "timeslice")
 
-    def abort(self) -> None:
-        """Close now."""
-
-
-class SessionContext(Protocol):
-    """What the sessions of one event loop share. A server's `asgi.context.Context` and a `LibraryContext` are such."""
-
-    @property
-    def config(self) -> Config:
-        """The options; sessions use those that begin with `ws_`."""
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The event loop in which all methods are called."""
-
-    @property
-    def flush_queue(self) -> FlushQueue:
-        """Flushes the output of all sessions at the end of an event loop iteration."""
-
-    @property
-    def timers(self) -> Timers:
-        """The deadlines of all sessions."""
-
-    @property
-    def timeslice(self) -> TimeSlice:
-        """The time that one iteration of the event loop has for decoding."""
-
-    @property
-    def live(self) -> set[LiveConnection]:
-        """The connections that are not lost. A session adds itself when it is made, and removes itself when its
-        connection is lost."""
-
-    @property
-    def metrics(self) -> Metrics | None:
-        """What metered sessions count in; None without metrics."""
+    def __init__(
+        self,
+        config: Config,
+        loop: asyncio.AbstractEventLoop,
+        flush_queue: FlushQueue,
+        timers: Timers,
+        timeslice: TimeSlice,
+    ) -> None:
+        """All methods are called in the thread of `loop`, to which the others belong."""
+        self.config = config  # sessions use the options that begin with `ws_`
+        self.loop = loop
+        self.flush_queue = flush_queue  # of the output of all sessions
+        self.timers = timers  # the deadlines of all sessions
+        self.timeslice = timeslice  # the time that one iteration of the event loop has for decoding
+        self.live: set[LiveConnection] = set()  # connections that are not lost; they add and remove themselves
+        self.metrics: Metrics | None = None  # what metered sessions count in

@@ -8,13 +8,13 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from flowserve import metrics
+from flowserve.session.host import SessionContext
 from flowserve.session.session import Session
+from flowserve.transport.bases import Stream
 from flowserve.websocket.connection import Connection
 
 if TYPE_CHECKING:
     from flowserve.metrics import Metrics
-    from flowserve.session.host import SessionContext
-    from flowserve.transport.interfaces import Stream
     from flowserve.websocket.assembly import UndecodedText
     from flowserve.websocket.deflate import PerMessageDeflate
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from flowserve.config import Config
+from flowserve.session.host import SessionContext
 from flowserve.session.metered import MeteredConnection, MeteredSession
 from flowserve.session.session import Session
+from flowserve.transport.bases import Stream
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role
 from flowserve.websocket.deflate import DeflateSettings, PerMessageDeflate
 from flowserve.websocket.deflate_backends import backend
-
-if TYPE_CHECKING:
-    from flowserve.session.host import SessionContext
-    from flowserve.transport.interfaces import Stream
 
 
 def open_session(role: Role, deflate: PerMessageDeflate | None, stream: Stream, context: SessionContext) -> Session:

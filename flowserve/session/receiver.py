@@ -3,22 +3,20 @@
 """A session's receiving side: its queue, the tasks that wait for it, and when reading is paused.
 
 Session, Sender, Receiver and SessionWriter are layers of one object, by inheritance: a single Cython object keeps an
-idle connection small.
+idle connection small. Each begins with a method of its own: to call __init__() of a base class takes compiled code as
+long as all that it does.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING
 
+from flowserve.session.host import SessionContext
 from flowserve.session.writer import SessionWriter
+from flowserve.transport.bases import Stream
 from flowserve.transport.waiters import add_waiter, wake
 from flowserve.websocket.connection import Connection
-
-if TYPE_CHECKING:
-    from flowserve.session.host import SessionContext
-    from flowserve.transport.interfaces import Stream
 
 
 class Receiver(SessionWriter):
@@ -26,8 +24,8 @@ class Receiver(SessionWriter):
 
     __slots__ = ("_deferred", "_loop", "_reading", "_waiter", "_waiters", "context")
 
-    def __init__(self, connection: Connection, stream: Stream, context: SessionContext) -> None:
-        super().__init__(connection, stream, context.flush_queue)
+    def _begin_receiver(self, connection: Connection, stream: Stream, context: SessionContext) -> None:
+        self._begin_writer(connection, stream, context.flush_queue)
         self.context = context
         self._loop = context.loop
         connection.max_waiting = context.config.ws_max_queue

@@ -2,8 +2,10 @@ cimport cython
 
 cimport cpython.time as time
 from flowserve.session.slow_consumer cimport SlowConsumerLimit
+from flowserve.session.host cimport SessionContext
 from flowserve.session.keepalive cimport Keepalive
 from flowserve.session.receiver cimport Receiver
+from flowserve.transport.bases cimport Stream
 from flowserve.websocket.connection cimport Connection
 
 cdef int _OPEN
@@ -17,6 +19,7 @@ cdef class Sender(Receiver):
     cdef double _idle_timeout, _written_at
     cdef Py_ssize_t _unyielded
 
+    cdef _begin_sender(self, Connection connection, Stream stream, SessionContext context, double now)
     cpdef bint send_text(self, str text, compress=*) except -1
     cpdef bint send_binary(self, bytes data, compress=*) except -1
     cpdef bint send(self, message, compress=*) except -1

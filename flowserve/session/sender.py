@@ -10,19 +10,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING
 
 from flowserve.errors import ClientDisconnected
 from flowserve.session.compression_queue import THREAD_MARK, CompressionQueue
+from flowserve.session.host import SessionContext
 from flowserve.session.keepalive import Keepalive
 from flowserve.session.receiver import Receiver
 from flowserve.session.slow_consumer import SlowConsumerLimit
+from flowserve.transport.bases import Stream
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import State
-
-if TYPE_CHECKING:
-    from flowserve.session.host import SessionContext
-    from flowserve.transport.interfaces import Stream
 
 _OPEN = int(State.OPEN)
 
@@ -44,14 +41,14 @@ class Sender(Receiver):
 
     __slots__ = ("_compression", "_idle_timeout", "_keepalive", "_limit", "_unyielded", "_written_at")
 
-    def __init__(self, connection: Connection, stream: Stream, context: SessionContext) -> None:
-        super().__init__(connection, stream, context)
+    def _begin_sender(self, connection: Connection, stream: Stream, context: SessionContext, now: float) -> None:
+        self._begin_receiver(connection, stream, context)
         config = context.config
         self._compression: CompressionQueue | None = None
         self._unyielded = 0  # bytes written since the caller was last asked to drain(), which yields
         self._written_at = 0.0  # when a message was last written at once although further ones waited
         self._idle_timeout = config.ws_idle_timeout or 0.0
-        self._keepalive = Keepalive(config, self._loop.time())
+        self._keepalive = Keepalive(config, now)
         self._limit = None if config.ws_slow_consumer == "wait" else SlowConsumerLimit(config, stream)
 
     @property

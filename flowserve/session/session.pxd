@@ -8,8 +8,7 @@ cdef dict _CLOSES
 
 cdef class Session(Sender):
     cdef public object monitor
-    cdef public double latency, deadline
-    cdef public long long tick
+    cdef public double latency
     cdef bint _eof
     cdef unsigned int _pings
     cdef double _ping_sent

@@ -29,15 +29,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from flowserve.session.host import SessionContext
 from flowserve.session.keepalive import Due
 from flowserve.session.sender import Sender
+from flowserve.transport.bases import Stream
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import CloseCode, State
 
 if TYPE_CHECKING:
-    from flowserve.session.host import SessionContext
     from flowserve.session.monitor import Monitor
-    from flowserve.transport.interfaces import Stream
 
 _OPEN = int(State.OPEN)
 
@@ -62,15 +62,14 @@ class Session(Sender):
         "_eof",
         "_ping_sent",
         "_pings",
-        "deadline",
         "latency",
         "monitor",
-        "tick",
     )
 
     def __init__(self, connection: Connection, stream: Stream, context: SessionContext) -> None:
         """`connection` is the wire state after the opening handshake. The deadlines start now."""
-        super().__init__(connection, stream, context)
+        now = context.loop.time()
+        self._begin_sender(connection, stream, context, now)
         self.monitor: Monitor | None = None  # whose methods are called for pings, pongs and the end
         self.latency = 0.0  # round-trip time of the last ping that was answered, in seconds
         self.deadline = 0.0  # see `timers.Timed`
@@ -79,7 +78,7 @@ class Session(Sender):
         self._pings = 0  # sent by the keepalive
         self._ping_sent = 0.0  # when the last of them was, in the event loop's time
         context.live.add(self)
-        self._schedule_check(self._loop.time())
+        self._schedule_check(now)
 
     @property
     def close_code(self) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from flowserve.config import Config
     from flowserve.session.writer import SessionWriter
-    from flowserve.transport.interfaces import Stream
+    from flowserve.transport.bases import Stream
 
 _BUFFER_MARK = 65536  # bytes: the default high-water mark of event loops
 

@@ -7,26 +7,22 @@ One layer of the Session object, see receiver.py.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from flowserve.transport.flush_queue import Flushable, FlushQueue
+from flowserve.transport.bases import DataProtocol, Stream
+from flowserve.transport.flush_queue import FlushQueue
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import State
-
-if TYPE_CHECKING:
-    from flowserve.transport.interfaces import Stream
 
 _CLOSED = int(State.CLOSED)
 
 _BACKLOG_MARK = 65536  # bytes per write while a backlog is written
 
 
-class SessionWriter(Flushable):
+class SessionWriter(DataProtocol):
     """Writes the output of `connection` to `stream`. `written` counts the bytes."""
 
     __slots__ = ("_flush_queue", "_lost", "connection", "stream", "written")
 
-    def __init__(self, connection: Connection, stream: Stream, flush_queue: FlushQueue) -> None:
+    def _begin_writer(self, connection: Connection, stream: Stream, flush_queue: FlushQueue) -> None:
         self.connection = connection
         self.stream = stream
         self.written = 0

@@ -1,6 +1,8 @@
 cimport cython
 
-cdef class Flushable:
+from flowserve.transport.timers cimport Timed
+
+cdef class Flushable(Timed):
     cdef bint _flush_pending
 
     cpdef flush(self)

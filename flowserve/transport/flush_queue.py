@@ -11,9 +11,12 @@ from __future__ import annotations
 import asyncio
 from contextvars import copy_context
 
+from flowserve.transport.timers import Timed
 
-class Flushable:
-    """Base class of what a FlushQueue flushes. Subclasses set `_flush_pending` to False at first."""
+
+class Flushable(Timed):
+    """Base class of what a FlushQueue flushes, all of which has deadlines too, as a compiled class has one base.
+    Subclasses set `_flush_pending` to False at first."""
 
     __slots__ = ("_flush_pending",)
 

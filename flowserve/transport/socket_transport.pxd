@@ -1,5 +1,6 @@
 cimport cython
 
+from flowserve.transport.bases cimport DataProtocol
 from flowserve.transport.poller cimport Poller, Watched, close_descriptor
 
 cdef extern from *:
@@ -106,6 +107,7 @@ cdef class SocketTransport(Watched):
     cdef readonly object peername, sockname
     cdef Poller _poller
     cdef object _protocol, _socket
+    cdef DataProtocol _receiver
     cdef list _held
     cdef Py_ssize_t _held_size, _high, _low
     cdef int _family

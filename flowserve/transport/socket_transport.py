@@ -13,6 +13,7 @@ import socket
 from asyncio.trsock import TransportSocket
 from typing import Any
 
+from flowserve.transport.bases import DataProtocol
 from flowserve.transport.poller import Poller, Watched
 
 _HIGH_MARK = 65536
@@ -37,6 +38,7 @@ class SocketTransport(Watched):
         "_poller",
         "_protocol",
         "_reads_into",
+        "_receiver",
         "_socket",
         "_writing_paused",
         "peername",
@@ -60,6 +62,7 @@ class SocketTransport(Watched):
         self._eof_sent = False  # or it will be, behind what is held
         self._paused = False  # by pause_reading(), or by the peer's end
         self._protocol: Any = None
+        self._receiver: DataProtocol | None = None  # the protocol, if it is one
         self._reads_into = False
         self.set_protocol(protocol)
 
@@ -83,6 +86,7 @@ class SocketTransport(Watched):
 
     def set_protocol(self, protocol: Any) -> None:
         self._protocol = protocol
+        self._receiver = protocol if isinstance(protocol, DataProtocol) else None
         self._reads_into = isinstance(protocol, asyncio.BufferedProtocol)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
@@ -119,10 +123,12 @@ class SocketTransport(Watched):
         data = receive(self._descriptor)
         if data is None:
             self._check_error()
-        elif data:
-            self._protocol.data_received(data)
-        else:
+        elif not data:
             self._handle_eof()
+        elif self._receiver is not None:
+            self._receiver.data_received(data)
+        else:
+            self._protocol.data_received(data)
 
     def _read_into(self) -> None:
         size = receive_into(self._descriptor, self._protocol.get_buffer(-1))
@@ -279,7 +285,7 @@ class SocketTransport(Watched):
         self._poller.loop.call_soon(self._lose, error, context=self._poller.variables)
 
     def _lose(self, error: Exception | None) -> None:
-        protocol, self._protocol = self._protocol, None
+        protocol, self._protocol, self._receiver = self._protocol, None, None
         try:
             protocol.connection_lost(error)
         finally:

@@ -1,13 +1,13 @@
 cimport cython
 
+from flowserve.transport.bases cimport Stream
 from flowserve.transport.socket_transport cimport SocketTransport
 from flowserve.transport.waiters cimport add_waiter, wake
 
 cdef Py_ssize_t _JOIN_MARK
 
-cdef class TransportStream:
+cdef class TransportStream(Stream):
     cdef readonly object transport
-    cdef readonly bint half_open, write_paused
     cdef SocketTransport _over_socket
     cdef bint _ended, _reading
     cdef long long _written, _sent_before

@@ -11,6 +11,7 @@ from socket import IPPROTO_TCP, SO_ERROR, SOL_SOCKET
 from struct import unpack
 from typing import TYPE_CHECKING, Any
 
+from flowserve.transport.bases import Stream
 from flowserve.transport.direct_read import DirectReadProtocol
 from flowserve.transport.socket_transport import SocketTransport
 from flowserve.transport.waiters import add_waiter, wake
@@ -34,8 +35,8 @@ _NEVER_PAUSES = (3, 12) <= sys.version_info < (3, 12, 9) or (3, 13) <= sys.versi
 """Whether asyncio's own writelines() ignores the high-water mark (CVE-2024-12254)."""
 
 
-class TransportStream:
-    """An `interfaces.Stream` over an asyncio transport. Its methods are described there.
+class TransportStream(Stream):
+    """A Stream over an asyncio transport. Its methods are described there.
 
     The transport's protocol passes on `pause_writing()`, `resume_writing()` and, as `lost()`, `connection_lost()`.
 
@@ -52,9 +53,7 @@ class TransportStream:
         "_variables",
         "_waiters",
         "_written",
-        "half_open",
         "transport",
-        "write_paused",
     )
 
     def __init__(self, transport: asyncio.Transport, variables: Variables) -> None:
@@ -64,7 +63,7 @@ class TransportStream:
         # The same if it is one of these, so that compiled code calls it directly.
         self._over_socket = transport if isinstance(transport, SocketTransport) else None
         self._variables = variables
-        self.half_open: bool = transport.can_write_eof()  # not with TLS
+        self.half_open = transport.can_write_eof()  # not with TLS
         self.write_paused = False
         self._written = 0  # bytes passed to the transport
         self._sent_before = 0  # bytes of those that had left at the last call of progressed()

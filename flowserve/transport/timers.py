@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 from contextvars import copy_context
-from typing import Protocol
 
 _RESOLUTION = 0.05
 """Seconds per tick; all deadlines within a tick share a bucket and are checked together."""
@@ -14,8 +13,10 @@ _SLACK = 64
 """Ticks that the heap may hold in addition to two per bucket."""
 
 
-class Timed(Protocol):
-    """An item with a deadline."""
+class Timed:
+    """Base class of what has a deadline. Subclasses set both attributes to 0 at first."""
+
+    __slots__ = ("deadline", "tick")
 
     deadline: float
     """When `on_deadline()` is due, in the event loop's time. The owner may increase it directly; all other changes need

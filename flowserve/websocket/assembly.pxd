@@ -25,6 +25,7 @@ cdef class Assembly(Output):
     cdef long long _max_size, _size
     cdef Py_ssize_t _max_frames, _frames
 
+    cdef _begin_assembly(self, int role, long long max_size, Py_ssize_t max_frames, deflate)
     cpdef set_budget(self, Budget budget)
     cpdef bint wants_buffer(self) except -1
     cpdef get_buffer(self)

@@ -81,9 +81,8 @@ class Assembly(Output):
         "_size",
     )
 
-    def __init__(self, role: int, max_size: int, max_frames: int, deflate: PerMessageDeflate | None) -> None:
-        """`max_size` bounds a message in bytes (after inflation), `max_frames` the frames it is made of."""
-        super().__init__(role, deflate)
+    def _begin_assembly(self, role: int, max_size: int, max_frames: int, deflate: PerMessageDeflate | None) -> None:
+        self._begin_output(role, deflate)
         self._decoder = FrameDecoder(role, deflate is not None)
         self._max_size = max_size
         self._max_frames = max_frames

@@ -52,7 +52,7 @@ _MESSAGE_COST = 256  # units of the budget, for the work of its receiver
 
 
 class Connection(Assembly):
-    """The wire state of one WebSocket.
+    """The wire state of one WebSocket. Assembly and Output are layers of it, each with a method to begin.
 
     Receiving: `feed(data)`, then `take()` while `waiting`; when `ended`, no message follows, for the reason in
     `close_code` and `close_reason`. Sending: see Output, and `close()`.
@@ -87,7 +87,7 @@ class Connection(Assembly):
 
     def __init__(self, role: int, max_size: int, max_frames: int, deflate: PerMessageDeflate | None = None) -> None:
         """`max_size` bounds a message in bytes (after inflation), `max_frames` the frames it is made of."""
-        super().__init__(role, max_size, max_frames, deflate)
+        self._begin_assembly(role, max_size, max_frames, deflate)
         self._inbox: list[Any] | None = None  # created on demand: most connections are idle
         self._inbox_start = 0  # index of the oldest message; the places before it hold None
         self.held = False  # decoding stopped early, see above

@@ -16,6 +16,7 @@ cdef class Output:
     cdef readonly long long bytes_out, messages_out
     cdef long long _fragmented
 
+    cdef _begin_output(self, int role, deflate)
     cpdef send_text(self, str text, compress=*)
     cpdef send_binary(self, bytes data, compress=*)
     cpdef send_compressed(self, bint text, bytes payload, long long size)

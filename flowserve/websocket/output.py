@@ -44,7 +44,7 @@ class Output:
         "output_size",
     )
 
-    def __init__(self, role: int, deflate: PerMessageDeflate | None) -> None:
+    def _begin_output(self, role: int, deflate: PerMessageDeflate | None) -> None:
         self.is_client = role == _CLIENT
         self.deflate = deflate  # the codec of permessage-deflate, None if it was not agreed on
         self._output: list[bytes | memoryview] | None = None  # created on demand: most connections are idle

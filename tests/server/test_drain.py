@@ -21,6 +21,7 @@ from flowserve import Config
 from flowserve.asgi.context import Context
 from flowserve.server.drain import drain
 from flowserve.session.session import Session
+from flowserve.transport.bases import Stream
 from flowserve.transport.flush_queue import FlushQueue
 from flowserve.websocket.connection import Connection
 from flowserve.websocket.constants import Role
@@ -51,14 +52,18 @@ class JumpingLoop(asyncio.SelectorEventLoop):
         return self.clock.now
 
 
-class Nowhere:
-    """A Stream that takes everything."""
+class Nowhere(Stream):
+    """Takes everything."""
 
-    write_paused = False
-    half_open = True
+    def __init__(self) -> None:
+        self.write_paused = False
+        self.half_open = True
 
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_: None
+    def nothing(self, *_: Any) -> int:
+        return 0
+
+    write = writelines = progressed = unsent = nothing
+    pause_reading = resume_reading = end_writing = close = abort = lost = nothing
 
 
 class Told(Session):

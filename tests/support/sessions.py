@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from flowserve.session.session import Session
-from flowserve.websocket.connection import Connection
+from flowserve.transport.bases import Stream
+from flowserve.transport.interfaces import BufferTarget
 from flowserve.websocket.constants import Role
 from flowserve.websocket.deflate import DeflateParameters, DeflateSettings, PerMessageDeflate
 from support.helpers import frame
@@ -47,8 +48,8 @@ class ClockLoop(asyncio.SelectorEventLoop):
             self.turn(1)
 
 
-class Wire:
-    """A Stream: remembers what it was asked for."""
+class Wire(Stream):
+    """Remembers what it was asked for."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -62,12 +63,12 @@ class Wire:
         self.written = 0
         self.waiters: list[asyncio.Future[None]] = []
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Any) -> None:
         assert not self.write_paused
         self.written += len(data)
         self.writes.append(data)
 
-    def writelines(self, data: Sequence[bytes]) -> None:
+    def writelines(self, data: Sequence[Any]) -> None:
         self.write(b"".join(data))
 
     async def drain(self) -> None:
@@ -82,7 +83,7 @@ class Wire:
     def unsent(self) -> int:
         return self.written - self.acknowledged
 
-    def limit_buffer(self, size: int) -> None:
+    def limit_buffer(self, size: int, low: int | None = None) -> None:
         self.asked.append(f"limit {size}")
 
     def progressed(self) -> bool:
@@ -105,7 +106,7 @@ class Wire:
     def resume_reading(self) -> None:
         self.asked.append("resume")
 
-    def read_into(self, target: Connection) -> None:
+    def read_into(self, target: BufferTarget) -> None:
         assert target.wants_buffer()
         self.asked.append("read_into")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flowserve.transport.timers import Timers
+from flowserve.transport.timers import Timed, Timers
 
 START = 1000.0
 TICK = 0.05
@@ -47,7 +47,7 @@ class ClockLoop(asyncio.SelectorEventLoop):
             self.jump(self.now + step)
 
 
-class Item:
+class Item(Timed):
     """Remembers when it was called, and what time it was told."""
 
     def __init__(self, then: Callable[[Item], None] | None = None) -> None:
