@@ -61,11 +61,24 @@ def build_scope(
 
 def http_scope(request: RequestHead, peer: Peer, context: Context) -> dict[str, Any]:
     """Return the scope of an HTTP request; over TLS with the extension 'tls'."""
+    if request.scope is not None:
+        return _repeated_scope(request.scope, context)
     scope = build_scope(_HTTP, "https" if peer.secure else "http", request, peer, context)
     scope["asgi"] = _ASGI_HTTP.copy()
     scope["method"] = request.method
     if peer.tls is not None:
         scope["extensions"] = {"tls": peer.tls.copy()}
+    elif request.repeated:
+        request.scope = {**scope, "asgi": None, "headers": request.headers, "state": None}
+    return scope
+
+
+def _repeated_scope(known: dict[str, Any], context: Context) -> dict[str, Any]:
+    """Return the scope of a request that has come again: a copy, as the application may change it."""
+    scope = known.copy()
+    scope["asgi"] = _ASGI_HTTP.copy()
+    scope["headers"] = scope["headers"].copy()
+    scope["state"] = context.state.copy()
     return scope
 
 

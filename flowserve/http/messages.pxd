@@ -8,7 +8,8 @@ cdef class RequestHead:
     cdef readonly str method, http_version, path
     cdef readonly bytes target, raw_path, query_string
     cdef readonly list headers
-    cdef public bint has_body, keep_alive, expect_continue, upgrade, forwarded
+    cdef public bint has_body, keep_alive, expect_continue, upgrade, forwarded, repeated
+    cdef public object scope
 
     @cython.locals(request=RequestHead)
     cpdef RequestHead with_line(self, str method, bytes target)

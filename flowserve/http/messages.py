@@ -51,6 +51,8 @@ class RequestHead:
         "path",
         "query_string",
         "raw_path",
+        "repeated",
+        "scope",
         "target",
         "upgrade",
     )
@@ -73,6 +75,8 @@ class RequestHead:
         self.expect_continue = False  # the client waits for 100 (Continue) (RFC 9110 section 10.1.1)
         self.upgrade = False  # there is an Upgrade field
         self.forwarded = False  # there is a Forwarded, X-Forwarded-For or X-Forwarded-Proto field
+        self.repeated = False  # it has come more than once, byte for byte, on a connection
+        self.scope: Any = None  # what the ASGI side keeps for when it comes once more
 
     def with_line(self, method: str, target: bytes) -> RequestHead:
         """Return a request with the same fields, none of which is for a body or an upgrade, in HTTP/1.1."""

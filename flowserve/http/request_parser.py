@@ -200,6 +200,8 @@ class RequestParser:
                 return 0
             self._repeated = self._repeated.with_line(match[1].decode("ascii"), match[2])  # type: ignore[union-attr]
             self._repeated_line = data[:end]
+        else:
+            self._repeated.repeated = True  # type: ignore[union-attr]
         return end + len(fields)
 
     def _parse_head(self, head: bytes) -> None:

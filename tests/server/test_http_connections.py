@@ -23,6 +23,35 @@ async def test_keep_alive(serve, stage, connect):
         assert response.header("connection") in (None, "keep-alive")
 
 
+@pytest.mark.parametrize("peer", ["", "X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: https\r\n"])
+async def test_each_of_the_same_requests_has_a_scope_of_its_own(serve, stage, connect, peer):
+    """Whatever the applications did with those before."""
+    client = await connect(await serve(stage))
+    head = f"GET /a%20b?c HTTP/1.1\r\nHost: example.com\r\n{peer}Cookie: d=e\r\n\r\n".encode()
+    scopes = []
+    for _ in range(5):
+        await client.raw(head)
+        act = await stage.next()
+        scopes.append({name: value.copy() if hasattr(value, "copy") else value for name, value in act.scope.items()})
+        for name, value in list(act.scope.items()):
+            if isinstance(value, dict):
+                value["added"] = name
+            elif isinstance(value, list):
+                value.clear()
+            act.scope[name] = "changed"
+        act.scope["added"] = True
+        await act.answer(b"")
+        assert (await client.response()).status == 200
+    assert scopes == scopes[:1] * 5
+    assert scopes[0]["path"] == "/a b"
+    assert (b"cookie", b"d=e") in scopes[0]["headers"]
+    assert scopes[0]["scheme"] == ("https" if peer else "http")
+    await client.raw(head.replace(b"a%20b", b"other").replace(b"203.0.113.7", b"203.0.113.8"))
+    scope = (await stage.next()).scope
+    assert (scope["path"], scope["method"], scope["query_string"]) == ("/other", "GET", b"c")
+    assert scope["client"][0] == ("203.0.113.8" if peer else client.address[0])
+
+
 @pytest.mark.parametrize("value", ["close", "Close", "keep-alive, close"])
 async def test_connection_close(serve, connect, value):
     client = await connect(await serve(hello))
