@@ -168,7 +168,10 @@ def encode_switching(
     names = []
     for name, value in own:
         names.append(name)
-        parts.append(name + b": " + value + b"\r\n")
+        parts.append(name)
+        parts.append(b": ")
+        parts.append(value)
+        parts.append(b"\r\n")
     for name, _, line in checked_fields(extra):
         names.append(name)
         parts.append(line)

@@ -21,6 +21,8 @@ from flowserve.websocket.deflate import DeflateSettings
 from flowserve.websocket.negotiation import agree as agree_on_compression
 from flowserve.websocket.server_handshake import check_request, response_fields
 
+_SERVER = Role.SERVER
+
 
 class Upgrade:
     """The opening handshake that a client requests. `subprotocols` are those that it offers, in its order."""
@@ -65,4 +67,4 @@ class Upgrade:
         codec, extensions = agree_on_compression(deflate, self._offers)
         own = response_fields(self._key, subprotocol, extensions, headers)
         head = encode_switching(own, headers, default_headers)
-        return head, open_session(Role.SERVER, codec, stream, context)
+        return head, open_session(_SERVER, codec, stream, context)

@@ -8,8 +8,8 @@ What is written goes to the kernel at once. Only what the kernel does not take i
 
 from __future__ import annotations
 
-import asyncio
 import socket
+from asyncio import BufferedProtocol
 from asyncio.trsock import TransportSocket
 from typing import Any
 
@@ -87,7 +87,7 @@ class SocketTransport(Watched):
     def set_protocol(self, protocol: Any) -> None:
         self._protocol = protocol
         self._receiver = protocol if isinstance(protocol, DataProtocol) else None
-        self._reads_into = isinstance(protocol, asyncio.BufferedProtocol)
+        self._reads_into = isinstance(protocol, BufferedProtocol)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return "peername", "sockname" or "socket"."""

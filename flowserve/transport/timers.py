@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 from contextvars import copy_context
+from heapq import heapify, heappop, heappush
 
 _RESOLUTION = 0.05
 """Seconds per tick; all deadlines within a tick share a bucket and are checked together."""
@@ -66,7 +66,7 @@ class Timers:
         bucket = self._buckets.get(tick)
         if bucket is None:
             self._buckets[tick] = bucket = set()
-            heapq.heappush(self._ticks, tick)
+            heappush(self._ticks, tick)
             if self._handle is None or tick < self._armed_tick:
                 self._arm()
         bucket.add(item)
@@ -93,7 +93,7 @@ class Timers:
         del self._buckets[tick]
         if len(self._ticks) > 2 * len(self._buckets) + _SLACK:
             self._ticks = list(self._buckets)
-            heapq.heapify(self._ticks)
+            heapify(self._ticks)
 
     def close(self) -> None:
         """Cancel all deadlines."""
@@ -123,7 +123,7 @@ class Timers:
         self._handle = None
         now = self._loop.time() + _RESOLUTION / 2  # event loops may be early by the resolution of their clock
         while self._ticks and self._ticks[0] * _RESOLUTION <= now:
-            self._last_tick = heapq.heappop(self._ticks)
+            self._last_tick = heappop(self._ticks)
             bucket = self._buckets.get(self._last_tick) or set()
             while bucket:  # on_deadline() may cancel other items
                 item = bucket.pop()

@@ -33,6 +33,7 @@ cdef class Connection(Assembly):
     cdef _process_frames(self)
     @cython.locals(payload=bytes)
     cdef _handle_control_frame(self)
+    @cython.locals(code=int)
     cdef _read_close(self, bytes payload)
     cdef _fail(self, int code, str reason)
     cdef _fail_for_memory(self)

@@ -224,8 +224,8 @@ class Connection(Assembly):
         self.peer_close = payload
         code, reason = _NO_STATUS, ""
         if payload:
-            code = int.from_bytes(payload[:2], "big")
-            if len(payload) == 1 or not is_sendable(code):
+            code = payload[0] << 8 | payload[1] if len(payload) > 1 else 0
+            if not is_sendable(code):
                 raise ProtocolError("close frame without a valid status code")
             try:
                 reason = payload[2:].decode()
