@@ -40,9 +40,9 @@ def choose() -> None:
 
 def hot_modules() -> list[str]:
     """Return the names of the modules that are compiled where that is possible: a message's way, and a request's. Each
-    has a .pxd beside it."""
-    paths = [path.relative_to(_PACKAGE.parent) for path in _PACKAGE.rglob("*.pxd")]
-    return sorted(".".join(path.with_suffix("").parts) for path in paths)
+    has a .pxd beside it; a .pxd alone only names functions of C."""
+    paths = [path.with_suffix("") for path in _PACKAGE.rglob("*.pxd") if path.with_suffix(".py").exists()]
+    return sorted(".".join(path.relative_to(_PACKAGE.parent).parts) for path in paths)
 
 
 def is_compiled() -> bool:

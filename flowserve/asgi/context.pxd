@@ -10,6 +10,7 @@ cdef class Context(SessionContext):
     cdef public object on_max_served, root_path
     cdef public dict refusals, state
     cdef readonly bint access_log
+    cdef readonly unsigned long thread
     cdef readonly dict tasks
     cdef public Py_ssize_t active, max_served, served, websockets
     cdef public bint cutting, lame_duck, late_websockets, shutting_down

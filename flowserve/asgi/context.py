@@ -27,6 +27,7 @@ from contextvars import Context as Variables
 from contextvars import ContextVar, copy_context
 from email.utils import formatdate
 from logging import DEBUG, WARNING
+from threading import get_ident
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, cast
 
@@ -90,6 +91,7 @@ class Context(SessionContext):
         "shutting_down",
         "state",
         "tasks",
+        "thread",
         "timeout_keep_alive",
         "variables",
         "websockets",
@@ -123,6 +125,7 @@ class Context(SessionContext):
         self.late_websockets = False  # while shutting down: WebSockets may still open by a connection's first request
         self.timeout_keep_alive = config.timeout_keep_alive  # in seconds; less while shutting down
         self._limit = config.limit_concurrency or 0  # 0 for none
+        self.thread = get_ident()  # that of the event loop
         self._warned: set[str] = set()  # the keys of `warn_once()`
         self._defaults = b""  # result of `default_headers()`
         self._defaults_made_at = 0.0  # its time, in whole seconds since the epoch

@@ -1,5 +1,6 @@
 cimport cython
 
+from flowserve.asgi cimport threading
 from flowserve.asgi.scope cimport websocket_scope
 from flowserve.asgi.context cimport Context
 from flowserve.asgi.websocket_messages cimport check_close, header_fields, send_payload

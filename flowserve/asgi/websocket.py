@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from asyncio import _get_running_loop as running_loop
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from contextvars import Context as Variables
@@ -94,7 +94,7 @@ class _Callables:
         session = cycle.session
         if session is not None and session.connection.deflate is not None:
             return cycle._send_when_awaited(message)
-        if running_loop() is not cycle._context.loop:  # called for asyncio.run_coroutine_threadsafe()
+        if threading.get_ident() != cycle._context.thread:  # called for asyncio.run_coroutine_threadsafe()
             return cycle._send_when_awaited(message)
         try:
             drain = cycle._send(message)
