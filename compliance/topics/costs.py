@@ -155,6 +155,7 @@ def main() -> int:
 def _write(directory: Path, costs: list[Cost], present: list[Presence], version: str) -> None:
     date = time.strftime("%Y-%m-%d")
     document = {"flowserve": version, "date": date, "costs": [*map(asdict, costs)], "presence": [*map(asdict, present)]}
+    directory.mkdir(parents=True, exist_ok=True)
     (directory / "costs.json").write_text(json.dumps(document, indent=1) + "\n")
     lines = [
         "# What topics cost",
