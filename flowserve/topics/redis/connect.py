@@ -22,10 +22,10 @@ from flowserve.topics.redis.link import Link, pack
 from flowserve.topics.redis.scripts import (
     PROBE,
     SCRIPTS,
+    PublishCommand,
     encode_record,
     head_command,
     keys_of,
-    publish_command,
     read_command,
 )
 from flowserve.topics.redis.url import RedisURL
@@ -220,20 +220,18 @@ class Connector:
 
     async def _prove(self, link: Link) -> None:
         """Load the scripts, and use all that will be used, so that a permission that is missing is noticed now."""
-        keys, sharded = self._keys, self._url.cluster
+        keys, publish = self._keys, PublishCommand(self._keys, self._url.cluster)
         results: list[Any] = []
         link.subscribe([keys.channel], results.append)
         records = [encode_record(b"", Kind.BINARY, keyed, "", new_check()) for keyed in (True, False)]
         link.load_scripts(results.append)
-        commands: list[tuple[Any, ...]] = [
-            publish_command(
-                keys, next(self._numbers), Retention(1, 1024, 1.0), records, [keys.of_key("")], sharded=sharded
-            ),
-            head_command(keys),
-            read_command(keys, BEGINNING),
-            publish_command(keys, next(self._numbers), Retention(0, 0, 0.0), records[1:], [], sharded=sharded),
+        commands = [
+            publish(next(self._numbers), Retention(1, 1024, 1.0), records, [keys.of_key("")]),
+            pack(head_command(keys)),
+            pack(read_command(keys, BEGINNING)),
+            publish(next(self._numbers), Retention(0, 0, 0.0), records[1:], []),
         ]
-        link.send([pack(each) for each in commands], [results.append] * len(commands))
+        link.send(commands, [results.append] * len(commands))
         link.unsubscribe([keys.channel], results.append)
         await link.call("PING")
         for error in results:

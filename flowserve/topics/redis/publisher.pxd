@@ -13,7 +13,7 @@ cdef class _Item:
 @cython.final
 cdef class _Lane:
     cdef Publisher publisher
-    cdef readonly object topic, keys, queue
+    cdef readonly object topic, encode, queue
     cdef object retention
     cdef readonly list batch
     cdef readonly bytes command
@@ -34,8 +34,8 @@ cdef class Shared:
 
 @cython.final
 cdef class Publisher:
-    cdef bint _sharded, _given_up, _scheduled
-    cdef object _keys_of, _numbers, _link, _loop
+    cdef bint _given_up, _scheduled
+    cdef object _command_of, _numbers, _link, _loop
     cdef readonly dict _lanes
     cdef list _ready
     cdef readonly Shared _shared

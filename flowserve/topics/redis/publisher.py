@@ -27,8 +27,8 @@ from flowserve.topics.backplane import unknown_whether_published
 from flowserve.topics.message import Kind
 from flowserve.topics.position import Place, new_check, parse, place_of
 from flowserve.topics.redis.connect import is_of_server
-from flowserve.topics.redis.link import Commands, pack
-from flowserve.topics.redis.scripts import MALFORMED, Keys, encode_record, escape, keys_of, publish_command
+from flowserve.topics.redis.link import Commands
+from flowserve.topics.redis.scripts import MALFORMED, PublishCommand, encode_record, escape, keys_of
 from flowserve.topics.remote.errors import LinkLost
 from flowserve.topics.settings import Retention
 
@@ -38,8 +38,8 @@ _MAX_BATCH_SIZE = 1 << 20
 """Bytes, beyond which a batch gets no further message."""
 _MAX_PENDING = 64 << 20
 """Bytes of messages that wait for Redis."""
-_KNOWN_KEYS = 4096
-"""Topics whose keys are kept in memory."""
+_KNOWN_TOPICS = 4096
+"""Topics of which what their commands have in common is kept in memory."""
 _UNREADABLE = (AttributeError, *MALFORMED)
 """What reading an answer raises that is an error, or what another program has written."""
 
@@ -67,12 +67,12 @@ class _Item:
 class _Lane:
     """The messages of one topic that are being published. Called, it takes the answer to its batch."""
 
-    __slots__ = ("batch", "command", "keys", "publisher", "queue", "retention", "topic")
+    __slots__ = ("batch", "command", "encode", "publisher", "queue", "retention", "topic")
 
-    def __init__(self, publisher: Publisher, topic: str, keys: Keys, retention: Retention) -> None:
+    def __init__(self, publisher: Publisher, topic: str, encode: PublishCommand, retention: Retention) -> None:
         self.publisher = publisher
         self.topic = topic
-        self.keys = keys
+        self.encode = encode  # makes its commands
         self.retention = retention  # as the last call of publish() wants it
         self.queue: deque[_Item] = deque()
         self.batch: list[_Item] = []  # those that were sent and not answered,
@@ -132,9 +132,8 @@ class Publisher:
     def __init__(self, prefix: str, name: str, partitions: int = 0, shared: Shared | None = None) -> None:
         """`name` is that of this producer, unlike all others. It is one of so many for the partitions of a cluster,
         which have `shared`."""
-        self._sharded = partitions > 0
-        self._keys_of: Callable[[str], Keys] = lru_cache(_KNOWN_KEYS // (partitions or 1))(
-            lambda topic: keys_of(prefix, escape(topic), name)
+        self._command_of: Callable[[str], PublishCommand] = lru_cache(_KNOWN_TOPICS // (partitions or 1))(
+            lambda topic: PublishCommand(keys_of(prefix, escape(topic), name), partitions > 0)
         )
         self._numbers = count(1)
         self._lanes: dict[str, _Lane] = {}
@@ -155,13 +154,13 @@ class Publisher:
             return result
         lane = self._lanes.get(topic)
         if lane is None:
-            lane = self._lanes[topic] = _Lane(self, topic, self._keys_of(topic), retention)
+            lane = self._lanes[topic] = _Lane(self, topic, self._command_of(topic), retention)
             self._ready.append(lane)
             self.schedule()
         lane.retention = retention
         check = new_check()
         record = encode_record(data, kind, key is not None, origin, check)
-        lane.queue.append(_Item(record, check, None if key is None else lane.keys.of_key(key), result))
+        lane.queue.append(_Item(record, check, None if key is None else lane.encode.keys.of_key(key), result))
         self._shared.add(len(record))
         return result
 
@@ -238,8 +237,7 @@ class Publisher:
             if item.key is not None:
                 keyed.append(item.key)
         if batch:
-            number, sharded = next(self._numbers), self._sharded
-            lane.command = pack(publish_command(lane.keys, number, lane.retention, records, keyed, sharded=sharded))
+            lane.command = lane.encode(next(self._numbers), lane.retention, records, keyed)
         return bool(batch)
 
     # Answers
@@ -280,10 +278,12 @@ def _places(answer: bytes, batch: list[_Item]) -> list[Place | None]:
     and position of each message whose key was used before."""
     epoch, first, *known = answer.decode().split(" ")
     offset = int(first)
-    earlier = {int(at): parse(position) for at, position in zip(known[::2], known[1::2], strict=True)}
+    earlier = None
+    if known:
+        earlier = {int(at): parse(position) for at, position in zip(known[::2], known[1::2], strict=True)}
     places: list[Place | None] = []
     for index, item in enumerate(batch):
-        if earlier and index in earlier:
+        if earlier is not None and index in earlier:
             places.append(earlier[index])
         else:
             places.append(place_of(epoch, offset, item.check))

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from random import getrandbits
 from typing import Any, NamedTuple
 
@@ -257,18 +257,51 @@ def decode_log(topic: str, epoch: str, offset: int, entries: list[bytes]) -> Ite
         offset += 1
 
 
-def publish_command(
-    keys: Keys, number: int, retention: Retention, records: list[bytes], keyed: list[bytes], *, sharded: bool = False
-) -> tuple[Any, ...]:
-    """Return the command that publishes a batch; `keyed` are where the keys of messages that have one are stored. With
-    `sharded` the channel is one of a shard of a cluster."""
-    publish = b"SPUBLISH" if sharded else b"PUBLISH"
-    return (
-        *(b"EVALSHA", _PUBLISH_SHA, 3 + len(keyed), keys.head, keys.log, keys.producer, *keyed),
-        *(keys.channel, publish, number, _random()),
-        *(retention.messages, retention.size, max(1, int(retention.age * 1000))),
-        *records,
-    )
+class PublishCommand:
+    """Makes the commands that publish the batches of one topic, as they stand on the wire. What all have in common is
+    made once: to have a client pack each of them takes a tenth of the time that it takes to publish."""
+
+    __slots__ = ("_begin", "_channel", "_limits", "_retention", "keys")
+
+    def __init__(self, keys: Keys, sharded: bool = False) -> None:
+        """With `sharded` the channel is one of a shard of a cluster."""
+        self.keys = keys
+        self._begin = self._begin_with(())
+        self._channel = _strings(keys.channel, b"SPUBLISH" if sharded else b"PUBLISH")
+        self._retention: Retention | None = None  # of the last batch,
+        self._limits = b""  # and what the command says of it
+
+    def __call__(self, number: int, retention: Retention, records: Sequence[bytes], keyed: Sequence[bytes]) -> bytes:
+        """Return the command for a batch; `keyed` are where the keys of messages that have one are stored."""
+        if retention is not self._retention:
+            messages, size, age = self._retention = retention
+            self._limits = _strings(b"%d" % messages, b"%d" % size, b"%d" % max(1, int(age * 1000)))
+        shown = b"%d" % number
+        parts = [
+            b"*%d\r\n" % (_WORDS + len(keyed) + len(records)),
+            self._begin_with(keyed) if keyed else self._begin,
+            self._channel,
+            b"$%d\r\n%b\r\n$5\r\n%b\r\n" % (len(shown), shown, _random()),
+            self._limits,
+        ]
+        for record in records:
+            parts += (b"$%d\r\n" % len(record), record, b"\r\n")
+        return b"".join(parts)
+
+    def _begin_with(self, keyed: Sequence[bytes]) -> bytes:
+        keys = self.keys
+        return _strings(
+            *(b"EVALSHA", _PUBLISH_SHA, b"%d" % (3 + len(keyed))), *(keys.head, keys.log, keys.producer), *keyed
+        )
+
+
+_WORDS = 13
+"""Of the command that publishes nothing."""
+
+
+def _strings(*words: bytes) -> bytes:
+    """Return words as they stand in a command."""
+    return b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in words])
 
 
 def head_command(keys: Keys) -> tuple[Any, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import hiredis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,19 +15,28 @@ from flowserve.topics.position import BEGINNING, NOWHERE, Place
 from flowserve.topics.redis.scripts import (
     MALFORMED,
     SCRIPTS,
+    PublishCommand,
     decode_log,
     decode_pushed,
     encode_record,
     escape,
     head_command,
     keys_of,
-    publish_command,
     read_command,
 )
 from flowserve.topics.settings import Retention
 
 KEYS = keys_of("flowserve:", "t", "me")
 PLENTY = Retention(1000, 1 << 20, 3600.0)
+
+
+def words_of(command: bytes) -> list[bytes]:
+    """Return the words of a command on the wire."""
+    reader = hiredis.Reader()
+    reader.feed(command)
+    words: list[bytes] = reader.gets()
+    assert not reader.has_data()
+    return words
 
 
 class Topic:
@@ -40,7 +50,7 @@ class Topic:
         """Publish messages with these checks."""
         self._number = number or self._number + 1
         records = [encode_record(data, Kind.TEXT, False, "o", check * 8) for check in checks]
-        answer = await self._redis.call(*publish_command(KEYS, self._number, retention, records, []))
+        answer = await self._redis.call(*words_of(PublishCommand(KEYS)(self._number, retention, records, [])))
         assert isinstance(answer, str), answer
         return answer
 
@@ -184,6 +194,26 @@ def test_nonsense_is_noticed(data):
             decode()
         except MALFORMED:
             pass
+
+
+@pytest.mark.parametrize(("sharded", "word"), [(False, b"PUBLISH"), (True, b"SPUBLISH")])
+def test_a_command_is_what_a_client_packs(sharded: bool, word: bytes) -> None:
+    publish = PublishCommand(KEYS, sharded)
+    for number, retention, records, keyed in (
+        (1, Retention(100, 4096, 300.0), [b"x" * 30], []),
+        (123456, Retention(100, 4096, 300.0), [b"\r\n" * 50, b"y"], [KEYS.of_key("a")]),
+        (9, Retention(0, 0, 0.0), [], [KEYS.of_key("a"), KEYS.of_key("b")]),
+    ):
+        command = publish(number, retention, records, keyed)
+        words = words_of(command)
+        assert hiredis.pack_command(tuple(words)) == command
+        age = max(1, int(retention.age * 1000))
+        limits = [b"%d" % each for each in (retention.messages, retention.size, age)]
+        assert words[2:6] == [b"%d" % (3 + len(keyed)), KEYS.head, KEYS.log, KEYS.producer]
+        begin, random = 6 + len(keyed), words[9 + len(keyed)]
+        assert words[6:begin] == keyed
+        assert words[begin:] == [KEYS.channel, word, b"%d" % number, random, *limits, *records]
+        assert len(random) == 5
 
 
 @given(st.lists(st.text(alphabet="a{}%25:7D", min_size=1), unique=True))
