@@ -19,6 +19,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 def payload_of(text: str | None, data: Any, json: Any) -> tuple[bytes, Kind]:
     """Return the payload of one message. Raises TypeError for anything else."""
+    if type(text) is str and data is None and json is UNSET:
+        return text.encode(), Kind.TEXT  # as it is, mostly
     if (text is not None) + (data is not None) + (json is not UNSET) != 1:
         raise TypeError("publish one message: text, data=... or json=...")
     if text is not None:

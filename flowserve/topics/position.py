@@ -31,7 +31,8 @@ class Place(NamedTuple):
 
     def position(self) -> Position:
         """Return it as text."""
-        return Position(f"{self.epoch}.{self.offset:x}.{self.check}")
+        epoch, offset, check = self
+        return Position(f"{epoch}.{offset:x}.{check}")
 
 
 def place_of(epoch: str, offset: int, check: str) -> Place:

@@ -62,8 +62,8 @@ class HubSource:
 
     def check(self) -> None:
         """Raise TopicsError unless it `runs`."""
-        if self.runs:
-            return
+        if not self._closed and self._forks == _forks and not self.loop.is_closed():
+            return  # `runs`, without another call: this is asked for each message
         if self._forks != _forks:
             raise TopicsError("this process was forked from that of a server, and is not served: use topics.connect()")
         raise TopicsError(_ENDED)
@@ -220,7 +220,7 @@ def local_hub() -> Hub:
 def hub_here() -> Hub | None:
     """Return the hub of the calling code, if it runs in the hub's event loop. Raises as `current_source()`."""
     found = current_source()
-    return found.hub if found.loop is asyncio.get_running_loop() else None
+    return found._hub or found.hub if found.loop is asyncio.get_running_loop() else None
 
 
 async def in_hub(work: Callable[[Hub], Coroutine[Any, Any, T]], lasting: bool = False) -> T:

@@ -123,7 +123,7 @@ class Hub:
         """Publish a message; see `topics.publish()`. `exclude` is the owner of subscribers, `retention` by default that
         of the settings. Raises NotPublished where the other processes can't be reached if it has a key, or may not be
         delivered `alone` in this one."""
-        self.check_name(topic)
+        check_name(topic, self.settings.max_name)
         if len(data) > self.settings.max_size:
             raise TopicsError(f"the message has {len(data)} bytes; at most {self.settings.max_size} can be published")
         if key is not None:
