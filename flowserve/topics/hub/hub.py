@@ -133,10 +133,11 @@ class Hub:
         kept = retention or self._retention
         if topic in self.owed_gaps:  # first, so that the gap is told where it is
             await self.owed_gaps.tell(topic)
-        origin = f"{self._name}.{next(self._numbers)}"
+        origin = ""  # it matters for those alone who exclude somebody
         if exclude is None or topic not in self._topics:
             place = await self._backplane.publish(topic, data, kind, key, origin, kept)
         else:
+            origin = f"{self._name}.{next(self._numbers)}"
             place = await self._publish_excluding(exclude, topic, data, kind, key, origin, kept)
         if place is None:
             if key is not None or not alone:

@@ -11,7 +11,7 @@ from flowserve.errors import TopicsError
 from flowserve.topics.backplane import unknown_whether_published
 from flowserve.topics.nats.batch import NewBatch, Tail, encode_batch, token
 from flowserve.topics.nats.link import Unavailable
-from flowserve.topics.nats.log import Conflict, Log, Outcome, Stored, kept_age
+from flowserve.topics.nats.log import Conflict, Duplicate, Log, Outcome, kept_age
 from flowserve.topics.position import Place
 from flowserve.topics.remote.errors import LinkLost
 from flowserve.topics.remote.reconnector import GRACE
@@ -72,11 +72,18 @@ class Attempt:
         self._topic = topic
         self._retention = retention
         self.batch = batch
-        self._records = [item.record for item in batch]
-        self.size = sum(map(len, self._records))
+        self._records: list[bytes] = []
+        self.size = 0  # bytes of the records
+        for item in batch:
+            self._records.append(item.record)
+            self.size += len(item.record)
         key = batch[0].key
         self._id = None if key is None else _message_id(topic, key)
         self._unknown: int | None = None  # behind which sequence number it may be stored, without an answer
+        self._log: Log  # from `begin()` on, as the next ones
+        self._begun: NewBatch
+        self._behind: int  # the sequence number of the batch before it
+        self._done: Callable[[Attempt, bool], object]
 
     async def run(self, connected: Callable[[], Awaitable[Log]]) -> None:
         """Settle all items."""
@@ -132,29 +139,33 @@ class Attempt:
         except LinkLost:
             self._is_unknown(expected)
             raise
-        if stored.duplicate:
-            await self._settle_duplicate(log, stored)
+        if isinstance(stored, Duplicate):
+            await self._settle_duplicate(log, stored.seq)
         else:
-            self._stored(log, stored.seq, batch)
+            self._stored(log, stored, batch)
         return True
 
-    def begin(self, log: Log, tail: Tail, done: Callable[[Attempt, bool], None]) -> None:
+    def begin(self, log: Log, tail: Tail, done: Callable[[Attempt, bool], object]) -> None:
         """Try once, behind the end of the log that is known, without a task. `done` is called with this and whether
         that was it; if not, `run()` goes on."""
-        batch = encode_batch(tail, self._records, self._retention)
+        batch = self._begun = encode_batch(tail, self._records, self._retention)
+        self._log = log
+        self._behind = tail.seq
+        self._done = done
+        log.begin_store(self._topic, batch.data, tail.seq, self._id, self)
 
-        def on_outcome(outcome: Outcome) -> None:
-            if isinstance(outcome, Stored) and not outcome.duplicate:
-                self._stored(log, outcome.seq, batch)
-                done(self, True)
-                return
-            if isinstance(outcome, Conflict):
-                self._publisher.doubt(self._topic, outcome.seq)
-            elif isinstance(outcome, LinkLost):
-                self._is_unknown(tail.seq)
-            done(self, False)
-
-        log.begin_store(self._topic, batch.data, tail.seq, self._id, on_outcome)
+    def __call__(self, outcome: Outcome) -> None:
+        """Take what has become of `begin()`."""
+        done = self._done
+        if isinstance(outcome, int):
+            self._stored(self._log, outcome, self._begun)
+            done(self, True)
+            return
+        if isinstance(outcome, Conflict):
+            self._publisher.doubt(self._topic, outcome.seq)
+        elif isinstance(outcome, LinkLost):
+            self._is_unknown(self._behind)
+        done(self, False)
 
     def _is_unknown(self, expected: int) -> None:
         """Note that it may be stored behind the sequence number `expected`."""
@@ -162,7 +173,11 @@ class Attempt:
         self._publisher.doubt(self._topic, -1)
 
     def _stored(self, log: Log, seq: int, batch: NewBatch) -> None:
-        tail, places = batch.stored(seq, [item.check for item in self.batch], sum([item.size for item in self.batch]))
+        size, checks = 0, []
+        for item in self.batch:
+            size += item.size
+            checks.append(item.check)
+        tail, places = batch.stored(seq, checks, size)
         self._settle(tail, places)
         if batch.obsolete:
             self._publisher.purge(log, self._topic, batch.obsolete)
@@ -183,12 +198,13 @@ class Attempt:
 
     def _settle(self, tail: Tail, places: Sequence[Place | None]) -> None:
         self._publisher.learn(self._topic, tail)
-        for item, place in zip(self.batch, places, strict=True):
-            item.settle(place)
+        assert len(self.batch) == len(places)
+        for index, item in enumerate(self.batch):
+            item.settle(places[index])
 
-    async def _settle_duplicate(self, log: Log, stored: Stored) -> None:
-        earlier = await log.at(stored.seq)
-        place = earlier.tail.place if earlier is not None else Place("", stored.seq, "")  # it is not kept any more
+    async def _settle_duplicate(self, log: Log, seq: int) -> None:
+        earlier = await log.at(seq)
+        place = earlier.tail.place if earlier is not None else Place("", seq, "")  # it is not kept any more
         for item in self.batch:
             item.settle(place)
 

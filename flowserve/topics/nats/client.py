@@ -20,6 +20,8 @@ _HEAD = "NATS/1.0"
 _WITH_HEADERS = b"HMSG"
 _MESSAGES = b"MSG ", b"HMSG "
 _END = b"\r\n"
+_COPIED = 1 << 16
+"""Bytes of what has come, up to which it is copied to be cut up."""
 
 
 class Received:
@@ -69,10 +71,11 @@ class _ShortParser(Parser):
     def _take_messages(self, buffer: bytearray) -> list[Exception]:
         """Pass on the messages that a buffer begins with, and return what was raised."""
         errors, at = list[Exception](), 0
-        while buffer.startswith(_MESSAGES, at) and (line_end := buffer.find(_END, at)) > 0:
+        data = bytes(buffer) if len(buffer) <= _COPIED else buffer  # what is cut out of bytes is not copied again
+        while data.startswith(_MESSAGES, at) and (line_end := data.find(_END, at)) > 0:
             begin = start = line_end + len(_END)
             try:
-                words = bytes(buffer[at:line_end]).split()
+                words = data[at:line_end].split()
                 if words[0] == _WITH_HEADERS:
                     start += int(words[-2])
                 end, sid, subject = begin + int(words[-1]), int(words[2]), words[1]
@@ -80,10 +83,11 @@ class _ShortParser(Parser):
                 raise nats.errors.ProtocolError from None
             if not begin <= start <= end:
                 raise nats.errors.ProtocolError
-            if len(buffer) < end + len(_END):
+            if len(data) < end + len(_END):
                 break
             try:
-                self.nc.take(sid, subject, bytes(buffer[start:end]), bytes(buffer[begin:start]))
+                headers = bytes(data[begin:start]) if start > begin else None
+                self.nc.take(sid, subject, bytes(data[start:end]), headers)
             except Exception as error:  # which would end the client's loop that reads
                 errors.append(error)
             at = end + len(_END)
@@ -131,7 +135,7 @@ class ShortClient(Client):
         callback.take = take  # type: ignore[attr-defined]
         return await self.subscribe(subject, cb=callback)
 
-    def take(self, sid: int, subject: bytes, data: bytes, headers: bytes | None) -> None:
+    def take(self, sid: int, subject: bytes | bytearray, data: bytes, headers: bytes | None) -> None:
         """Take a message that has come."""
         subscription = self._subs.get(sid)
         if subscription is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -37,6 +36,14 @@ class Answered(TopicsError):
 
 Answer = Callable[[Received | TopicsError], None]
 """Takes the answer to a request, or what went wrong."""
+
+
+def _ignore(answer: Received | TopicsError) -> None:
+    pass
+
+
+_NOBODY = (0.0, _ignore)
+"""Takes an answer for which nobody waits any more."""
 
 
 def _settle(result: asyncio.Future[Received], answer: Received | TopicsError) -> None:
@@ -73,8 +80,8 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._inbox = client.new_inbox()
         self._numbers = count(1)
-        self._answers: dict[str, Answer] = {}  # who waits, by inbox
-        self._due: deque[tuple[float, str]] = deque()  # when answers are to be there at last
+        # who waits, and until when, by inbox: in that order, as all wait for the same time
+        self._answers: dict[str, tuple[float, Answer]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._subscriptions: set[Subscription] = set()
         self._lost: asyncio.Future[None] = self._loop.create_future()
@@ -152,9 +159,7 @@ class Link:
     # Requests
 
     def _answered(self, message: Received) -> None:
-        answer = self._answers.pop(message.subject, None)
-        if answer is None:
-            return
+        _, answer = self._answers.pop(message.subject, _NOBODY)
         if not message.data and message.headers.get("Status") == _NO_RESPONDERS:
             answer(Unavailable("JetStream is not there"))
         else:
@@ -174,31 +179,25 @@ class Link:
         except (nats.errors.Error, OSError) as error:
             answer(self._failed(error))
         else:
-            self._answers[inbox] = answer
-            self._expect(inbox)
-
-    def _expect(self, inbox: str) -> None:
-        """See to it that an answer comes in time, with one timer for all: their time is the same."""
-        due = self._due
-        while due and due[0][1] not in self._answers:
-            due.popleft()
-        due.append((self._loop.time() + self._timeout, inbox))
-        if self._timer is None:
-            self._timer = self._loop.call_later(self._timeout, self._expire)
+            self._answers[inbox] = self._loop.time() + self._timeout, answer
+            if self._timer is None:
+                self._timer = self._loop.call_later(self._timeout, self._expire)
 
     def _expire(self) -> None:
-        self._timer, due, now = None, self._due, self._loop.time()
-        while due and (due[0][1] not in self._answers or due[0][0] <= now):
-            answer = self._answers.pop(due.popleft()[1], None)
-            if answer is not None:
-                answer(LinkLost(f"JetStream has not answered for {self._timeout:g} s"))
-        if due:
-            self._timer = self._loop.call_at(due[0][0], self._expire)
+        """Have nobody wait any longer whose time is over; one timer does for all."""
+        self._timer, now = None, self._loop.time()
+        while self._answers:
+            inbox, (due, answer) = next(iter(self._answers.items()))
+            if due > now:
+                self._timer = self._loop.call_at(due, self._expire)
+                break
+            del self._answers[inbox]
+            answer(LinkLost(f"JetStream has not answered for {self._timeout:g} s"))
 
     def _fail_all(self, error: TopicsError) -> None:
         """Answer all requests with an error."""
         answers, self._answers = self._answers, {}
-        for answer in answers.values():
+        for _, answer in answers.values():
             answer(error)
 
     async def request(self, subject: str, data: bytes = b"") -> Received:

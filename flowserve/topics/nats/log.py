@@ -38,15 +38,15 @@ class Conflict(Exception):
         self.seq = seq
 
 
-class Stored(NamedTuple):
-    """The answer to a batch."""
+class Duplicate(NamedTuple):
+    """The answer to a batch that was not stored, as its key was used before."""
 
     seq: int
-    duplicate: bool
-    """The key was used before, for the batch with this sequence number."""
+    """Of the batch that was stored with the key."""
 
 
-Outcome = Stored | TopicsError | Conflict
+Outcome = int | Duplicate | TopicsError | Conflict
+"""What became of a batch; if it was stored, its sequence number."""
 Done = Callable[[Outcome], None]
 
 
@@ -56,15 +56,16 @@ def _stored(done: Done, answer: Received | TopicsError) -> None:
         done(answer)
         return
     if plain := _PLAIN.fullmatch(answer.data):
-        done(Stored(int(plain[1]), False))
+        done(int(plain[1]))
         return
     try:
         found = decode(answer)
-        done(Stored(int(found["seq"]), bool(found.get("duplicate"))))
+        seq = int(found["seq"])
+        done(Duplicate(seq) if found.get("duplicate") else seq)
     except Answered as error:
         if error.code == _WRONG_SEQUENCE:
-            seq = re.search(r"(\d+)$", str(error))
-            done(Conflict(int(seq[1]) if seq else -1))
+            said = re.search(r"(\d+)$", str(error))
+            done(Conflict(int(said[1]) if said else -1))
         else:
             done(error)
     except TopicsError as error:
@@ -178,14 +179,14 @@ class Log:
             headers += f"Nats-Msg-Id: {id}\r\n"
         self.link.ask(self.subject(topic), batch, headers, partial(_stored, done))
 
-    async def store(self, topic: str, batch: bytes, expected: int, id: str | None = None) -> Stored:
+    async def store(self, topic: str, batch: bytes, expected: int, id: str | None = None) -> int | Duplicate:
         """As `begin_store()`. Raises LinkLost, Unavailable, Answered, Conflict."""
-        result: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
+        result: asyncio.Future[int | Duplicate] = asyncio.get_running_loop().create_future()
 
         def done(outcome: Outcome) -> None:
             if result.done():
                 return
-            if isinstance(outcome, Stored):
+            if isinstance(outcome, (int, Duplicate)):
                 result.set_result(outcome)
             else:
                 result.set_exception(outcome)
@@ -198,7 +199,8 @@ class Log:
         Conflict."""
         batch = encode_batch(tail, (), retention)
         stored = await self.store(topic, batch.data, tail.seq if tail else 0)
-        return batch.stored(stored.seq, (), 0)[0]
+        assert isinstance(stored, int)  # as it has no key
+        return batch.stored(stored, (), 0)[0]
 
     async def purge(self, topic: str, seq: int) -> None:
         """Remove the batches of a topic up to a sequence number."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine
-from functools import partial
 from typing import Any
 
 from flowserve.errors import TopicsError
@@ -43,14 +42,18 @@ _HEADERS = 1024
 
 
 class _Lane:
-    """The messages of one topic that are being published."""
+    """The messages of one topic that are being published. Called, it takes the outcome of an attempt's beginning."""
 
-    __slots__ = ("queue", "retention", "topic")
+    __slots__ = ("publisher", "queue", "retention", "topic")
 
-    def __init__(self, topic: str) -> None:
+    def __init__(self, publisher: Publisher, topic: str) -> None:
+        self.publisher = publisher
         self.topic = topic
         self.queue: deque[Item] = deque()
         self.retention: Retention  # as the last call of publish() wants it
+
+    def __call__(self, attempt: Attempt, settled: bool) -> None:
+        self.publisher.began(self, attempt, settled)
 
 
 class Publisher:
@@ -62,6 +65,7 @@ class Publisher:
         self._lanes: dict[str, _Lane] = {}
         self._ready: list[_Lane] = []  # that begin at the end of this event loop iteration
         self._log: Log | None = None
+        self._covered: Retention | None = None  # with which that keeps batches for long enough
         self._tails: OrderedDict[str, Tail] = OrderedDict()  # as they were on this connection
         self._size = 0  # bytes in all lanes
         self._obsolete: dict[str, int] = {}  # by topic, up to which sequence number its log is to be purged
@@ -91,7 +95,7 @@ class Publisher:
             return result
         lane = self._lanes.get(topic)
         if lane is None:
-            lane = self._lanes[topic] = _Lane(topic)
+            lane = self._lanes[topic] = _Lane(self, topic)
             if not self._ready:
                 self._loop.call_soon(self._flush)
             self._ready.append(lane)
@@ -138,6 +142,7 @@ class Publisher:
         """Go on with a new connection."""
         self._given_up = False
         self._log = log
+        self._covered = None
         self._max_payload = log.link.max_payload
         self._tails.clear()
 
@@ -161,28 +166,42 @@ class Publisher:
     def _flush(self) -> None:
         """Begin with the lanes in which something was published in this event loop iteration."""
         ready, self._ready = self._ready, []
+        log = self._usable()
         for lane in ready:
-            self._next(lane)
+            self._next(lane, log)
 
-    def _next(self, lane: _Lane) -> None:
+    def _usable(self) -> Log | None:
+        """Return the stream, if there is a connection."""
+        log = self._log
+        return None if log is None or log.is_lost else log
+
+    def _next(self, lane: _Lane, log: Log | None) -> None:
         """Publish the next batch of a lane, or end it."""
         batch = self._fill(lane)
         if not batch:
             self._end(lane)
             return
         attempt = Attempt(self, lane.topic, lane.retention, batch)
-        log, tail = self._log, self._tails.get(lane.topic)
-        if log is None or log.is_lost or tail is None or kept_age(lane.retention) > log.max_age:
+        tail = self._tails.get(lane.topic)
+        if log is None or tail is None or not self._covers(log, lane.retention):
             self._spawn(self._run(lane, attempt))
         else:
-            attempt.begin(log, tail, partial(self._began, lane))
+            attempt.begin(log, tail, lane)
 
-    def _began(self, lane: _Lane, attempt: Attempt, settled: bool) -> None:
+    def _covers(self, log: Log, retention: Retention) -> bool:
+        """Return whether the stream keeps batches for long enough."""
+        if retention is not self._covered:  # else it was looked at before, as mostly
+            if kept_age(retention) > log.max_age:
+                return False
+            self._covered = retention
+        return True
+
+    def began(self, lane: _Lane, attempt: Attempt, settled: bool) -> None:
         """The first attempt has an outcome; where that is not all, go on."""
         if settled:
             self._size -= attempt.size
             if lane.queue:
-                self._next(lane)
+                self._next(lane, self._usable())
             else:
                 self._end(lane)
         else:
@@ -199,7 +218,7 @@ class Publisher:
         finally:
             self._size -= attempt.size
             if done:
-                self._next(lane)
+                self._next(lane, self._usable())
             else:  # it has failed, or was cancelled
                 self._end(lane)
                 self._size -= sum([len(item.record) for item in lane.queue])
