@@ -17,11 +17,12 @@ from flowserve.topics.local.wire import (
     FrameReader,
     FrameType,
     encode,
+    frame_of,
     message_of,
     place_fields,
     place_in,
     places_of,
-    publish_fields,
+    publish_body,
     reading_of,
 )
 from flowserve.topics.message import Kind
@@ -56,7 +57,7 @@ class SiblingsBackplane(asyncio.Protocol):
         self._paused = False
         self._waiters: list[asyncio.Future[None]] | None = None
         self._topics: set[str] = set()
-        self._will: list[bytes] | None = None  # the fields of WILL
+        self._will: bytes | None = None  # the fields of WILL
         self._is_open = False  # from `open()` to `close()`
         self._is_logged = False  # that the supervisor speaks another version
         self._reconnecting: asyncio.Task[None] | None = None
@@ -139,31 +140,31 @@ class SiblingsBackplane(asyncio.Protocol):
         self, topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention
     ) -> Awaitable[Place | None]:
         """See `Backplane.publish()`. Raises TopicsError if the connection was lost before the answer came."""
-        fields = publish_fields(topic, data, kind, key, origin, retention)
-        return self._publish_later(fields) if self._paused else self._publish(fields)
+        body = publish_body(topic, data, kind, key, origin, retention)
+        return self._publish_later(body) if self._paused else self._publish(body)
 
-    def _publish(self, fields: list[bytes]) -> asyncio.Future[Place | None]:
+    def _publish(self, body: bytes) -> asyncio.Future[Place | None]:
         place: asyncio.Future[Place | None] = self._loop.create_future()
         if self.connected:
             number = next(self._numbers) & 0xFFFFFFFF
             self._places[number] = place
-            self._send(encode(FrameType.PUBLISH, number, fields))
+            self._send(frame_of(FrameType.PUBLISH, number, body))
         else:
             place.set_result(None)
         return place
 
-    async def _publish_later(self, fields: list[bytes]) -> Place | None:
+    async def _publish_later(self, body: bytes) -> Place | None:
         await self._writable()
-        return await self._publish(fields)
+        return await self._publish(body)
 
     def publish_at_end(self, topic: str, data: bytes, retention: Retention) -> None:
         """Have the broker publish a message when this process has ended, in whatever way."""
-        self._will = publish_fields(topic, data, Kind.BINARY, None, "", retention)
+        self._will = publish_body(topic, data, Kind.BINARY, None, "", retention)
         self._leave_will()
 
     def _leave_will(self) -> None:
         if self._will is not None and self._transport is not None and not self._transport.is_closing():
-            self._transport.write(encode(FrameType.WILL, 0, self._will))
+            self._transport.write(frame_of(FrameType.WILL, 0, self._will))
 
     async def subscribe(self, topics: Sequence[str]) -> list[Place]:
         self._topics.update(topics)

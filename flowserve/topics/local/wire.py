@@ -68,13 +68,21 @@ class Frame:
 
 def encode(type: FrameType, number: int, fields: Sequence[bytes]) -> bytes:
     """Return a frame."""
-    parts, size = [b""], _HEAD_SIZE - _LENGTH_SIZE
+    return frame_of(type, number, _body(fields))
+
+
+def frame_of(type: FrameType, number: int, body: bytes) -> bytes:
+    """Return a frame, given its fields as they stand in it."""
+    return _HEAD.pack(_HEAD_SIZE - _LENGTH_SIZE + len(body), type, number) + body
+
+
+def _body(fields: Sequence[bytes], rest: bytes = b"") -> bytes:
+    """Return fields as they stand in a frame; `rest` are those behind them."""
+    parts: list[bytes] = []
     for field in fields:
         length = len(field)
-        parts.append(_LENGTHS[length] if length < _KNOWN else _LENGTH.pack(length))
-        parts.append(field)
-        size += _LENGTH_SIZE + length
-    parts[0] = _HEAD.pack(size, type, number)
+        parts += (_LENGTHS[length] if length < _KNOWN else _LENGTH.pack(length), field)
+    parts.append(rest)
     return b"".join(parts)
 
 
@@ -131,17 +139,21 @@ def places_of(fields: Sequence[bytes]) -> list[Place]:
     return [place_in(fields[at : at + 3]) for at in range(0, len(fields), 3)]
 
 
-def publish_fields(
-    topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention
-) -> list[bytes]:
-    """Return the fields of PUBLISH, and of WILL."""
+def publish_body(topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention) -> bytes:
+    """Return the fields of PUBLISH, and of WILL, as they stand in a frame."""
+    if key is None and not origin:  # as it is, mostly
+        return _body((topic.encode(), data), _plain_rest(kind, retention))
+    return _body((topic.encode(), data), _rest(kind, key, origin, retention))
+
+
+def _rest(kind: Kind, key: str | None, origin: str, retention: Retention) -> bytes:
     shown_key = _KEYLESS if key is None else _KEYED + key.encode()
-    return [topic.encode(), data, _KINDS[kind], shown_key, origin.encode(), _limits(retention)]
+    return _body((_KINDS[kind], shown_key, origin.encode(), _RETENTION.pack(*retention)))
 
 
 @lru_cache
-def _limits(retention: Retention) -> bytes:
-    return _RETENTION.pack(*retention)
+def _plain_rest(kind: Kind, retention: Retention) -> bytes:
+    return _rest(kind, None, "", retention)
 
 
 def publish_of(fields: Sequence[bytes]) -> tuple[str, bytes, Kind, str | None, str, Retention]:

@@ -111,7 +111,7 @@ class ClusterBackplane:
         self, topic: str, data: bytes, kind: Kind, key: str | None, origin: str, retention: Retention
     ) -> Awaitable[Place | None]:
         """See `Backplane.publish()`. Raises TopicsError if it is unknown whether the message was published."""
-        publisher = self._partition_of(topic).publisher
+        publisher = self._partitions[partition_of(topic)].publisher
         return publisher.publish(topic, data, kind, key, origin, retention)
 
     async def subscribe(self, topics: Sequence[str]) -> list[Place]:

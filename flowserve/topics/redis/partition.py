@@ -73,7 +73,8 @@ class View:
             self._on_answer()
         answer(given)
         self._due -= 1
-        self._end()
+        if self._moved:
+            self._end()
 
     def _failed(self, failed: Answer, error: Any) -> None:
         if not self.ended:

@@ -11,11 +11,12 @@ from flowserve.topics.local.wire import (
     FrameReader,
     FrameType,
     encode,
+    frame_of,
     message_fields,
     message_of,
     place_fields,
     places_of,
-    publish_fields,
+    publish_body,
     publish_of,
     reading_fields,
     reading_of,
@@ -59,8 +60,9 @@ def test_the_version_stands_for_these_bytes() -> None:
     place = Place("e", 258, "c")
     assert place_fields(place) == [b"e", b"258", b"c"]
     limits = bytes.fromhex("0000000000000001 0000000000000002 3ff8000000000000")
-    published = publish_fields("t", b"data", Kind.TEXT, "k", "o", Retention(1, 2, 1.5))
-    assert published == [b"t", b"data", b"1", b"\1k", b"o", limits]
+    published = publish_body("t", b"data", Kind.TEXT, "k", "o", Retention(1, 2, 1.5))
+    publish = encode(FrameType.PUBLISH, 0, [b"t", b"data", b"1", b"\1k", b"o", limits])
+    assert frame_of(FrameType.PUBLISH, 0, published) == publish
     numbers = bytes.fromhex("01 0000000000000102 3ff8000000000000")
     message = message_fields(Message("t", b"data", Kind.TEXT, place, "o", 1.5))
     assert message == [b"t", b"data", numbers, b"e", b"c", b"o"]
@@ -84,7 +86,8 @@ def test_places(sent: list[Place]) -> None:
 @given(texts, st.binary(max_size=9), kinds, st.none() | texts, texts)
 def test_a_publication(topic: str, data: bytes, kind: Kind, key: str | None, origin: str) -> None:
     sent = (topic, data, kind, key, origin, Retention(1, 2, 3.5))
-    assert publish_of(publish_fields(*sent)) == sent
+    (frame,) = FrameReader().feed(frame_of(FrameType.PUBLISH, 7, publish_body(*sent)))
+    assert publish_of(frame.fields) == sent
 
 
 @given(messages)
