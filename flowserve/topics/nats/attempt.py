@@ -1,3 +1,4 @@
+# cython: language_level=3, annotation_typing=False, binding=False
 """Storing one batch of messages, which may take several requests."""
 
 from __future__ import annotations

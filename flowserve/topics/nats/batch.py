@@ -1,3 +1,4 @@
+# cython: language_level=3, annotation_typing=False, binding=False
 """What the NATS backplane stores in JetStream: messages of one topic, in batches.
 
 A batch is one message in JetStream. It says where it stands in the topic, so that the batch before it and the first

@@ -1,3 +1,4 @@
+# cython: language_level=3, annotation_typing=False, binding=False
 """Publishing to JetStream: batches, each of which is stored once, behind the one that its publisher knows.
 
 All messages of a topic that are published while one of its batches is on its way form the next batch; one with a key is
