@@ -20,8 +20,8 @@ SOURCES = ("pyproject.toml", "README.md", "LICENSE", "flowserve", "tests", "exam
 MADE = ("*.so", "*.c", "*.html", "__pycache__", ".*")
 EXTENSION = re.compile(r'\[\[tool\.setuptools\.ext-modules\]\]\nname = "([a-z0-9_.]+)"')
 
-MOST = 2_940_000
-"""Bytes of a wheel whose modules are not optimised; those that are take 15 % less, to be below 2.5 MB."""
+MOST = 3_100_000
+"""Bytes of a wheel whose modules are not optimised; those that are take 16 % less, to be below 2.6 MB."""
 
 # A compiler that does not optimise: how it is built is of interest here, and that in seconds.
 COMPILER = """#!/bin/sh
@@ -200,4 +200,4 @@ def test_flags_of_the_environment_win(monkeypatch, given):
     command.build_extension(extension)
     own = ["-O1", "-ftree-vectorize", "-fpeel-loops", "-g0", "-w", "-DNDEBUG"]
     assert extension.extra_compile_args == [*own, *given]
-    assert extension.extra_link_args == ([] if given else ["-Wl,-x"])
+    assert extension.extra_link_args == ([] if given else ["-Wl,-s" if sys.platform == "linux" else "-Wl,-x"])
