@@ -7,6 +7,7 @@ is called at once, in the order in which messages come, which takes a third of t
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -52,6 +53,12 @@ class Received:
 
 Take = Callable[[Received], None]
 
+_NEVER = re.compile(rb"(?!)")
+
+
+def _ignore(match: re.Match[bytes]) -> None:
+    pass
+
 
 class _ShortParser(Parser):
     """Passes on messages that have come as a whole; all else is left to nats-py's."""
@@ -72,7 +79,17 @@ class _ShortParser(Parser):
         """Pass on the messages that a buffer begins with, and return what was raised."""
         errors, at = list[Exception](), 0
         data = bytes(buffer) if len(buffer) <= _COPIED else buffer  # what is cut out of bytes is not copied again
-        while data.startswith(_MESSAGES, at) and (line_end := data.find(_END, at)) > 0:
+        expected = self.nc.expected
+        while True:
+            if (match := expected(data, at)) is not None and len(match[3]) == int(match[2]):
+                at = match.end()
+                try:
+                    self.nc.take_expected(match)
+                except Exception as error:
+                    errors.append(error)
+                continue
+            if not data.startswith(_MESSAGES, at) or (line_end := data.find(_END, at)) < 0:
+                break
             begin = start = line_end + len(_END)
             try:
                 words = data[at:line_end].split()
@@ -102,6 +119,8 @@ class ShortClient(Client):
         super().__init__()
         self._ps = _ShortParser(self)
         self._outgoing: list[bytes] = []  # parts of messages that were not written yet
+        self.expected: Callable[[bytes | bytearray, int], re.Match[bytes] | None] = _NEVER.match
+        self.take_expected: Callable[[re.Match[bytes]], None] = _ignore
 
     def send(self, subject: str, reply: str, data: bytes, headers: str = "") -> None:
         """Publish a message. The headers are lines, each with its end. Raises `nats.errors.Error`, OSError."""
@@ -134,6 +153,14 @@ class ShortClient(Client):
 
         callback.take = take  # type: ignore[attr-defined]
         return await self.subscribe(subject, cb=callback)
+
+    def expect(self, subject: str, data: bytes, take: Callable[[re.Match[bytes]], None]) -> None:
+        """Have messages to `subject` and a number, with a dot between, whose data has the pattern `data`, passed to
+        `take`, as matches: group 1 is the number, those from 4 on are the pattern's. Most of them come here: those that
+        come in pieces are passed to who is subscribed, like all others."""
+        head = re.escape(subject).encode()
+        self.expected = re.compile(rb"MSG %b\.(\d{1,20}) \d+ +(\d{1,9})\r\n(%b)\r\n" % (head, data)).match
+        self.take_expected = take
 
     def take(self, sid: int, subject: bytes | bytearray, data: bytes, headers: bytes | None) -> None:
         """Take a message that has come."""

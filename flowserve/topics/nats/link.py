@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -34,11 +35,14 @@ class Answered(TopicsError):
         self.code = code
 
 
-Answer = Callable[[Received | TopicsError], None]
-"""Takes the answer to a request, or what went wrong."""
+_ACKNOWLEDGEMENT = rb'\{"stream": ?"[^"\\]*", ?"seq": ?(\d{1,20})\}'
+"""What JetStream answers to a message that is stored, in general."""
+
+Answer = Callable[[Received | TopicsError | int], None]
+"""Takes the answer to a request, or what went wrong; an acknowledgement mostly as the sequence number in it."""
 
 
-def _ignore(answer: Received | TopicsError) -> None:
+def _ignore(answer: Received | TopicsError | int) -> None:
     pass
 
 
@@ -46,13 +50,13 @@ _NOBODY = (0.0, _ignore)
 """Takes an answer for which nobody waits any more."""
 
 
-def _settle(result: asyncio.Future[Received], answer: Received | TopicsError) -> None:
+def _settle(result: asyncio.Future[Received], answer: Received | TopicsError | int) -> None:
     if result.done():
         return
-    if isinstance(answer, TopicsError):
-        result.set_exception(answer)
-    else:
+    if isinstance(answer, Received):
         result.set_result(answer)
+    else:
+        result.set_exception(Answered(0, "an acknowledgement of a message") if isinstance(answer, int) else answer)
 
 
 def decode(message: Received) -> dict[str, Any]:
@@ -80,7 +84,7 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._inbox = client.new_inbox()
         self._numbers = count(1)
-        # who waits, and until when, by inbox: in that order, as all wait for the same time
+        # who waits, and until when, by the end of the inbox: in that order, as all wait for the same time
         self._answers: dict[str, tuple[float, Answer]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._subscriptions: set[Subscription] = set()
@@ -93,6 +97,7 @@ class Link:
 
     async def start(self) -> None:
         """Have answers come in."""
+        self._client.expect(self._inbox, _ACKNOWLEDGEMENT, self._acknowledged)
         await self.subscribe(f"{self._inbox}.*", self._answered)
 
     @property
@@ -158,8 +163,12 @@ class Link:
 
     # Requests
 
+    def _acknowledged(self, match: re.Match[bytes]) -> None:
+        _, answer = self._answers.pop(match[1].decode(), _NOBODY)
+        answer(int(match[4]))
+
     def _answered(self, message: Received) -> None:
-        _, answer = self._answers.pop(message.subject, _NOBODY)
+        _, answer = self._answers.pop(message.subject.rpartition(".")[2], _NOBODY)
         if not message.data and message.headers.get("Status") == _NO_RESPONDERS:
             answer(Unavailable("JetStream is not there"))
         else:
@@ -171,15 +180,15 @@ class Link:
         if self._lost.done():
             answer(LinkLost(self.reason))
             return
-        inbox = f"{self._inbox}.{next(self._numbers)}"
+        number = str(next(self._numbers))
         try:
-            self._client.send(subject, inbox, data, headers)
+            self._client.send(subject, f"{self._inbox}.{number}", data, headers)
         except nats.errors.MaxPayloadError:
             answer(Answered(0, f"a message may have {self.max_payload} bytes at most"))
         except (nats.errors.Error, OSError) as error:
             answer(self._failed(error))
         else:
-            self._answers[inbox] = self._loop.time() + self._timeout, answer
+            self._answers[number] = self._loop.time() + self._timeout, answer
             if self._timer is None:
                 self._timer = self._loop.call_later(self._timeout, self._expire)
 
@@ -187,11 +196,11 @@ class Link:
         """Have nobody wait any longer whose time is over; one timer does for all."""
         self._timer, now = None, self._loop.time()
         while self._answers:
-            inbox, (due, answer) = next(iter(self._answers.items()))
+            number, (due, answer) = next(iter(self._answers.items()))
             if due > now:
                 self._timer = self._loop.call_at(due, self._expire)
                 break
-            del self._answers[inbox]
+            del self._answers[number]
             answer(LinkLost(f"JetStream has not answered for {self._timeout:g} s"))
 
     def _fail_all(self, error: TopicsError) -> None:

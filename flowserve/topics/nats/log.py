@@ -25,8 +25,6 @@ NO_STREAM = 10059
 _WRONG_SEQUENCE = 10071
 """Numbers of JetStream's errors."""
 _NOT_FOUND = "404"
-_PLAIN = re.compile(rb'\{"stream": ?"[^"\\]*", ?"seq": ?(\d+)\}')
-"""The answer to a batch that is stored, in general: other ones are read as the JSON that they are."""
 _SECOND = 1_000_000_000
 
 
@@ -50,13 +48,10 @@ Outcome = int | Duplicate | TopicsError | Conflict
 Done = Callable[[Outcome], None]
 
 
-def _stored(done: Done, answer: Received | TopicsError) -> None:
+def _stored(done: Done, answer: Received | TopicsError | int) -> None:
     """Tell what an answer to a batch means."""
-    if isinstance(answer, TopicsError):
+    if not isinstance(answer, Received):
         done(answer)
-        return
-    if plain := _PLAIN.fullmatch(answer.data):
-        done(int(plain[1]))
         return
     try:
         found = decode(answer)

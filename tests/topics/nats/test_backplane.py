@@ -144,7 +144,7 @@ async def test_a_message_larger_than_nats_takes(nats: NATSServer, machine: Machi
 async def test_what_is_no_message_is_logged(nats: NATSServer, machine: Machines, logs: Any) -> None:
     here = machine(nats.url)
     reader = await here.reader("t")
-    await here.backplane._subscriptions._log.link.request("flowserve.log.t", b"nonsense")
+    here.backplane._subscriptions._log.link.ask("flowserve.log.t", b"nonsense", "", lambda answer: None)
     await until(lambda: any("is no message" in line for line in logs.lines()))
     with pytest.raises(TopicsError, match="no batch of messages"):
         await here.publish("t", "1")

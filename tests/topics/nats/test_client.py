@@ -101,6 +101,54 @@ async def test_what_comes_in_pieces(size: int) -> None:
     assert not parser.buf
 
 
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+async def test_what_is_expected(size: int) -> None:
+    """Whole messages are passed as matches, all others to who is subscribed, in order."""
+    got: list[Any] = []
+    client, parser = parser_of(got)
+    client.expect("in.box", rb'\{"seq": ?(\d+)\}', lambda match: got.append((match[1], match[4])))
+    stream = b'MSG in.box.1 7 9\r\n{"seq":5}\r\nMSG a 7 1\r\nx\r\nMSG in.box.22 7  10\r\n{"seq": 6}\r\n'
+    stream += b'MSG in.box.3 7 reply 9\r\n{"seq":7}\r\nMSG in.box.x 7 9\r\n{"seq":8}\r\n'
+    stream += b'MSG in.box.4 7 3\r\nno.\r\nMSG inxbox.5 7 9\r\n{"seq":9}\r\n'
+    for at in range(0, len(stream), size):
+        await parser.parse(stream[at : at + size])
+    seen = [each if isinstance(each, tuple) else (each.subject, each.data) for each in got]
+    assert seen == [
+        *((b"1", b"5"), ("a", b"x"), (b"22", b"6")),
+        *(("in.box.3", b'{"seq":7}'), ("in.box.x", b'{"seq":8}'), ("in.box.4", b"no."), ("inxbox.5", b'{"seq":9}')),
+    ]
+    assert not parser.buf
+
+
+async def test_what_is_expected_but_not_as_long_as_it_says() -> None:
+    got: list[Any] = []
+    client, parser = parser_of([])
+    client.expect("in.box", rb"x+", got.append)
+    await parser.parse(b"MSG in.box.1 7 20\r\nxxxxx\r\n")
+    assert got == []
+    assert parser.buf
+
+
+@nats_needed
+async def test_an_error_of_who_expects_is_reported_and_ends_nothing(nats: NATSServer) -> None:
+    errors: list[Exception] = []
+    client = await client_of(nats, errors)
+    got: list[bytes] = []
+
+    def take(match: Any) -> None:
+        got.append(match[1])
+        raise ValueError(f"number {int(match[1])}")
+
+    client.expect("a", rb"[a-z]*", take)
+    await client.listen("a.*", lambda message: None)
+    for number in (1, 2):
+        client.send(f"a.{number}", "", b"good")
+    await until(lambda: len(errors) == 2)
+    assert got == [b"1", b"2"]
+    assert [str(error) for error in errors] == ["number 1", "number 2"]
+    await client.close()
+
+
 @pytest.mark.parametrize("line", [b"MSG a 7", b"MSG a x 1", b"MSG a 7 -5", b"HMSG a 7 9 5", b"HMSG a 7 5"])
 async def test_what_is_no_message(line: bytes) -> None:
     _, parser = parser_of([])
