@@ -206,7 +206,7 @@ async def test_new_certificates(start, tmp_path):
     certificates[0].private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
     trust = ssl.create_default_context()
     authority.configure_trust(trust)
-    options = ("--ssl-certfile", "server.pem", "--timeout-drain", "60s")
+    options = ("--ssl-certfile", "server.pem", "--timeout-drain", "600s")
     program = await start("--workers", "2", *options, serving=False)
     found = await program.logged(r"2 workers serve on https://([0-9.]+):(\d+)")
     address = found[1], int(found[2])

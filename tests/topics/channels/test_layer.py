@@ -291,12 +291,16 @@ async def test_a_channel_ends_with_the_task_of_its_consumer(make_layer) -> None:
     waiting = asyncio.ensure_future(layer.receive(idle))
     deadline = asyncio.get_running_loop().time() + 0.5
     while failed in router._channels or asyncio.get_running_loop().time() < deadline:
+        receiving = asyncio.ensure_future(received(layer, used, 1))
+        await asyncio.sleep(0)  # so that it waits before the message comes, which would expire on a busy machine
         await layer.send(used, {"type": "m"})
-        assert await received(layer, used, 1) == ["m"]
+        assert await receiving == ["m"]
     assert {used, idle} <= router._channels.keys()
+    receiving = asyncio.ensure_future(received(layer, used, 1))
+    await asyncio.sleep(0)
     await layer.group_send("room", {"type": "n"})
     assert (await within(waiting))["type"] == "n"
-    assert await received(layer, used, 1) == ["n"]
+    assert await receiving == ["n"]
 
 
 async def test_a_name_can_be_stored(layer) -> None:
