@@ -10,7 +10,7 @@ from compliance.topics.pages.engines import ENGINES, installed
 from compliance.topics.pages.run import run
 from compliance.topics.scenarios import DEEP
 
-_RUNS = (("all is kept", DEEP, False), ("20 messages are kept", ("--topics-history", "20"), True))
+_RUNS = (("all is kept", DEEP, False), ("5 messages are kept", ("--topics-history", "5"), True))
 """Names, options of the server, and whether gaps have to be told."""
 
 
