@@ -3,10 +3,11 @@
 From the worker: {"ready": true} when it serves, {"beat": n} while its event loop runs, {"failed": line, "status": n}
 when it can't start, {"worn": reason} when it has reached a limit and should be replaced, {"leaving": reason} when it
 ends for another reason than the supervisor's request, {"snapshot": {...}, "id": n}, and {"owed_gap": topic,
-"retention": [...]} when it owes the gap of a topic, with null when it has told it. From the supervisor: first the
-pickled `Order`, then {"lame_duck": true} at the begin of --shutdown-delay, {"drain": true}, {"cut": true} to cut the
-drain short, {"snapshot": id}, and {"owed_gaps": {topic: [...]}}, which are those of a worker that has ended. End of
-file tells a worker that its supervisor is gone, and makes it drain.
+"retention": [...]} when it owes the gap of a topic, with what is kept of it and the key of its marker, or null when
+it has told it. From the supervisor: first the pickled `Order`, then {"lame_duck": true} at the begin of
+--shutdown-delay, {"drain": true}, {"cut": true} to cut the drain short, {"snapshot": id}, and {"owed_gaps":
+{topic: [...]}}, which are those of a worker that has ended. End of file tells a worker that its supervisor is gone, and
+makes it drain.
 
 After an upgrade in place a worker of the new version talks to a supervisor of the old one: keep the names of messages,
 and name and fields of `Order`.

@@ -78,7 +78,10 @@ class Worker:
             with suppress(RuntimeError):  # the application runs other servers in this process
                 if (source := server_source()) is not None:
                     self._owed_gaps = source.hub.owed_gaps
-                    self._owed_gaps.report_to(lambda *gap: self._channel.send(owed_gap=gap[0], retention=gap[1]))
+                    self._owed_gaps.report_to(self._report_gap)
+
+    def _report_gap(self, topic: str, retention: Retention | None, key: str) -> None:
+        self._channel.send(owed_gap=topic, retention=retention and [*retention, key])
 
     async def _wait_for_supervisor(self) -> None:
         await self._channel.ended.wait()
@@ -97,8 +100,8 @@ class Worker:
                 self.server.cut()
                 self._drain.set()
             case {"owed_gaps": dict(gaps)} if self._owed_gaps is not None:
-                for topic, retention in gaps.items():
-                    self._owed_gaps.add(topic, Retention(*retention))
+                for topic, gap in gaps.items():
+                    self._owed_gaps.add(topic, Retention(*gap[:3]), *gap[3:])  # an older worker has told no key
             case {"snapshot": int(number)}:
                 self._channel.send(snapshot=self.server.snapshot(), id=number)
 

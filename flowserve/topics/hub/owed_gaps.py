@@ -7,7 +7,8 @@ process, as others may have published on their own, too. It precedes what this p
 has a key, so that it is published once, however often that has to be tried. As long as it can't have been published
 yet, what else is delivered in this process alone needs no other one, through however many outages.
 
-A supervisor is told what each of its workers owes. What one owed that has ended, another one owes then.
+A supervisor is told what each of its workers owes. What one owed that has ended, another one owes then, with the same
+key: the marker may be on its way already, as in a connection to a backplane that stands still.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ _LAST = 1.0
 """Seconds that `close()` takes at most."""
 
 
-Report = Callable[[str, "Retention | None"], None]
-"""Takes a topic whose gap is owed, and what is kept of it, None once the gap is told."""
+Report = Callable[[str, "Retention | None", str], None]
+"""Takes a topic whose gap is owed, what is kept of it, None once the gap is told, and the key of the marker."""
 
 
 class _Owed:
@@ -41,10 +42,10 @@ class _Owed:
 
     __slots__ = ("attempts", "key", "retention")
 
-    def __init__(self, key: str, retention: Retention) -> None:
+    def __init__(self, key: str, retention: Retention, attempts: int) -> None:
         self.key = key
         self.retention = retention
-        self.attempts = 0  # to publish the marker, but for those that are known to have failed
+        self.attempts = attempts  # to publish the marker, but for those that are known to have failed
 
 
 class OwedGaps:
@@ -71,15 +72,21 @@ class OwedGaps:
         """Whether the gap of a topic can be remembered."""
         return topic in self._owed or len(self._owed) < self._most
 
-    def add(self, topic: str, retention: Retention) -> None:
-        """Note that a message with this retention was delivered in one process alone: this one, or one that ended."""
+    def add(self, topic: str, retention: Retention, key: str | None = None) -> None:
+        """Note that a message with this retention was delivered in one process alone: this one; or one that ended, of
+        whose marker `key` is the key."""
         owed = self._owed.get(topic)
-        if owed is None or owed.retention != retention:
-            self._tell_supervisor(topic, retention)
-        if owed is not None and not owed.attempts:
-            owed.retention = retention  # the marker is yet to come, behind this message
+        if owed is not None and not owed.attempts:  # the marker is yet to come, behind this message
+            if owed.retention != retention:
+                owed.retention = retention
+                self._tell_supervisor(topic, owed)
             return
-        self._owed[topic] = _Owed(f"{self._name}.{next(self._numbers)}", retention)
+        if key is None or owed is not None:  # what this process owes itself would be told by a key of its own alone
+            owed = _Owed(f"{self._name}.{next(self._numbers)}", retention, 0)
+        else:
+            owed = _Owed(key, retention, 1)
+        self._owed[topic] = owed
+        self._tell_supervisor(topic, owed)
         if not self._waiting:
             self._waiting = True
             self._spawn(self._wait())
@@ -99,17 +106,17 @@ class OwedGaps:
             owed.attempts -= 1
         elif self._owed.get(topic) is owed:  # else there is another gap since
             del self._owed[topic]
-            self._tell_supervisor(topic, None)
+            self._tell_supervisor(topic, owed, told=True)
 
     def report_to(self, report: Report | None) -> None:
         """Have a supervisor told what is owed, now and from now on; None: not any more."""
         self._report = report
         for topic, owed in self._owed.items():
-            self._tell_supervisor(topic, owed.retention)
+            self._tell_supervisor(topic, owed)
 
-    def _tell_supervisor(self, topic: str, retention: Retention | None) -> None:
+    def _tell_supervisor(self, topic: str, owed: _Owed, told: bool = False) -> None:
         if self._report is not None:
-            self._report(topic, retention)
+            self._report(topic, None if told else owed.retention, owed.key)
 
     async def _wait(self) -> None:
         try:

@@ -215,7 +215,7 @@ async def test_through_several_outages_one_gap_is_owed(hub: Hub, backplane: Reac
     """A supervisor is told once of it, and once when it is told."""
     await hub.open()
     told_of: list[tuple[str, Retention | None]] = []
-    hub.owed_gaps.report_to(lambda topic, retention: told_of.append((topic, retention)))
+    hub.owed_gaps.report_to(lambda topic, retention, key: told_of.append((topic, retention)))
     for _ in range(3):
         backplane.away = True
         await publish(hub, "alone")
@@ -226,12 +226,35 @@ async def test_through_several_outages_one_gap_is_owed(hub: Hub, backplane: Reac
     assert told_of == [("t", Settings().retention), ("t", None)]
 
 
+async def test_a_gap_of_a_process_that_has_ended_is_told_once(hub: Hub, backplane: Reaching) -> None:
+    """Its marker may have been on its way. What this process got alone meanwhile needs another one."""
+    await hub.open()
+    keys: list[str] = []
+    hub.owed_gaps.report_to(lambda topic, retention, key: keys.append(key))
+    kept = Settings().retention
+    await backplane.publish("t", b"", Kind.GAP, "other.1", "", kept)
+    hub.owed_gaps.add("t", kept, "other.1")
+    await until(lambda: "t" not in hub.owed_gaps)
+    assert kinds(backplane) == [Kind.GAP]
+    assert keys == ["other.1", "other.1"]
+    backplane.away = True
+    hub.owed_gaps.add("t", kept, "other.1")
+    await publish(hub, "alone")
+    hub.owed_gaps.add("t", kept, "other.2")
+    backplane.away = False
+    await until(lambda: "t" not in hub.owed_gaps)
+    assert kinds(backplane) == [Kind.GAP, Kind.GAP]
+    assert keys[2] == "other.1"
+    assert len({*keys[3:]}) == 1
+    assert keys[3] not in ("other.1", "other.2")
+
+
 async def test_a_supervisor_is_told_of_what_was_owed_before(hub: Hub, backplane: Reaching) -> None:
     await hub.open()
     backplane.away = True
     await publish(hub, "alone")
     told_of: list[str] = []
-    hub.owed_gaps.report_to(lambda topic, retention: told_of.append(topic))
+    hub.owed_gaps.report_to(lambda topic, retention, key: told_of.append(topic))
     assert told_of == ["t"]
     hub.owed_gaps.add("t", Retention(1, 1000, 7.0))  # of a worker that has ended
     assert told_of == ["t", "t"], "what is kept of it is another"
