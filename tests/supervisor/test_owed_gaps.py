@@ -12,6 +12,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from support.processes import until_dead
 from support.redis_server import RedisServer, redis_needed
 from support.topics_app import Visitor, push_to
 
@@ -63,6 +64,8 @@ async def test_another_worker_tells_the_gap(start, redis, number: signal.Signals
         os.kill(ending.worker, number)
         await ending.client.rest()
         await program.logged("Worker .* serves")
+        await until_dead(ending.worker)
+    await program.logged("Redis at .* is there", 2)  # of both workers: what one says alone would be a gap of its own
     assert await other.heard(1) == [None]
     await push_to(program.address, "2")
     assert await other.heard(1) == ["2"]

@@ -12,21 +12,12 @@ from collections import Counter
 
 import pytest
 from support.helpers import until, within
+from support.processes import is_alive, until_dead
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="one process only")
 
 LONG = 20.0
 DEATH = r"Worker (\d+) .*it is replaced"
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return (
-                file.read().rpartition(")")[2].split()[0] not in "ZX"
-            )  # proc(5): dead, though nobody asked for it yet
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 async def echoes(client, text: str) -> None:
@@ -308,10 +299,6 @@ async def test_a_worker_that_somebody_ends(start):
     await echoes(client, "not yet closed")
     client.leave()
     await until_dead(victim)
-
-
-async def until_dead(pid: int) -> None:
-    await until(lambda: not is_alive(pid), LONG)
 
 
 async def test_workers_end_without_their_supervisor(start):
