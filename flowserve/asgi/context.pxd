@@ -9,7 +9,7 @@ cdef class Context(SessionContext):
     cdef readonly object app, draining, variables, log_query
     cdef public object on_max_served, root_path
     cdef public dict refusals, state
-    cdef readonly bint access_log
+    cdef bint _access_log
     cdef readonly unsigned long thread
     cdef readonly dict tasks
     cdef public Py_ssize_t active, max_served, served, websockets
@@ -22,8 +22,9 @@ cdef class Context(SessionContext):
 
     cpdef bint is_full(self)
     cpdef count_refusal(self, str reason)
+    cpdef bint writes_access(self)
     cpdef target_for_log(self, bytes target)
-    @cython.locals(target=str, seconds=double)
+    @cython.locals(target=str, seconds=double, logged=bint)
     cpdef response_ended(self, RequestHead request, peer, int status, double begun_at, unsigned long long size)
     @cython.locals(invocation=Invocation)
     cpdef call_app(self, call, scope)

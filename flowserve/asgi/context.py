@@ -36,7 +36,7 @@ from asgiref.typing import ASGI3Application
 from flowserve.asgi.application import App, Call, Invocation
 from flowserve.config import Config
 from flowserve.http.messages import RequestHead
-from flowserve.logs.loggers import access_http, logger
+from flowserve.logs.loggers import access_http, logger, writes_access
 from flowserve.logs.redaction import redact_target
 from flowserve.session.host import SessionContext
 from flowserve.session.time_slice import TimeSlice
@@ -71,11 +71,11 @@ class Context(SessionContext):
     """One per worker: the application, its configuration and event loop, and everything that is alive."""
 
     __slots__ = (
+        "_access_log",
         "_defaults",
         "_defaults_made_at",
         "_limit",
         "_warned",
-        "access_log",
         "active",
         "app",
         "cutting",
@@ -103,7 +103,7 @@ class Context(SessionContext):
         """`flush_queue` belongs to `loop`. Call this in the thread of the loop."""
         super().__init__(config, loop, flush_queue, Timers(loop), TimeSlice(loop))
         self.app = cast(App, app)
-        self.access_log = config.access_log
+        self._access_log = config.access_log
         self.draining = asyncio.Event()  # what `draining()` returns
         # The server's context variables. Callbacks of connections run in copies of them, as each call of the
         # application does: they may belong to no application, or to another one than is running.
@@ -145,6 +145,11 @@ class Context(SessionContext):
             self._warned.add(key)
         logger.log(WARNING if fresh else DEBUG, message, *arguments)
 
+    def writes_access(self) -> bool:
+        """Whether access lines are written: by --access-log, and by the level of their logger, which the application
+        may change."""
+        return self._access_log and writes_access()
+
     def target_for_log(self, target: bytes) -> str:
         """Return a request target as text for the log, with its query as --log-query says."""
         text = self.root_path + target.decode("latin-1")
@@ -153,12 +158,13 @@ class Context(SessionContext):
     def response_ended(self, request: RequestHead, peer: Peer, status: int, begun_at: float, size: int) -> None:
         """Count and log a request of `peer` that began at `begun_at`, by perf_counter(), and is answered or aborted;
         `size` bytes of a body were passed for it, which is not sent for HEAD, 204 and 304 (RFC 9110 section 6.4.1)."""
-        if self.metrics is None and not self.access_log:
+        logged = self.writes_access()
+        if self.metrics is None and not logged:
             return
         seconds = perf_counter() - begun_at
         if self.metrics is not None:
             self.metrics.request(request.method, status, seconds)
-        if self.access_log:
+        if logged:
             target = self.target_for_log(request.target)
             size = 0 if request.method == "HEAD" or status == 204 or status == 304 else size
             version, headers = request.http_version, request.headers

@@ -152,7 +152,7 @@ class WebSocketCycle:
         """Call the application. `subprotocols` are those that the client offers, in its order."""
         context = self._context
         scope = websocket_scope(self._request, subprotocols, self._stream.peer, context)
-        for name, value in scope["headers"] if context.access_log else ():
+        for name, value in scope["headers"] if context.writes_access() else ():
             if name == b"user-agent" and self._user_agent is None:
                 self._user_agent = value
         context.websockets += 1
@@ -266,7 +266,7 @@ class WebSocketCycle:
         if (take := message.get(TAKE_SESSION)) is not None:
             self._disconnect_known = True  # by the session
             take(session, stream.switching)
-        if self._context.access_log:
+        if self._context.writes_access():
             access_websocket_open(self._client_name(), self._target_for_log(), subprotocol, self._user_agent)
 
     def _deny(self, message: dict[str, Any]) -> bool:
@@ -368,7 +368,7 @@ class WebSocketCycle:
 
     def _on_lost(self, exc: Exception | None) -> None:
         self._context.websockets -= 1
-        if self._context.access_log:
+        if self._context.writes_access():
             self._run_in_context(self._log_close)
         self._variables = self._context.variables
 

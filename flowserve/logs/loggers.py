@@ -18,6 +18,11 @@ logger = logging.getLogger("flowserve")
 access = logging.getLogger("flowserve.access")
 
 
+def writes_access() -> bool:
+    """Whether access lines are written: ask before putting together what one of them says."""
+    return access.isEnabledFor(logging.INFO)
+
+
 def access_http(
     peer: str,
     method: str,
@@ -31,13 +36,13 @@ def access_http(
 ) -> None:
     """Log a request with the `headers` that was answered by a body of `bytes_out`, or aborted, after `seconds`.
     `log_query` is the option, which `target` follows already."""
-    if access.isEnabledFor(logging.INFO):
+    if writes_access():
         _log(HTTPLine(peer, method, target, http_version, status, seconds, bytes_out, headers, log_query))
 
 
 def access_websocket_open(peer: str, target: str, subprotocol: str | None, user_agent: bytes | None = None) -> None:
     """Log that a WebSocket was accepted."""
-    if access.isEnabledFor(logging.INFO):
+    if writes_access():
         _log(OpenLine(peer, target, subprotocol, user_agent=user_agent))
 
 
@@ -55,7 +60,7 @@ def access_websocket_close(
 ) -> None:
     """Log that a WebSocket was closed after `seconds`; `dropped` messages were not sent because its client read too
     slowly."""
-    if access.isEnabledFor(logging.INFO):
+    if writes_access():
         traffic = (messages_in, bytes_in, messages_out, bytes_out, dropped)
         _log(CloseLine(peer, target, code, seconds, *traffic, user_agent=user_agent))
 
