@@ -31,42 +31,39 @@ of another class, and is no coroutine function to inspect."""
 
 _WARM = ("-Og",)
 """How much the C compiler optimises."""
-_HOT = {
-    **dict.fromkeys(
-        (
-            "flowserve.asgi.application",
-            "flowserve.asgi.http",
-            "flowserve.asgi.scope",
-            "flowserve.asgi.websocket",
-            "flowserve.http.messages",
-            "flowserve.http.request_parser",
-            "flowserve.http.response_encoder",
-            "flowserve.server.h1_connection",
-            "flowserve.server.h1_response_stream",
-            "flowserve.server.upgrade",
-            "flowserve.session.fan_out",
-            "flowserve.session.keepalive",
-            "flowserve.session.receiver",
-            "flowserve.session.sender",
-            "flowserve.session.session",
-            "flowserve.session.writer",
-            "flowserve.transport.flush_queue",
-            "flowserve.transport.listener",
-            "flowserve.transport.poller",
-            "flowserve.transport.socket_transport",
-            "flowserve.transport.stream",
-            "flowserve.transport.timers",
-            "flowserve.websocket.assembly",
-            "flowserve.websocket.connection",
-            "flowserve.websocket.frames",
-            "flowserve.websocket.output",
-            "flowserve.websocket.server_handshake",
-        ),
-        ("-O1",),
+_HOT = dict.fromkeys(
+    (
+        "flowserve.asgi.application",
+        "flowserve.asgi.http",
+        "flowserve.asgi.scope",
+        "flowserve.asgi.websocket",
+        "flowserve.http.messages",
+        "flowserve.http.request_parser",
+        "flowserve.http.response_encoder",
+        "flowserve.server.h1_connection",
+        "flowserve.server.h1_response_stream",
+        "flowserve.server.upgrade",
+        "flowserve.session.fan_out",
+        "flowserve.session.keepalive",
+        "flowserve.session.receiver",
+        "flowserve.session.sender",
+        "flowserve.session.session",
+        "flowserve.session.writer",
+        "flowserve.transport.flush_queue",
+        "flowserve.transport.listener",
+        "flowserve.transport.poller",
+        "flowserve.transport.socket_transport",
+        "flowserve.transport.stream",
+        "flowserve.transport.timers",
+        "flowserve.websocket.assembly",
+        "flowserve.websocket.connection",
+        "flowserve.websocket.frames",
+        "flowserve.websocket.output",
+        "flowserve.websocket.payload",
+        "flowserve.websocket.server_handshake",
     ),
-    # Its loops over bytes become vector instructions, as with -O3, in half the time.
-    "flowserve.websocket.payload": ("-O1", "-ftree-vectorize", "-fpeel-loops"),
-}
+    ("-O1",),
+)
 """How much it optimises where that pays, by the instructions that callgrind counts: -O1 takes half as long again as
 -Og, and saves a request 8 % of them, a message 4 %. -O2 takes as much again to save 1 % more."""
 

@@ -1,8 +1,8 @@
 cimport cython
 
-from flowserve.websocket.payload cimport PayloadBuffer, apply_mask, join
+from flowserve.websocket.payload cimport PayloadBuffer, apply_mask, join, join_ascii, unmask_text
 
-cdef int _CONTINUATION, _BINARY, _CLOSE, _PONG, _SERVER, _MAX_CONTROL_PAYLOAD, _IN_PLACE_MARK
+cdef int _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PONG, _SERVER, _MAX_CONTROL_PAYLOAD
 cdef list _SHORT_HEADERS
 
 @cython.final
@@ -23,7 +23,7 @@ cdef class FrameDecoder:
     @cython.locals(data="const unsigned char *")
     cpdef bytes payload(self)
 
-    @cython.locals(size=Py_ssize_t, buffer=PayloadBuffer)
+    @cython.locals(data="const unsigned char *", text=str)
     cpdef str text(self)
 
     @cython.locals(size=Py_ssize_t)
@@ -47,6 +47,9 @@ cdef class FrameDecoder:
 
 @cython.locals(size=Py_ssize_t)
 cpdef bytes encode_frame(int opcode, bytes payload, bytes mask=*, bint rsv1=*, bint fin=*)
+
+@cython.locals(size=Py_ssize_t)
+cpdef bytes encode_ascii_frame(str text)
 
 @cython.locals(first=int, masked=int)
 cpdef bytes encode_header(int opcode, Py_ssize_t size, bytes mask=*, bint rsv1=*, bint fin=*)

@@ -16,17 +16,22 @@ Input that is not read yet stays in `_data[_pos:_end]`; the current piece is `_d
 
 from __future__ import annotations
 
+import struct
+
 from flowserve.errors import ProtocolError
 from flowserve.websocket.constants import MAX_CONTROL_PAYLOAD, Opcode, Role
-from flowserve.websocket.payload import PayloadBuffer, apply_mask, join
+from flowserve.websocket.payload import PayloadBuffer, apply_mask, join, join_ascii, unmask_text
 
 _CONTINUATION = int(Opcode.CONTINUATION)
+_TEXT = int(Opcode.TEXT)
 _BINARY = int(Opcode.BINARY)
 _CLOSE = int(Opcode.CLOSE)
 _PONG = int(Opcode.PONG)
 _SERVER = int(Role.SERVER)
 _MAX_CONTROL_PAYLOAD = int(MAX_CONTROL_PAYLOAD)
-_IN_PLACE_MARK = 2048  # bytes of text from which on it is unmasked in the memory of the str, if it is ASCII
+_HEADER_16 = struct.Struct(">BBH").pack
+_HEADER_64 = struct.Struct(">BBQ").pack
+_IN_BUFFER = "the piece is in a PayloadBuffer"
 
 
 class FrameDecoder:
@@ -127,7 +132,7 @@ class FrameDecoder:
     def payload(self) -> bytes:
         """Return the piece, unmasked. Raises ValueError for a piece in a PayloadBuffer; see `copy_to()`."""
         if self._start < 0:
-            raise ValueError("the piece is in the store")
+            raise ValueError(_IN_BUFFER)
         if not self._mask:
             data = self._data
             return data[self._start : self._pos]
@@ -140,12 +145,12 @@ class FrameDecoder:
         """Return the piece as text. Raises UnicodeDecodeError, and ValueError like `payload()`."""
         if not self._mask and self._start >= 0:
             return self._data[self._start : self._pos].decode("utf-8")  # without an intermediate copy when compiled
-        size = self._pos - self._start
-        if size < _IN_PLACE_MARK or self._start < 0:
-            return self.payload().decode("utf-8")
-        buffer = PayloadBuffer(size, True, size)
-        self.copy_to(buffer)
-        return buffer.message() if buffer.ascii else buffer.contents().decode("utf-8")  # type: ignore[return-value]
+        if self._start < 0:
+            raise ValueError(_IN_BUFFER)
+        text = unmask_text(self._data, self._start, self._pos, self._mask, self._mask_at)
+        if not self.last:
+            self._rotate_mask(self._pos - self._start)
+        return text
 
     def copy_to(self, buffer: PayloadBuffer) -> None:
         """Put the piece into `buffer`, unmasked. A piece announced by `buffer_updated()` is only unmasked there."""
@@ -282,6 +287,12 @@ def encode_frame(opcode: int, payload: bytes, mask: bytes = b"", rsv1: bool = Fa
     return apply_mask(payload, 0, size, mask, 0, header) if mask else header + payload
 
 
+def encode_ascii_frame(text: str) -> bytes:
+    """Return an unmasked frame with a text message, which must be ASCII."""
+    size = len(text)
+    return join_ascii(_SHORT_HEADERS[_TEXT][size] if size < 126 else encode_header(_TEXT, size), text)
+
+
 def encode_header(opcode: int, size: int, mask: bytes = b"", rsv1: bool = False, fin: bool = True) -> bytes:
     """Return the header of a frame with `size` bytes of payload, including the masking key."""
     first = opcode | (0x80 if fin else 0) | (0x40 if rsv1 else 0)
@@ -289,5 +300,5 @@ def encode_header(opcode: int, size: int, mask: bytes = b"", rsv1: bool = False,
     if size < 126:
         return bytes((first, masked | size)) + mask
     if size < 65536:
-        return bytes((first, masked | 126)) + size.to_bytes(2, "big") + mask
-    return bytes((first, masked | 127)) + size.to_bytes(8, "big") + mask
+        return _HEADER_16(first, masked | 126, size) + mask
+    return _HEADER_64(first, masked | 127, size) + mask

@@ -1,6 +1,6 @@
 cimport cython
 
-from flowserve.websocket.frames cimport encode_frame, encode_header
+from flowserve.websocket.frames cimport encode_ascii_frame, encode_frame, encode_header
 from flowserve.websocket.payload cimport new_mask, text_bytes
 
 cdef int _CONTINUATION, _TEXT, _BINARY, _PING, _PONG, _CLIENT

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from flowserve.websocket.constants import Opcode, Role
-from flowserve.websocket.frames import encode_frame, encode_header
+from flowserve.websocket.frames import encode_ascii_frame, encode_frame, encode_header
 from flowserve.websocket.payload import new_mask, text_bytes
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Output:
 
         `compress` says whether to compress it, if permessage-deflate was agreed on; None decides by its length.
         """
-        if len(text) < _COPY_MARK or self.is_client or self.deflate is not None or not text.isascii():
+        if self.is_client or self.deflate is not None or not text.isascii():
             self._send(_TEXT, text.encode("utf-8"), compress)
         else:
             self._send_ascii(text)
@@ -160,10 +160,14 @@ class Output:
             self._put_message(opcode, payload, False)
 
     def _send_ascii(self, text: str) -> None:
-        """Send a large ASCII text. When compiled, its payload is the memory of the str itself, without a copy."""
+        """Send an ASCII text. When compiled, its payload is the memory of the str itself, which is copied once at
+        most."""
         size = len(text)
         self.messages_out += 1
         self.bytes_out += size
+        if size < _COPY_MARK:
+            self._enqueue(encode_ascii_frame(text))
+            return
         self._enqueue(encode_header(_TEXT, size))
         self._output.append(text_bytes(text))  # type: ignore[union-attr]
         self.output_size += size

@@ -45,21 +45,28 @@ def apply_mask(data: bytes, start: int, end: int, mask: bytes, at: int = 0, head
         lead = len(head)
         result: bytes = new_bytes(lead + size)  # type: ignore[name-defined]  # noqa: F821
         front, source, target, key = head, data, result, mask
-        for i in range(lead):
-            target[i] = front[i]  # type: ignore[index]
-        repeat(pattern, key + at)  # type: ignore[name-defined,operator]  # noqa: F821
-        done = 0
-        while size - done >= 64:
-            for i in range(64):  # a fixed count, so that the C compiler vectorises it
-                target[lead + done + i] = source[start + done + i] ^ pattern[i]  # type: ignore[index,name-defined]  # noqa: F821
-            done += 64
-        while done < size:
-            target[lead + done] = source[start + done] ^ pattern[done & 3]  # type: ignore[index,name-defined]  # noqa: F821
-            done += 1
+        copy(target, front, lead)  # type: ignore[name-defined]  # noqa: F821
+        xor(target + lead, source + start, size, key + at)  # type: ignore[name-defined,operator]  # noqa: F821
         return result
     words = int.from_bytes(data[start:end], "little")
     words ^= int.from_bytes((mask[at : at + 4] * (size // 4 + 1))[:size], "little")
     return head + words.to_bytes(size, "little")
+
+
+def unmask_text(data: bytes, start: int, end: int, mask: bytes, at: int) -> str:
+    """Return the text in `data[start:end]`, unmasked as by `apply_mask()`. When compiled, ASCII is unmasked in the str
+    itself. Raises UnicodeDecodeError, and ValueError like `apply_mask()`."""
+    size = end - start
+    if COMPILED and size > 1 and start >= 0 and end <= len(data) and 0 <= at <= len(mask) - 4:
+        # not for one character: CPython has one object for each
+        source, key = data, mask
+        text: str = new_memory(size, True)  # type: ignore[name-defined]  # noqa: F821
+        target = memory(text)  # type: ignore[name-defined]  # noqa: F821
+        if xor(target, source + start, size, key + at):  # type: ignore[name-defined,operator]  # noqa: F821
+            return text
+        decoded: str = target[0:size].decode("utf-8")
+        return decoded
+    return apply_mask(data, start, end, mask, at).decode("utf-8")
 
 
 def text_bytes(text: str) -> bytes | memoryview:
@@ -78,6 +85,16 @@ def join(head: bytes, payload: bytes) -> bytes:
         joined: bytes = join_bytes(head, payload)  # type: ignore[name-defined]  # noqa: F821
         return joined
     return head + payload
+
+
+def join_ascii(head: bytes, text: str) -> bytes:
+    """Return `head` and the bytes of `text`, which must be ASCII."""
+    if COMPILED:
+        if head is None or text is None:  # as in join()
+            raise TypeError("None is neither bytes nor str")
+        joined: bytes = join_bytes(head, text)  # type: ignore[name-defined]  # noqa: F821
+        return joined
+    return head + text.encode("ascii")
 
 
 class PayloadBuffer:
@@ -148,22 +165,8 @@ class PayloadBuffer:
             if data is not None:
                 source = data
                 source += start  # type: ignore[operator]
-            repeat(pattern, key + at)  # type: ignore[name-defined,operator]  # noqa: F821
-            fill(or_of_bytes, 0, 64)  # type: ignore[name-defined]  # noqa: F821
-            done = 0
-            while size - done >= 64:
-                for i in range(64):  # as in apply_mask(); not into the target, which may be the source
-                    block[i] = source[done + i] ^ pattern[i]  # type: ignore[name-defined]  # noqa: F821
-                    or_of_bytes[i] |= block[i]  # type: ignore[name-defined]  # noqa: F821
-                copy(target + done, block, 64)  # type: ignore[name-defined]  # noqa: F821
-                done += 64
-            while done < size:
-                target[done] = source[done] ^ pattern[done & 3]  # type: ignore[name-defined]  # noqa: F821
-                or_of_bytes[0] |= target[done]  # type: ignore[name-defined]  # noqa: F821
-                done += 1
-            for i in range(64):
-                if or_of_bytes[i] >= 0x80:  # type: ignore[name-defined]  # noqa: F821
-                    self.ascii = False
+            if not xor(target, source, size, key + at):  # type: ignore[name-defined,operator]  # noqa: F821
+                self.ascii = False
             if self.ascii:
                 self.ascii_size = self.filled
             return

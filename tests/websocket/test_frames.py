@@ -465,7 +465,7 @@ def test_a_piece_that_landed_is_in_the_store(role: Role) -> None:
     decoder.buffer_updated(2)
     assert decoder.next()
     for read in (decoder.payload, decoder.text):
-        with pytest.raises(ValueError, match="in the store"):
+        with pytest.raises(ValueError, match="in a PayloadBuffer"):
             read()
 
 

@@ -69,6 +69,42 @@ def test_a_payload_behind_its_header(mask: ModuleType) -> None:
 
 
 @each_branch
+def test_ascii_behind_its_header(mask: ModuleType) -> None:
+    for head, text in ((b"", ""), (b"ab", ""), (b"", "c"), (b"ab", "c" * 100)):
+        assert mask.join_ascii(head, text) == head + text.encode()
+
+
+@each_branch
+def test_text_of_every_length(mask: ModuleType) -> None:
+    key = b"\xa5\x5a\xff\x01"
+    for size in range(270):
+        for text in ("a" * size, "a" * (size - 1) + "é", "é" + "a" * (size - 1), "€" * (size // 3)):
+            payload = text.encode()
+            data = b".." + by_the_rfc(payload, key) + b".."
+            assert mask.unmask_text(data, 2, 2 + len(payload), b"." + key, 1) == text
+
+
+@each_branch
+def test_text_of_one_character_is_the_shared_object(mask: ModuleType) -> None:
+    for octet in range(128):
+        assert mask.unmask_text(bytes((octet,)), 0, 1, bytes(4), 0) is chr(octet)
+
+
+@each_branch
+@pytest.mark.parametrize("bad", [b"\xff", b"\xc3", b"aaaaaaaaaaaaaaaaaaaa\xed\xa0\x80"])
+def test_text_that_is_not_utf_8(mask: ModuleType, bad: bytes) -> None:
+    with pytest.raises(UnicodeDecodeError):
+        mask.unmask_text(bad, 0, len(bad), bytes(4), 0)
+
+
+@each_branch
+@pytest.mark.parametrize(("start", "end", "at"), [(-1, 3, 0), (3, 2, 0), (0, 6, 0), (0, 5, 1), (0, 5, -1)])
+def test_text_that_is_not_there(mask: ModuleType, start: int, end: int, at: int) -> None:
+    with pytest.raises(ValueError, match="not there"):
+        mask.unmask_text(b"Hello", start, end, bytes(4), at)
+
+
+@each_branch
 def test_nothing_is_nothing(mask: ModuleType) -> None:
     assert mask.apply_mask(b"", 0, 0, b"\x37\xfa\x21\x3d") == b""
     assert mask.apply_mask(b"Hello", 5, 5, b"\x37\xfa\x21\x3d") == b""
