@@ -20,8 +20,8 @@ SOURCES = ("pyproject.toml", "README.md", "LICENSE", "flowserve", "tests", "exam
 MADE = ("*.so", "*.c", "*.html", "__pycache__", ".*")
 EXTENSION = re.compile(r'\[\[tool\.setuptools\.ext-modules\]\]\nname = "([a-z0-9_.]+)"')
 
-MOST = 3_100_000
-"""Bytes of a wheel whose modules are not optimised; those that are take 16 % less, to be below 2.6 MB."""
+MOST = 2_900_000
+"""Bytes of a wheel whose modules are not optimised; those that are take 16 % less, to be below 2.5 MB."""
 
 # A compiler that does not optimise: how it is built is of interest here, and that in seconds.
 COMPILER = """#!/bin/sh
@@ -132,8 +132,9 @@ def test_wheel(checkout, compiler, tmp_path):
     modules = [name.replace(".", "/") for name in EXTENSION.findall((ROOT / "pyproject.toml").read_text())]
     assert "flowserve/session/session" in modules
     for module in modules:
-        assert f"{module}.py" in names
-        assert f"{module}.pxd" in names
+        if module != "flowserve/_cyutility":  # which Cython makes
+            assert f"{module}.py" in names
+            assert f"{module}.pxd" in names
         assert [name for name in names if re.fullmatch(rf"{module}\.[^/]*\.(so|pyd)", name)]
     assert "flowserve/py.typed" in names
     assert [name for name in names if name.endswith(".dist-info/licenses/LICENSE")]

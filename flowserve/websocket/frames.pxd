@@ -23,7 +23,7 @@ cdef class FrameDecoder:
     @cython.locals(data="const unsigned char *")
     cpdef bytes payload(self)
 
-    @cython.locals(data="const unsigned char *", text=str)
+    @cython.locals(text=str)
     cpdef str text(self)
 
     @cython.locals(size=Py_ssize_t)
