@@ -38,15 +38,23 @@ class Answered(TopicsError):
 _ACKNOWLEDGEMENT = rb'\{"stream": ?"[^"\\]*", ?"seq": ?(\d{1,20})\}'
 """What JetStream answers to a message that is stored, in general."""
 
-Answer = Callable[[Received | TopicsError | int], None]
-"""Takes the answer to a request, or what went wrong; an acknowledgement mostly as the sequence number in it."""
+Answer = Callable[[Any], None]
+"""Takes the answer to a request, as its Reading has it, or what went wrong; an acknowledgement mostly as the sequence
+number in it."""
+Reading = Callable[[Received], Any]
+"""Returns what an answer means."""
 
 
-def _ignore(answer: Received | TopicsError | int) -> None:
+def _ignore(answer: Any) -> None:
     pass
 
 
-_NOBODY = (0.0, _ignore)
+def as_it_is(answer: Received) -> Received:
+    """The Reading of what is not read yet."""
+    return answer
+
+
+_NOBODY = (0.0, _ignore, as_it_is)
 """Takes an answer for which nobody waits any more."""
 
 
@@ -85,7 +93,7 @@ class Link:
         self._inbox = client.new_inbox()
         self._numbers = count(1)
         # who waits, and until when, by the end of the inbox: in that order, as all wait for the same time
-        self._answers: dict[str, tuple[float, Answer]] = {}
+        self._answers: dict[str, tuple[float, Answer, Reading]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._subscriptions: set[Subscription] = set()
         self._lost: asyncio.Future[None] = self._loop.create_future()
@@ -164,19 +172,19 @@ class Link:
     # Requests
 
     def _acknowledged(self, match: re.Match[bytes]) -> None:
-        _, answer = self._answers.pop(match[1].decode(), _NOBODY)
+        _, answer, _ = self._answers.pop(match[1].decode(), _NOBODY)
         answer(int(match[4]))
 
     def _answered(self, message: Received) -> None:
-        _, answer = self._answers.pop(message.subject.rpartition(".")[2], _NOBODY)
+        _, answer, read = self._answers.pop(message.subject.rpartition(".")[2], _NOBODY)
         if not message.data and message.headers.get("Status") == _NO_RESPONDERS:
             answer(Unavailable("JetStream is not there"))
         else:
-            answer(message)
+            answer(read(message))
 
-    def ask(self, subject: str, data: bytes, headers: str, answer: Answer) -> None:
-        """Send a request; `headers` as for `ShortClient.send()`. `answer` is called with the answer, LinkLost or
-        Unavailable, or with Answered if it is too large; at once, or later."""
+    def ask(self, subject: str, data: bytes, headers: str, answer: Answer, read: Reading = as_it_is) -> None:
+        """Send a request; `headers` as for `ShortClient.send()`. `answer` is called with what `read` makes of the
+        answer, LinkLost or Unavailable, or with Answered if it is too large; at once, or later."""
         if self._lost.done():
             answer(LinkLost(self.reason))
             return
@@ -188,7 +196,7 @@ class Link:
         except (nats.errors.Error, OSError) as error:
             answer(self._failed(error))
         else:
-            self._answers[number] = self._loop.time() + self._timeout, answer
+            self._answers[number] = self._loop.time() + self._timeout, answer, read
             if self._timer is None:
                 self._timer = self._loop.call_later(self._timeout, self._expire)
 
@@ -196,7 +204,7 @@ class Link:
         """Have nobody wait any longer whose time is over; one timer does for all."""
         self._timer, now = None, self._loop.time()
         while self._answers:
-            number, (due, answer) = next(iter(self._answers.items()))
+            number, (due, answer, _) = next(iter(self._answers.items()))
             if due > now:
                 self._timer = self._loop.call_at(due, self._expire)
                 break
@@ -206,7 +214,7 @@ class Link:
     def _fail_all(self, error: TopicsError) -> None:
         """Answer all requests with an error."""
         answers, self._answers = self._answers, {}
-        for _, answer in answers.values():
+        for _, answer, _ in answers.values():
             answer(error)
 
     async def request(self, subject: str, data: bytes = b"") -> Received:

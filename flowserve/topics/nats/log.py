@@ -11,7 +11,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from flowserve.errors import TopicsError
@@ -25,6 +25,8 @@ NO_STREAM = 10059
 _WRONG_SEQUENCE = 10071
 """Numbers of JetStream's errors."""
 _NOT_FOUND = "404"
+_KNOWN_TOPICS = 4096
+"""Topics whose subjects are kept in memory."""
 _SECOND = 1_000_000_000
 
 
@@ -48,23 +50,19 @@ Outcome = int | Duplicate | TopicsError | Conflict
 Done = Callable[[Outcome], None]
 
 
-def _stored(done: Done, answer: Received | TopicsError | int) -> None:
-    """Tell what an answer to a batch means."""
-    if not isinstance(answer, Received):
-        done(answer)
-        return
+def _outcome(answer: Received) -> Outcome:
+    """Return what an answer to a batch means."""
     try:
         found = decode(answer)
         seq = int(found["seq"])
-        done(Duplicate(seq) if found.get("duplicate") else seq)
+        return Duplicate(seq) if found.get("duplicate") else seq
     except Answered as error:
         if error.code == _WRONG_SEQUENCE:
             said = re.search(r"(\d+)$", str(error))
-            done(Conflict(int(said[1]) if said else -1))
-        else:
-            done(error)
+            return Conflict(int(said[1]) if said else -1)
+        return error
     except TopicsError as error:
-        done(error)
+        return error
 
 
 class Log:
@@ -75,6 +73,7 @@ class Log:
         self.link = link
         self.max_age = max_age
         self._prefix = prefix
+        self.subject: Callable[[str], str] = lru_cache(_KNOWN_TOPICS)(lambda topic: f"{prefix}.log.{token(topic)}")
 
     # As a connection
 
@@ -99,9 +98,6 @@ class Log:
         await self.link.ended()
 
     # Subjects
-
-    def subject(self, topic: str) -> str:
-        return f"{self._prefix}.log.{token(topic)}"
 
     def live_subject(self, topic: str) -> str:
         return f"{self._prefix}.live.{token(topic)}"
@@ -172,7 +168,7 @@ class Log:
         headers = f"Nats-Expected-Last-Subject-Sequence: {expected}\r\n"
         if id is not None:
             headers += f"Nats-Msg-Id: {id}\r\n"
-        self.link.ask(self.subject(topic), batch, headers, partial(_stored, done))
+        self.link.ask(self.subject(topic), batch, headers, done, _outcome)
 
     async def store(self, topic: str, batch: bytes, expected: int, id: str | None = None) -> int | Duplicate:
         """As `begin_store()`. Raises LinkLost, Unavailable, Answered, Conflict."""
