@@ -2,11 +2,12 @@ cimport cython
 
 cdef extern from *:
     """
+    #include <stdint.h>
+
     /* Uninitialised, and never one of the shared objects for a single byte. */
     static PyObject *flowserve_new_bytes(Py_ssize_t size) {
         return PyBytes_FromStringAndSize(NULL, size);
     }
-    #include <stdint.h>
     /* XOR bytes with a mask of 4; the target may be the source. Returns whether all of the result are ASCII. */
     static int flowserve_xor(unsigned char *target, const unsigned char *source, Py_ssize_t size,
                              const unsigned char *mask) {
