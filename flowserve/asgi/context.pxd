@@ -9,7 +9,7 @@ cdef class Context(SessionContext):
     cdef readonly object app, draining, variables, log_query
     cdef public object on_max_served, root_path
     cdef public dict refusals, state
-    cdef bint _access_log
+    cdef readonly bint access_log
     cdef readonly unsigned long thread
     cdef readonly dict tasks
     cdef public Py_ssize_t active, max_served, served, websockets

@@ -71,11 +71,11 @@ class Context(SessionContext):
     """One per worker: the application, its configuration and event loop, and everything that is alive."""
 
     __slots__ = (
-        "_access_log",
         "_defaults",
         "_defaults_made_at",
         "_limit",
         "_warned",
+        "access_log",
         "active",
         "app",
         "cutting",
@@ -103,7 +103,7 @@ class Context(SessionContext):
         """`flush_queue` belongs to `loop`. Call this in the thread of the loop."""
         super().__init__(config, loop, flush_queue, Timers(loop), TimeSlice(loop))
         self.app = cast(App, app)
-        self._access_log = config.access_log
+        self.access_log = config.access_log
         self.draining = asyncio.Event()  # what `draining()` returns
         # The server's context variables. Callbacks of connections run in copies of them, as each call of the
         # application does: they may belong to no application, or to another one than is running.
@@ -148,7 +148,7 @@ class Context(SessionContext):
     def writes_access(self) -> bool:
         """Whether access lines are written: by --access-log, and by the level of their logger, which the application
         may change."""
-        return self._access_log and writes_access()
+        return self.access_log and writes_access()
 
     def target_for_log(self, target: bytes) -> str:
         """Return a request target as text for the log, with its query as --log-query says."""

@@ -152,7 +152,7 @@ class WebSocketCycle:
         """Call the application. `subprotocols` are those that the client offers, in its order."""
         context = self._context
         scope = websocket_scope(self._request, subprotocols, self._stream.peer, context)
-        for name, value in scope["headers"] if context.writes_access() else ():
+        for name, value in scope["headers"] if context.access_log else ():
             if name == b"user-agent" and self._user_agent is None:
                 self._user_agent = value
         context.websockets += 1

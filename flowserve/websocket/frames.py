@@ -143,10 +143,10 @@ class FrameDecoder:
 
     def text(self) -> str:
         """Return the piece as text. Raises UnicodeDecodeError, and ValueError like `payload()`."""
-        if not self._mask and self._start >= 0:
-            return self._data[self._start : self._pos].decode("utf-8")  # without an intermediate copy when compiled
         if self._start < 0:
             raise ValueError(_IN_BUFFER)
+        if not self._mask:
+            return self._data[self._start : self._pos].decode("utf-8")  # without an intermediate copy when compiled
         text = unmask_text(self._data, self._start, self._pos, self._mask, self._mask_at)
         if not self.last:
             self._rotate_mask(self._pos - self._start)

@@ -83,6 +83,8 @@ cpdef bytes new_mask()
                source="const unsigned char *", target="unsigned char *", key="const unsigned char *")
 cpdef bytes apply_mask(bytes data, Py_ssize_t start, Py_ssize_t end, bytes mask, Py_ssize_t at=*, bytes head=*)
 
+cdef int _check(bytes data, Py_ssize_t start, Py_ssize_t end, bytes mask, Py_ssize_t at) except -1
+
 @cython.locals(size=Py_ssize_t, text=str, source="const unsigned char *", target="unsigned char *",
                key="const unsigned char *")
 cpdef str unmask_text(bytes data, Py_ssize_t start, Py_ssize_t end, bytes mask, Py_ssize_t at)

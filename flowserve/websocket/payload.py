@@ -37,8 +37,7 @@ def apply_mask(data: bytes, start: int, end: int, mask: bytes, at: int = 0, head
     The masking key is the 4 bytes at `mask[at:]`; its first byte applies to `data[start]`. Raises ValueError unless
     `0 <= start <= end <= len(data)` and `0 <= at <= len(mask) - 4`.
     """
-    if not (0 <= start <= end <= len(data) and 0 <= at <= len(mask) - 4):
-        raise ValueError("a part or a mask that is not there")
+    _check(data, start, end, mask, at)
     size = end - start
     if COMPILED:
         # The pointers are declared in the .pxd. A test checks that this branch and the one below are equivalent.
@@ -53,12 +52,17 @@ def apply_mask(data: bytes, start: int, end: int, mask: bytes, at: int = 0, head
     return head + words.to_bytes(size, "little")
 
 
+def _check(data: bytes, start: int, end: int, mask: bytes, at: int) -> None:
+    if not (0 <= start <= end <= len(data) and 0 <= at <= len(mask) - 4):
+        raise ValueError("a part or a mask that is not there")
+
+
 def unmask_text(data: bytes, start: int, end: int, mask: bytes, at: int) -> str:
     """Return the text in `data[start:end]`, unmasked as by `apply_mask()`. When compiled, ASCII is unmasked in the str
     itself. Raises UnicodeDecodeError, and ValueError like `apply_mask()`."""
+    _check(data, start, end, mask, at)
     size = end - start
-    if COMPILED and size > 1 and start >= 0 and end <= len(data) and 0 <= at <= len(mask) - 4:
-        # not for one character: CPython has one object for each
+    if COMPILED and size > 1:  # of one character CPython has one object
         source, key = data, mask
         text: str = new_memory(size, True)  # type: ignore[name-defined]  # noqa: F821
         target = memory(text)  # type: ignore[name-defined]  # noqa: F821

@@ -109,18 +109,17 @@ async def test_a_gap_is_shown(bench: OpenBench) -> None:
         await one.subscribed()
         await one.room.publish("news", json=0)
         await one.room.publish("news", "ready")
+        one.lab.reachable.clear()
         one.lab.abort()
         for number in range(1, 10):
             await one.room.publish("news", json=number)
+        one.lab.reachable.set()
         await one.opened()
         while one.lab.reports.empty():  # the first ones may be part of what is missing
             await one.room.publish("news", "stop")
             await asyncio.sleep(0.05)
         seen = await reported(one.lab)
-    gap = seen.index("gap")
-    assert seen[:gap] in ([0, "ready"], [0], [])  # it may have been lost before they were written
-    later = seen[gap + 1 :]
-    assert later == [*range(10 - len(later), 10)]  # it may have been back before the last ones were published
+    assert seen in ([0, "ready", "gap"], [0, "gap"], ["gap"])  # it may have been lost before they were written
 
 
 @each_engine

@@ -15,12 +15,10 @@ from typing import Any
 
 import pytest
 from support.helpers import Client, Response, within
+from support.processes import LONG
 from support.topic_fixtures import redis
 
 __all__ = ["redis"]
-
-LONG = 20.0
-"""Seconds; what takes a second on a machine that has nothing else to do comes within."""
 
 APP = '''\
 import os, time

@@ -12,11 +12,10 @@ from collections import Counter
 
 import pytest
 from support.helpers import until, within
-from support.processes import is_alive, until_dead
+from support.processes import LONG, is_alive, until_dead
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="one process only")
 
-LONG = 20.0
 DEATH = r"Worker (\d+) .*it is replaced"
 
 

@@ -46,7 +46,7 @@ user_pref("browser.startup.homepage_override.mstone", "ignore");
 
 class Lab:
     """An application for pages. `refusing` has WebSockets be refused, `grants` asks for grants, `mute` accepts them and
-    answers nothing; `publish_rate` is as for `topics.serve()`."""
+    answers nothing; none is answered until `reachable` is set; `publish_rate` is as for `topics.serve()`."""
 
     def __init__(self) -> None:
         self.script = ""
@@ -55,6 +55,8 @@ class Lab:
         self.streams = 0  # that were asked for
         self.granted = 0
         self.refusing = self.grants = self.mute = False
+        self.reachable = asyncio.Event()
+        self.reachable.set()
         self.publish_rate: float | None = None
         self.app = Starlette(
             routes=[
@@ -97,6 +99,7 @@ class Lab:
         return response
 
     async def _topics(self, websocket: WebSocket) -> None:
+        await self.reachable.wait()
         if self.refusing:
             await websocket.close()
             return

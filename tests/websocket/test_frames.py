@@ -457,7 +457,7 @@ def test_no_more_lands_than_is_missing(size: int) -> None:
 
 
 @pytest.mark.parametrize("role", Role)
-def test_a_piece_that_landed_is_in_the_store(role: Role) -> None:
+def test_a_piece_that_landed_is_in_a_buffer(role: Role) -> None:
     decoder = FrameDecoder(role, False)
     decoder.feed(b"\x82\x05abc" if role == Role.CLIENT else b"\x82\x85\0\0\0\0abc")
     assert decoder.next()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 import nats.errors
 from nats.aio.subscription import Subscription
@@ -38,10 +38,11 @@ class Answered(TopicsError):
 _ACKNOWLEDGEMENT = rb'\{"stream": ?"[^"\\]*", ?"seq": ?(\d{1,20})\}'
 """What JetStream answers to a message that is stored, in general."""
 
-Answer = Callable[[Any], None]
-"""Takes the answer to a request, as its Reading has it, or what went wrong; an acknowledgement mostly as the sequence
-number in it."""
-Reading = Callable[[Received], Any]
+T = TypeVar("T")
+Answer = Callable[[T | TopicsError | int], None]
+"""Takes what the answer to a request means, or what went wrong; an acknowledgement mostly as the sequence number in
+it."""
+Read = Callable[[Received], T]
 """Returns what an answer means."""
 
 
@@ -50,7 +51,7 @@ def _ignore(answer: Any) -> None:
 
 
 def as_it_is(answer: Received) -> Received:
-    """The Reading of what is not read yet."""
+    """See `Read`."""
     return answer
 
 
@@ -93,7 +94,7 @@ class Link:
         self._inbox = client.new_inbox()
         self._numbers = count(1)
         # who waits, and until when, by the end of the inbox: in that order, as all wait for the same time
-        self._answers: dict[str, tuple[float, Answer, Reading]] = {}
+        self._answers: dict[str, tuple[float, Answer[Any], Read[Any]]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._subscriptions: set[Subscription] = set()
         self._lost: asyncio.Future[None] = self._loop.create_future()
@@ -182,7 +183,7 @@ class Link:
         else:
             answer(read(message))
 
-    def ask(self, subject: str, data: bytes, headers: str, answer: Answer, read: Reading = as_it_is) -> None:
+    def ask(self, subject: str, data: bytes, headers: str, answer: Answer[T], read: Read[T]) -> None:
         """Send a request; `headers` as for `ShortClient.send()`. `answer` is called with what `read` makes of the
         answer, LinkLost or Unavailable, or with Answered if it is too large; at once, or later."""
         if self._lost.done():
@@ -220,13 +221,13 @@ class Link:
     async def request(self, subject: str, data: bytes = b"") -> Received:
         """Return the answer. Raises LinkLost, Unavailable, Answered."""
         result: asyncio.Future[Received] = self._loop.create_future()
-        self.ask(subject, data, "", partial(_settle, result))
+        self.ask(subject, data, "", partial(_settle, result), as_it_is)
         return await result
 
     async def call(self, subject: str, data: bytes = b"") -> dict[str, Any]:
         """Return what JetStream answers, as JSON. Raises LinkLost, Unavailable, Answered."""
         result: asyncio.Future[Received] = self._loop.create_future()
-        self.ask(subject, data, "", partial(_settle, result))
+        self.ask(subject, data, "", partial(_settle, result), as_it_is)
         return decode(await result)
 
     # Subscriptions

@@ -12,6 +12,7 @@ from support.nats_server import NATSServer, nats_needed
 
 from flowserve.errors import TopicsError
 from flowserve.topics.message import Kind, Message
+from flowserve.topics.nats.link import as_it_is
 from flowserve.topics.nats.log import Log
 from flowserve.topics.position import BEGINNING, parse
 
@@ -144,7 +145,7 @@ async def test_a_message_larger_than_nats_takes(nats: NATSServer, machine: Machi
 async def test_what_is_no_message_is_logged(nats: NATSServer, machine: Machines, logs: Any) -> None:
     here = machine(nats.url)
     reader = await here.reader("t")
-    here.backplane._subscriptions._log.link.ask("flowserve.log.t", b"nonsense", "", lambda answer: None)
+    here.backplane._subscriptions._log.link.ask("flowserve.log.t", b"nonsense", "", lambda answer: None, as_it_is)
     await until(lambda: any("is no message" in line for line in logs.lines()))
     with pytest.raises(TopicsError, match="no batch of messages"):
         await here.publish("t", "1")
